@@ -1,0 +1,1 @@
+"""Adapters: each package knows one protocol and depends on gateway.contract alone."""

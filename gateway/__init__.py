@@ -1,0 +1,3 @@
+"""The edge gateway's core: knows no protocol."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,37 @@
+"""What an adapter and the gateway promise each other: the only part of the core that an adapter may import.
+
+Read `batch` for the columns that travel, `adapter` for the three verbs between both sides, `config` for the keys
+that every device has, `status` for the one quality model that every protocol maps onto.
+"""
+
+from gateway.contract.adapter import Adapter, AdapterType, Gap, Origin, Point, Receipt, Sink
+from gateway.contract.batch import Basis, Batch, Flag, ValueType
+from gateway.contract.clock import Clock, SystemClock
+from gateway.contract.config import DeviceConfig, PointConfig
+from gateway.contract.errors import AdapterError, ConfigError, GatewayError, LinkLost, Refused
+from gateway.contract.quantities import Duration, Size
+
+__all__ = [
+    "Adapter",
+    "AdapterError",
+    "AdapterType",
+    "Basis",
+    "Batch",
+    "Clock",
+    "ConfigError",
+    "DeviceConfig",
+    "Duration",
+    "Flag",
+    "Gap",
+    "GatewayError",
+    "LinkLost",
+    "Origin",
+    "Point",
+    "PointConfig",
+    "Receipt",
+    "Refused",
+    "Sink",
+    "Size",
+    "SystemClock",
+    "ValueType",
+]

@@ -1,0 +1,79 @@
+"""The keys that every device and every point has; adapters subclass these models with their own keys.
+
+A device file is checked against its adapter's `device_model`. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+"""Gateway, device and point names: they become topic levels, and brokers disagree about anything else."""
+
+
+class StrictModel(BaseModel):
+    """A part of the config: no unknown keys, no change after the check."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=False)
+
+
+class Domain(StrEnum):
+    """Data domains of the 2020 classification guideline for industrial enterprises (工信厅信发〔2020〕6号)."""
+
+    RESEARCH = "research"
+    PRODUCTION = "production"
+    OPERATION = "operation"
+    MANAGEMENT = "management"
+    EXTERNAL = "external"
+
+
+class DataClass(StrEnum):
+    """Classes of the data security measures (工信部网安〔2022〕166号, article 8)."""
+
+    GENERAL = "general"
+    IMPORTANT = "important"
+    CORE = "core"
+
+
+class Governance(StrictModel):
+    """Labels. Each is inherited from the gateway and the device unless given here; none may be missing in the end."""
+
+    domain: Domain | None = None
+    grade: Literal[1, 2, 3] | None = Field(default=None, description="3 is the highest (三级), 1 the lowest")
+    data_class: DataClass | None = Field(default=None, alias="class")
+
+
+class IdentifierOverride(StrictModel):
+    """A device's own prefix or pattern for identifiers."""
+
+    prefix: str | None = None
+    pattern: str | None = None
+
+
+class PointConfig(StrictModel):
+    """Keys of one point, whatever its protocol."""
+
+    point: Name
+    name: str | None = Field(default=None, description="display name, free text")
+    tag: str | None = Field(default=None, description="plant tag (位号), free text")
+    unit: str | None = Field(default=None, description="engineering unit, free text; it travels as written")
+    description: str | None = None
+    scale: float | None = Field(default=None, description="reading = raw x scale + offset")
+    offset: float | None = None
+    id: str | None = Field(default=None, description="identifier of this point instead of the pattern's")
+    governance: Governance | None = None
+
+
+class DeviceConfig(StrictModel):
+    """Keys of one device file, whatever its protocol. Adapters narrow `points` to their own point model."""
+
+    device: Name
+    name: str | None = Field(default=None, description="display name, free text")
+    adapter: str
+    template: Name | None = Field(default=None, description="point table in templates/, shared by equal machines")
+    governance: Governance | None = None
+    identifiers: IdentifierOverride | None = None
+    points: tuple[PointConfig, ...] = Field(min_length=1)
