@@ -120,7 +120,8 @@ class SeriesHead(NamedTuple):
     series: Series
     n: int
     """offset of the first reading or event"""
-    count: int
+    readings: int
+    """how many readings (or events) of the series are in the segment"""
     min_time: int
     """least source time, ns (for events: their time)"""
     max_time: int
