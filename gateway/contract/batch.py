@@ -5,7 +5,7 @@ Columns, not objects: a reading never exists as a Python object of its own on th
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
 from typing import Any
 
@@ -106,6 +106,19 @@ class Batch:
         """Memory held by the columns, in bytes; object values are estimated at 64 bytes each."""
         values = self.values.nbytes if self.values.dtype != object else 64 * len(self.values)
         return len(self.points) * 19 + values
+
+    def take(self, rows: npt.NDArray[Any]) -> Batch:
+        """The readings that `rows` (bool mask or index array) selects, in order."""
+        return replace(
+            self,
+            points=self.points[rows],
+            values=self.values[rows],
+            valid=self.valid[rows],
+            status=self.status[rows],
+            source_time=self.source_time[rows],
+            basis=self.basis[rows],
+            flags=self.flags[rows],
+        )
 
     @classmethod
     def of(

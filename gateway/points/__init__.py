@@ -1,0 +1,1 @@
+"""Points: permanent indexes, streams by label, and the table that explains both."""

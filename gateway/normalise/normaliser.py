@@ -1,0 +1,131 @@
+"""The normaliser of one device: scale, offset, type and stream for whole columns at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.contract.adapter import Origin
+from gateway.contract.batch import Batch, ValueType
+from gateway.log.records import BatchRecord, PointRecord
+from gateway.normalise.linear import IDENTITY, linear
+from gateway.points.registry import Registry
+from gateway.points.table import PointTable
+
+_UNKNOWN = 255
+_SCALABLE = frozenset({ValueType.INT64, ValueType.UINT64, ValueType.FLOAT32, ValueType.FLOAT64})
+_EMPTY: dict[ValueType, Any] = {ValueType.STRING: "", ValueType.BYTES: b"", ValueType.JSON: None}
+
+
+class Normaliser:
+    """Turns an adapter's batches into batch records of the log.
+
+    Scaled integers become FLOAT64; scaled FLOAT32 stays FLOAT32, the precision of its source. A value of another type
+    than its point's entry makes a new entry (the source changed); a null goes to a batch of its point's known type.
+    """
+
+    def __init__(self, device: str, table: PointTable, registry: Registry) -> None:
+        self._device = device
+        self._table = table
+        self._registry = registry
+        self._streams: list[str] = []
+        self._learn()
+
+    def records(self, batches: Sequence[Batch], origin: Origin | None = None) -> list[BatchRecord]:
+        """The canonical records for what an adapter offered together."""
+        return [
+            BatchRecord(stream, part, origin)
+            for batch in batches
+            for scaled in self._scaled(batch)
+            for typed in self._typed(scaled)
+            for stream, part in self._streamed(typed)
+        ]
+
+    def _learn(self) -> None:
+        """Build the look-up columns, all addressed by permanent index, from the device's entries."""
+        entries = self._table.points(self._device)
+        live = {record.point: record for record in entries.values() if record.retired_at is None}
+        size = max(entries, default=-1) + 1
+        self._target = np.full(size, -1, np.int32)
+        self._type = np.full(size, _UNKNOWN, np.uint8)
+        self._stream = np.zeros(size, np.uint16)
+        self._linear = np.tile(np.array(IDENTITY, np.float64), (size, 1))
+        for index, record in entries.items():
+            current = live.get(record.point, record)
+            self._target[index] = current.index
+            self._fill(index, current)
+        self._scaled_points = (self._linear != IDENTITY).any(axis=1)
+        self._scales = bool(self._scaled_points.any())
+
+    def _fill(self, index: int, current: PointRecord) -> None:
+        if current.type is not None:
+            self._type[index] = current.type
+        if current.stream not in self._streams:
+            self._streams.append(current.stream)
+        self._stream[index] = self._streams.index(current.stream)
+        self._linear[index] = linear(current.scale, current.offset)
+
+    def _scaled(self, batch: Batch) -> Iterator[Batch]:
+        if not self._scales or batch.type not in _SCALABLE:
+            yield batch
+            return
+        rows = self._scaled_points[batch.points]
+        if not rows.any():
+            yield batch
+        elif rows.all():
+            yield self._apply(batch)
+        else:
+            yield batch.take(~rows)
+            yield self._apply(batch.take(rows))
+
+    def _apply(self, batch: Batch) -> Batch:
+        factor, addend, divisor = self._linear[batch.points].T
+        with np.errstate(all="ignore"):
+            values = (batch.values.astype(np.float64) * factor + addend) / divisor
+            if batch.type is ValueType.FLOAT32:
+                return replace(batch, values=values.astype(np.float32))
+        return replace(batch, type=ValueType.FLOAT64, values=values)
+
+    def _typed(self, batch: Batch) -> Iterator[Batch]:
+        types = self._type[batch.points]
+        if not (types == batch.type).all():
+            if ((types != batch.type) & batch.valid).any():
+                self._retype(batch, types)
+                types = self._type[batch.points]
+            strays = (types != batch.type) & (types != _UNKNOWN)
+            if strays.any():
+                for code in np.unique(types[strays]):
+                    yield self._nulls(batch.take(types == code), ValueType(int(code)))
+                if strays.all():
+                    return
+                batch = batch.take(~strays)
+        yield replace(batch, points=self._target[batch.points])
+
+    def _retype(self, batch: Batch, types: npt.NDArray[np.uint8]) -> None:
+        wrong = (types != batch.type) & batch.valid
+        current = self._target[batch.points]
+        unknown = np.unique(current[wrong & (types == _UNKNOWN)]).tolist()
+        if unknown:
+            self._registry.type_points(self._device, [(index, batch.type) for index in unknown])
+        for index in np.unique(current[wrong & (types != _UNKNOWN)]).tolist():
+            self._registry.retype(self._device, index, batch.type)
+        self._learn()
+
+    def _nulls(self, batch: Batch, type: ValueType) -> Batch:
+        values = np.zeros(len(batch), type.dtype)
+        if type in _EMPTY:
+            values[:] = _EMPTY[type]
+        return replace(batch, type=type, values=values, points=self._target[batch.points])
+
+    def _streamed(self, batch: Batch) -> Iterator[tuple[str, Batch]]:
+        codes = self._stream[batch.points]
+        first = int(codes[0])
+        if len(self._streams) == 1 or (codes == first).all():
+            yield self._streams[first], batch
+            return
+        for code in np.unique(codes):
+            yield self._streams[int(code)], batch.take(codes == code)

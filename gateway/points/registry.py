@@ -1,0 +1,137 @@
+"""The registry gives every configured point its permanent index, and a new one when what the index means changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from gateway.contract.adapter import Point
+from gateway.contract.batch import ValueType
+from gateway.contract.config import PointConfig
+from gateway.log.records import DeviceRecord, Labels, PointRecord, Record
+from gateway.points.streams import Streams
+from gateway.points.table import PointTable
+
+
+@dataclass(frozen=True, slots=True)
+class PointDefinition:
+    """A point as the config wants it: its own keys plus what it inherits."""
+
+    config: PointConfig
+    labels: Labels
+    id: str | None
+    """industrial-internet identifier, pattern already applied"""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceDefinition:
+    """A device as the config wants it."""
+
+    device: str
+    name: str | None
+    adapter: str
+    points: Sequence[PointDefinition]
+
+
+class Registry:
+    """Index assignment against the point table. Every change is handed to `write` before anything can use it."""
+
+    def __init__(
+        self, table: PointTable, streams: Streams, *, now: Callable[[], int], write: Callable[[Sequence[Record]], None]
+    ) -> None:
+        self._table = table
+        self._streams = streams
+        self._now = now
+        self._write = write
+
+    def bind(self, definition: DeviceDefinition) -> list[Point]:
+        """Give each point of a device its index: the old one where nothing that an index stands for has changed.
+
+        Changes of identifier, unit, scale, offset or labels make a new entry and retire the old; display texts are
+        brought up to date under the same index; points that left the config are retired. All changes of one call
+        share one new catalogue version.
+        """
+        now = self._now()
+        known = self._table.points(definition.device)
+        live = {record.point: record for record in known.values() if record.retired_at is None}
+        version = self._table.version(definition.device) + 1
+        free = max(known, default=-1) + 1
+        changes: list[Record] = []
+        points = []
+        for wanted in definition.points:
+            old = live.pop(wanted.config.point, None)
+            record = self._record(definition.device, wanted, old, version, now)
+            if old is not None and _same_meaning(old, record):
+                record = replace(record, index=old.index, valid_from=old.valid_from)
+                if replace(record, catalogue=old.catalogue) == old:
+                    points.append(Point(old.index, wanted.config))
+                    continue
+            else:
+                record = replace(record, index=free)
+                free += 1
+                if old is not None:
+                    changes.append(replace(old, catalogue=version, retired_at=now))
+            changes.append(record)
+            points.append(Point(record.index, wanted.config))
+        changes += [replace(gone, catalogue=version, retired_at=now) for gone in live.values()]
+        device = DeviceRecord(definition.device, definition.name, definition.adapter)
+        if self._table.device(definition.device) != device:
+            changes.insert(0, device)
+        self._commit(changes)
+        return points
+
+    def retype(self, device: str, index: int, type: ValueType) -> PointRecord:
+        """A point's values are of `type` now: fills an unknown type, else makes a new entry and retires the old."""
+        now = self._now()
+        known = self._table.points(device)
+        old = known[index]
+        version = self._table.version(device) + 1
+        if old.type is None:
+            record = replace(old, catalogue=version, type=type)
+            self._commit([record])
+        else:
+            record = replace(old, index=max(known) + 1, catalogue=version, valid_from=now, type=type)
+            self._commit([replace(old, catalogue=version, retired_at=now), record])
+        return record
+
+    def type_points(self, device: str, types: Sequence[tuple[int, ValueType]]) -> None:
+        """Fill the unknown types of many points at once, under one new catalogue version."""
+        known = self._table.points(device)
+        version = self._table.version(device) + 1
+        self._commit([replace(known[index], catalogue=version, type=type) for index, type in types])
+
+    def _record(
+        self, device: str, wanted: PointDefinition, old: PointRecord | None, version: int, now: int
+    ) -> PointRecord:
+        config = wanted.config
+        return PointRecord(
+            device=device,
+            index=-1,
+            point=config.point,
+            stream=self._streams.for_labels(wanted.labels),
+            catalogue=version,
+            valid_from=now,
+            type=old.type if old and (old.scale, old.offset) == (config.scale, config.offset) else None,
+            id=wanted.id,
+            name=config.name,
+            tag=config.tag,
+            unit=config.unit,
+            description=config.description,
+            scale=config.scale,
+            offset=config.offset,
+        )
+
+    def _commit(self, changes: Sequence[Record]) -> None:
+        if changes:
+            self._table.apply(changes)
+            self._write(changes)
+
+
+def _same_meaning(old: PointRecord, new: PointRecord) -> bool:
+    return (old.id, old.unit, old.scale, old.offset, old.stream) == (
+        new.id,
+        new.unit,
+        new.scale,
+        new.offset,
+        new.stream,
+    )

@@ -1,0 +1,107 @@
+"""One supervisor per device: runs the adapter, tells its state once per change, backs off, keeps sickness alone."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.contract.adapter import Adapter, Point
+from gateway.contract.batch import Basis, Batch, ValueType
+from gateway.contract.clock import Clock
+from gateway.contract.errors import AdapterError, LinkLost
+from gateway.runtime.backoff import Backoff
+from gateway.runtime.gaps import Gaps
+from gateway.runtime.sink import DeviceSink
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class DeviceState:
+    """A device's link as metrics and health show it."""
+
+    state: str = "starting"
+    """starting | up | down | refused | failed"""
+    since: int = 0
+    """ns since the epoch of the last change"""
+    error: str | None = None
+    """the last error in plain words, None while up"""
+    outages: int = 0
+
+
+class Supervisor:
+    """Keeps one device's adapter running until cancelled."""
+
+    def __init__(
+        self, device: str, adapter: Adapter, points: Sequence[Point], gaps: Gaps, state: DeviceState, clock: Clock
+    ) -> None:
+        self._device = device
+        self._adapter = adapter
+        self._points = points
+        self._gaps = gaps
+        self._state = state
+        self._clock = clock
+        self._backoff = Backoff()
+        self._enter("starting", None)
+
+    def on_online(self) -> None:
+        """The adapter says that the link works."""
+        if self._state.state != "up":
+            log.info("%s: connected%s", self._device, f" again after: {self._state.error}" if self._state.error else "")
+            self._enter("up", None)
+        self._backoff.reset()
+
+    async def run(self, sink: DeviceSink, last_received: int) -> None:
+        """Run the adapter again and again. `last_received`: ns, the newest reading before this start, or the start."""
+        while True:
+            error = await self._attempt(sink)
+            last_received = sink.last_received or last_received
+            await self._down(sink, error, last_received)
+            await asyncio.sleep(self._backoff.next_s())
+
+    async def _attempt(self, sink: DeviceSink) -> AdapterError:
+        try:
+            await self._adapter.run(sink)
+        except AdapterError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - the supervisor is where one device's bug must stop
+            log.exception("%s: the adapter failed in a way it should not; please report this", self._device)
+            failed = AdapterError(f"internal error: {type(error).__name__}: {error}")
+            failed.state = "failed"
+            return failed
+        return LinkLost("the adapter ended without an error")
+
+    async def _down(self, sink: DeviceSink, error: AdapterError, last_received: int) -> None:
+        text = str(error)
+        if self._state.state != error.state or self._state.error is None:
+            log.warning("%s: %s: %s", self._device, error.state, text)
+            began = self._state.state in ("starting", "up")
+            self._enter(error.state, text)
+            if began:
+                self._state.outages += 1
+                self._gaps.begin(last_received, "device-" + error.state)
+                await sink.offer_outage([self._bad_readings(error.status)])
+        self._state.error = text
+
+    def _bad_readings(self, status: int) -> Batch:
+        """One null reading per point: whoever holds the last good value must learn that it is not fresh any more."""
+        return Batch.of(
+            self._device,
+            ValueType.FLOAT64,
+            np.array([point.index for point in self._points], np.int32),
+            0.0,
+            valid=False,
+            status=status,
+            basis=Basis.GATEWAY,
+            received_time=self._clock.time_ns(),
+            monotonic=self._clock.monotonic_ns(),
+        )
+
+    def _enter(self, state: str, error: str | None) -> None:
+        self._state.state = state
+        self._state.error = error
+        self._state.since = self._clock.time_ns()
