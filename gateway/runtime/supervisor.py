@@ -19,6 +19,9 @@ from gateway.runtime.sink import DeviceSink
 
 log = logging.getLogger(__name__)
 
+_STEADY_NS = 5_000_000_000
+"""a link that worked for this long starts its back-off anew; a flapping one does not"""
+
 
 @dataclass(slots=True)
 class DeviceState:
@@ -53,12 +56,13 @@ class Supervisor:
         if self._state.state != "up":
             log.info("%s: connected%s", self._device, f" again after: {self._state.error}" if self._state.error else "")
             self._enter("up", None)
-        self._backoff.reset()
 
     async def run(self, sink: DeviceSink, last_received: int) -> None:
         """Run the adapter again and again. `last_received`: ns, the newest reading before this start, or the start."""
         while True:
             error = await self._attempt(sink)
+            if self._state.state == "up" and self._clock.time_ns() - self._state.since > _STEADY_NS:
+                self._backoff.reset()
             last_received = sink.last_received or last_received
             await self._down(sink, error, last_received)
             await asyncio.sleep(self._backoff.next_s())
@@ -68,7 +72,7 @@ class Supervisor:
             await self._adapter.run(sink)
         except AdapterError as error:
             return error
-        except Exception as error:  # noqa: BLE001 - the supervisor is where one device's bug must stop
+        except Exception as error:  # the supervisor is where one device's bug must stop
             log.exception("%s: the adapter failed in a way it should not; please report this", self._device)
             failed = AdapterError(f"internal error: {type(error).__name__}: {error}")
             failed.state = "failed"

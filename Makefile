@@ -1,0 +1,31 @@
+# make demo    plant, broker, gateway and centre on this machine, with a live view   (SECONDS=20: unattended)
+# make test    set up everything and run all tests
+# make check   format, lint, types, tests: what a commit must pass
+# make bench   measure the path on this machine
+# make lock    renew the locked dependencies
+.PHONY: demo test check bench lock setup
+
+setup:
+	@scripts/setup dev
+
+demo:
+	@scripts/setup demo
+	@.venv/bin/edge-gateway demo $(if $(SECONDS),--seconds $(SECONDS))
+
+test:
+	@scripts/mosquitto
+	@scripts/setup dev
+	@.venv/bin/python -m pytest
+
+check:
+	@scripts/mosquitto
+	@scripts/setup dev
+	@scripts/check
+
+bench:
+	@scripts/mosquitto
+	@scripts/setup dev
+	@.venv/bin/python -m benchmarks $(ARGS)
+
+lock:
+	@scripts/lock
