@@ -52,10 +52,11 @@ class DeviceRecord:
 
 @dataclass(frozen=True, slots=True)
 class PointRecord:
-    """A point entry: what an index means. Written before the first segment that uses the index, never changed.
+    """A point entry: what an index means. Written before the first segment that uses the index.
 
     A change of identifier, unit, type, scale or labels makes a new entry with a new index; the old one is written
-    once more with `retired_at` set.
+    once more with `retired_at` set. Display texts, and a type that was unknown, are brought up to date by writing the
+    entry again. An index is unique within (stream, device).
     """
 
     device: str
