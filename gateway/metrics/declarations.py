@@ -1,0 +1,114 @@
+"""Every metric that the gateway exports. The names are an interface: docs/metrics.md lists them, a test compares.
+
+At most 2,000 series plus 3 per device: `device` is never combined with another label but `adapter`, and there is never
+a point or an identifier in a label.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple
+
+
+class Declaration(NamedTuple):
+    """One metric family."""
+
+    name: str
+    """as exported; counters end in _total"""
+    kind: Literal["counter", "gauge"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+DECLARATIONS = (
+    Declaration("edge_gateway_build_info", "gauge", "Always 1; the version that runs.", ("version",)),
+    Declaration("edge_gateway_start_time_seconds", "gauge", "When this process started, seconds since the Unix epoch."),
+    Declaration(
+        "edge_gateway_event_loop_lag_seconds", "gauge", "Worst delay of the event loop in the last ten seconds."
+    ),
+    # device
+    Declaration("edge_gateway_device_up", "gauge", "1 while the device answers, else 0.", ("device", "adapter")),
+    Declaration(
+        "edge_gateway_readings_accepted_total",
+        "counter",
+        "Readings taken over from a device since this start, Bad ones included.",
+        ("device", "adapter"),
+    ),
+    Declaration("edge_gateway_devices", "gauge", "Devices by link state.", ("adapter", "state")),
+    Declaration("edge_gateway_device_outages_total", "counter", "Times that a device's link was lost.", ("adapter",)),
+    Declaration("edge_gateway_gaps_total", "counter", "Gaps that adapters reported: readings lost before they came."),
+    Declaration("edge_gateway_readings_total", "counter", "Readings by quality since this start.", ("quality",)),
+    # log
+    Declaration("edge_gateway_log_bytes", "gauge", "Size of the log's files."),
+    Declaration("edge_gateway_log_budget_bytes", "gauge", "Size at which the oldest readings are dropped."),
+    Declaration("edge_gateway_log_free_bytes", "gauge", "Free space on the log's file system."),
+    Declaration("edge_gateway_log_written_bytes_total", "counter", "Encoded bytes committed since this start."),
+    Declaration("edge_gateway_log_commits_total", "counter", "Commits since this start."),
+    Declaration("edge_gateway_log_commit_seconds_total", "counter", "Time spent in commits since this start."),
+    Declaration("edge_gateway_log_pending_bytes", "gauge", "Memory held by readings that are not committed yet."),
+    Declaration("edge_gateway_log_stalled", "gauge", "1 while commits fail, for example because the disk is full."),
+    Declaration(
+        "edge_gateway_log_cut_readings", "gauge", "Readings lost to damage that the last start found in the log."
+    ),
+    # destination: the loss account, accepted = delivered + waiting + parked + withheld + dropped
+    Declaration(
+        "edge_gateway_destination_state",
+        "gauge",
+        "1 for the state that the destination is in.",
+        ("destination", "state"),
+    ),
+    Declaration(
+        "edge_gateway_account_accepted_total",
+        "counter",
+        "Readings accepted since the destination's start (persisted), events included.",
+        ("destination",),
+    ),
+    Declaration(
+        "edge_gateway_account_delivered_total", "counter", "Of these, acknowledged by the broker.", ("destination",)
+    ),
+    Declaration("edge_gateway_account_waiting", "gauge", "Of these, still to be delivered.", ("destination",)),
+    Declaration(
+        "edge_gateway_account_parked", "gauge", "Of these, refused one by one and set aside.", ("destination",)
+    ),
+    Declaration(
+        "edge_gateway_account_withheld_total",
+        "counter",
+        "Of these, above the destination's clearance.",
+        ("destination",),
+    ),
+    Declaration(
+        "edge_gateway_account_dropped_total",
+        "counter",
+        "Of these, dropped before delivery, by reason.",
+        ("destination", "reason"),
+    ),
+    Declaration(
+        "edge_gateway_account_difference",
+        "gauge",
+        "accepted - (delivered + waiting + parked + withheld + dropped); anything but 0 is a bug.",
+        ("destination",),
+    ),
+    Declaration(
+        "edge_gateway_destination_messages_total",
+        "counter",
+        "Messages acknowledged since this start.",
+        ("destination",),
+    ),
+    Declaration(
+        "edge_gateway_destination_bytes_total", "counter", "Payload bytes published since this start.", ("destination",)
+    ),
+    Declaration(
+        "edge_gateway_destination_in_flight", "gauge", "Messages published, not acknowledged.", ("destination",)
+    ),
+    Declaration(
+        "edge_gateway_destination_puback_seconds_total",
+        "counter",
+        "Time between publishing and acknowledgement, summed over messages.",
+        ("destination",),
+    ),
+    Declaration(
+        "edge_gateway_destination_delay_seconds",
+        "gauge",
+        "Age of the newest live reading when it was acknowledged, gateway clock.",
+        ("destination",),
+    ),
+)
