@@ -1,0 +1,94 @@
+"""`edge-gateway check CONFIG_DIR`: everything that is wrong with a config, and what it amounts to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from gateway.config import ConfigProblems, LoadedConfig, Problem, load_config
+from gateway.config.storage import file_system
+from gateway.log.records import Labels
+
+OK = 0
+WRONG = 2
+
+
+def main(config_dir: Path, *, as_json: bool = False) -> int:
+    """Check and report; returns 0 (warnings allowed) or 2 (the config is wrong)."""
+    config: LoadedConfig | None = None
+    try:
+        config = load_config(config_dir)
+        problems = config.warnings
+    except ConfigProblems as error:
+        problems = error.problems
+    summary = _summary(config) if config else None
+    if as_json:
+        report = {"ok": config is not None, "problems": [p.as_dict() for p in problems], "summary": summary}
+        sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+    else:
+        sys.stdout.write("".join(f"{problem}\n" for problem in problems))
+        sys.stdout.write(_in_words(summary) if summary else _refusal(problems))
+    return OK if config else WRONG
+
+
+def _summary(config: LoadedConfig) -> dict[str, Any]:
+    points: Counter[str] = Counter()
+    devices: Counter[str] = Counter()
+    streams: Counter[Labels] = Counter()
+    for device in config.devices:
+        devices[device.adapter.name] += 1
+        points[device.adapter.name] += len(device.config.points)
+        streams.update(device.labels)
+    log = config.gateway.log
+    return {
+        "gateway": config.gateway.gateway.id,
+        "adapters": {name: {"devices": devices[name], "points": points[name]} for name in sorted(devices)},
+        "identified_points": sum(identifier is not None for each in config.devices for identifier in each.identifiers),
+        "points": points.total(),
+        "streams": [
+            {"domain": domain, "grade": grade, "class": data_class, "points": count}
+            for (domain, grade, data_class), count in sorted(streams.items())
+        ],
+        "destinations": [{"name": each.name, "max_grade": each.max_grade} for each in config.gateway.destinations],
+        "log": {
+            "path": str(log.path),
+            "file_system": file_system(log.path),
+            "budget_bytes": log.budget,
+            "keep_s": log.keep,
+            "commit_s": log.commit,
+            "when_full": log.when_full,
+        },
+    }
+
+
+def _in_words(summary: dict[str, Any]) -> str:
+    log = summary["log"]
+    budget = "auto" if log["budget_bytes"] is None else f"{log['budget_bytes'] / 1e9:g} GB"
+    commit = "auto" if log["commit_s"] is None else f"{log['commit_s']:g} s"
+    lines = [f"gateway {summary['gateway']}: the config is right"]
+    for name, count in summary["adapters"].items():
+        lines.append(f"  {name}: {_count(count['devices'], 'device')}, {_count(count['points'], 'point')}")
+    lines.append(f"  identifiers: {summary['identified_points']} of {_count(summary['points'], 'point')}")
+    for stream in summary["streams"]:
+        labels = f"{stream['domain']}, grade {stream['grade']}, {stream['class']}"
+        receivers = [each["name"] for each in summary["destinations"] if each["max_grade"] >= stream["grade"]]
+        lines.append(f"  stream ({labels}): {_count(stream['points'], 'point')}, cleared by grade for: "
+                     + (", ".join(receivers) or "no destination"))  # fmt: skip
+    lines.append(
+        f"  log: {log['path']} ({log['file_system'] or 'file system unknown'}), budget {budget}, "
+        f"keep {log['keep_s'] / 86400:g} d, commit {commit}, when full {log['when_full']}"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _refusal(problems: tuple[Problem, ...]) -> str:
+    errors = sum(problem.severity == "error" for problem in problems)
+    warnings = len(problems) - errors
+    return f"{_count(errors, 'error')}" + (f", {_count(warnings, 'warning')}" if warnings else "") + "\n"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,228 @@
+"""What no single key shows: names used twice, labels that nobody gave, identifiers that collide, weak settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+from gateway.config.models import DEFAULT_PATTERN, GatewayFile, IdentifiersConfig
+from gateway.config.problems import Problem
+from gateway.config.sources import Source
+from gateway.config.storage import check_storage
+from gateway.config.translate import subject
+from gateway.contract import AdapterType
+from gateway.contract.config import Governance
+from gateway.identifiers import Pattern, PatternError, check_identifier, check_prefix
+from gateway.log.records import Labels
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedDevice:
+    """A device file that its adapter's model accepts."""
+
+    config: Any
+    adapter: AdapterType
+    source: Source
+    file: FilePath
+
+
+def check_devices(devices: Sequence[CheckedDevice]) -> list[Problem]:
+    """Names of devices and points."""
+    problems: list[Problem] = []
+    first: dict[str, CheckedDevice] = {}
+    for device in devices:
+        name = device.config.device
+        if name.startswith("_"):
+            place = device.source.locate(("device",))
+            hint = "_events is where events have their offsets" if name == "_events" else "choose another name"
+            problems.append(Problem.at(place, f'device: names that begin with "_" are reserved, found "{name}"', hint))
+        if name in first:
+            place, other = device.source.locate(("device",)), first[name].source.locate(("device",))
+            problems.append(
+                Problem.at(
+                    place,
+                    f'device: the name "{name}" is taken by {other.file}:{other.line}:{other.column}',
+                    "every device needs a name of its own; offsets and topics are kept by it",
+                )
+            )
+        elif device.file.stem != name:
+            message = f'device: the file is called {device.file.name}, the device "{name}"'
+            place = device.source.locate(("device",))
+            problems.append(Problem.at(place, message, f"rename the file to {name}.yaml", "warning"))
+        first.setdefault(name, device)
+        problems += _check_points(device)
+    return problems
+
+
+def _check_points(device: CheckedDevice) -> list[Problem]:
+    problems: list[Problem] = []
+    first: dict[str, int] = {}
+    for index, point in enumerate(device.config.points):
+        if point.point in first:
+            place = device.source.locate(("points", index, "point"))
+            other = device.source.locate(("points", first[point.point], "point"))
+            where = f"line {other.line}" if other.file == place.file else f"{other.file}:{other.line}:{other.column}"
+            problems.append(
+                Problem.at(
+                    place, f'point "{point.point}" stands twice, first on {where}', "rename or remove one of them"
+                )
+            )
+        first.setdefault(point.point, index)
+        if point.unit is not None and point.unit != point.unit.strip():
+            path = ("points", index, "unit")
+            message = f"{subject(path, device.source)}the unit {point.unit!r} begins or ends with a space"
+            problems.append(Problem.at(device.source.locate(path), message, "remove the space", "warning"))
+    return problems
+
+
+def resolve_labels(
+    devices: Sequence[CheckedDevice], gateway: Governance, problems: list[Problem]
+) -> list[tuple[Labels, ...]]:
+    """Each device's labels by point; a missing one becomes a problem, and the device's entry is then shorter."""
+    resolved: list[tuple[Labels, ...]] = []
+    for device in devices:
+        labels: list[Labels] = []
+        missing: dict[tuple[str, ...], list[int]] = {}
+        known: dict[Governance | None, tuple[Labels | None, tuple[str, ...]]] = {}
+        for index, point in enumerate(device.config.points):
+            own = point.governance
+            if own not in known:
+                known[own] = _labels(own, device.config.governance, gateway)
+            found, absent = known[own]
+            if found is None:
+                missing.setdefault(absent, []).append(index)
+            else:
+                labels.append(found)
+        problems += [_unlabelled(device, absent, indexes) for absent, indexes in missing.items()]
+        resolved.append(tuple(labels))
+    return resolved
+
+
+def _labels(*levels: Governance | None) -> tuple[Labels | None, tuple[str, ...]]:
+    """The labels, nearest level first; or the keys that no level gives."""
+    given = [level for level in levels if level]
+    domain = next((level.domain for level in given if level.domain is not None), None)
+    grade = next((level.grade for level in given if level.grade is not None), None)
+    data_class = next((level.data_class for level in given if level.data_class is not None), None)
+    if domain is None or grade is None or data_class is None:
+        values = {"domain": domain, "grade": grade, "class": data_class}
+        return None, tuple(key for key, value in values.items() if value is None)
+    return Labels(domain.value, grade, data_class.value), ()
+
+
+def _unlabelled(device: CheckedDevice, absent: tuple[str, ...], indexes: list[int]) -> Problem:
+    names = [device.config.points[index].point for index in indexes]
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    verb = "has" if len(names) == 1 else "have"
+    example = {"domain": "domain: production", "grade": "grade: 1", "class": "class: general"}
+    labels = ", ".join(example[key] for key in absent)
+    return Problem.at(
+        device.source.locate(("points", indexes[0])),
+        f"{shown} {verb} no {' and no '.join(absent)}; nothing leaves unlabelled",
+        f"add governance: {{{labels}}} to gateway.yaml, to this device or to the point",
+    )
+
+
+def resolve_identifiers(
+    devices: Sequence[CheckedDevice],
+    config: IdentifiersConfig | None,
+    gateway: str,
+    source: Source | None,
+    problems: list[Problem],
+) -> list[tuple[str | None, ...]]:
+    """Each device's identifiers by point; None where none is asked for. Collisions and bad syntax become problems."""
+    if config and config.prefix is not None and source and (finding := check_prefix(config.prefix)):
+        place = source.locate(("identifiers", "prefix"))
+        problems.append(Problem.at(place, f"identifiers.prefix: {finding.message}", "", finding.severity))
+    seen: dict[str, tuple[CheckedDevice, int]] = {}
+    return [_device_identifiers(device, config, gateway, seen, problems) for device in devices]
+
+
+def _device_identifiers(
+    device: CheckedDevice,
+    config: IdentifiersConfig | None,
+    gateway: str,
+    seen: dict[str, tuple[CheckedDevice, int]],
+    problems: list[Problem],
+) -> tuple[str | None, ...]:
+    own = device.config.identifiers
+    prefix = (own.prefix if own else None) or (config.prefix if config else None)
+    text = (own.pattern if own else None) or (config.pattern if config else DEFAULT_PATTERN)
+    try:
+        pattern = Pattern(text) if config or own else None
+    except PatternError as error:
+        problems.append(Problem.at(device.source.locate(("identifiers", "pattern")), f"identifiers.pattern: {error}"))
+        pattern = None
+    if own and own.prefix and (finding := check_prefix(own.prefix)):
+        place = device.source.locate(("identifiers", "prefix"))
+        problems.append(Problem.at(place, f"identifiers.prefix: {finding.message}", "", finding.severity))
+    if pattern and "prefix" in pattern.names and not prefix:
+        place = device.source.locate(("device",))
+        message = f"the pattern {text!r} uses {{prefix}}, but there is no prefix"
+        problems.append(Problem.at(place, message, 'add identifiers: {prefix: "88.118.8"} to gateway.yaml'))
+        pattern = None
+    values = {"prefix": prefix, "gateway": gateway, "device": device.config.device}
+    result: list[str | None] = []
+    for index, point in enumerate(device.config.points):
+        path = ("points", index, "id") if point.id is not None else ("points", index)
+        identifier = point.id
+        if identifier is None and pattern:
+            try:
+                identifier = pattern.expand({**values, "point": point.point, "tag": point.tag})
+            except PatternError as error:
+                message = f"{subject(path, device.source)}{error}"
+                problems.append(Problem.at(device.source.locate(path), message, "add the tag, or an id for this point"))
+        result.append(identifier)
+        if identifier is None:
+            continue
+        finding = check_identifier(identifier)
+        # A foreign prefix was reported once, where it is written.
+        if finding and not (point.id is None and finding == check_prefix(prefix or "")):
+            message = f"{subject(path, device.source)}the identifier {identifier!r} {finding.message}"
+            problems.append(Problem.at(device.source.locate(path), message, "", finding.severity))
+        if other := seen.get(identifier):
+            first_device, first_index = other
+            at = first_device.source.locate(("points", first_index))
+            message = (
+                f"{subject(path, device.source)}the identifier {identifier!r} is taken by point "
+                f"{first_device.config.points[first_index].point} at {at.file}:{at.line}:{at.column}"
+            )
+            problems.append(Problem.at(device.source.locate(path), message, "an identifier names one point only"))
+        else:
+            seen[identifier] = (device, index)
+    return tuple(result)
+
+
+def check_gateway(gateway: GatewayFile, source: Source, *, for_run: bool) -> list[Problem]:
+    """Destinations and the log's folder."""
+    problems: list[Problem] = []
+    if not gateway.destinations:
+        place = source.locate(("destinations",))
+        message = "there is no destination: readings stay in the log of this box"
+        problems.append(Problem.at(place, message, "add one under destinations:", "warning"))
+    first: dict[str, int] = {}
+    for index, destination in enumerate(gateway.destinations):
+        path = ("destinations", index)
+        if destination.name in first:
+            line = source.locate((*path[:1], first[destination.name], "name")).line
+            message = f'{subject(path, source)}the name "{destination.name}" is taken by the destination on line {line}'
+            hint = "positions are kept by this name"
+            problems.append(Problem.at(source.locate((*path, "name")), message, hint))
+        first.setdefault(destination.name, index)
+        if destination.user and not destination.secure and destination.host not in _LOOPBACK:
+            message = f"{subject(path, source)}the login travels unencrypted to {destination.host}"
+            place = source.locate((*path, "url"))
+            problems.append(Problem.at(place, message, "use mqtts:// where the broker has TLS", "warning"))
+        if destination.tls and not destination.secure:
+            message = f"{subject(path, source)}the tls keys have no effect with mqtt://"
+            place = source.locate((*path, "tls"), key=True)
+            problems.append(Problem.at(place, message, "write mqtts:// in the url, or remove tls", "warning"))
+        if destination.tls and destination.tls.insecure:
+            message = f"{subject(path, source)}the broker's certificate is not checked: anybody can pose as it"
+            place = source.locate((*path, "tls", "insecure"))
+            problems.append(Problem.at(place, message, "give tls.ca instead", "warning"))
+    return problems + check_storage(gateway.log, source, for_run=for_run)

@@ -1,0 +1,63 @@
+"""Whether the log's folder can keep what it promises: not in memory, writable, with room."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from gateway.config.models import LogConfig
+from gateway.config.problems import Problem
+from gateway.config.sources import Source
+
+_IN_MEMORY = ("tmpfs", "ramfs")
+_MOUNTS = Path("/proc/mounts")
+_MIN_BUDGET = 100 * 10**6
+_MIN_KEEP_S = 3600.0
+
+
+def check_storage(log: LogConfig, source: Source, *, for_run: bool) -> list[Problem]:
+    """Problems of the folder on this machine; `for_run` makes an unwritable one an error."""
+    problems: list[Problem] = []
+    place = source.locate(("log", "path"))
+    kind = file_system(log.path)
+    if kind in _IN_MEMORY:
+        message = f"log.path: {log.path} is in memory ({kind}) and is lost at power-off"
+        problems.append(Problem.at(place, message, "choose a folder on the disk", "warning"))
+    folder = _nearest(log.path)
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        what = "is not writable for this user" if folder.is_dir() else "is not a folder"
+        message = f"log.path: {folder} {what}, so the log cannot be written to {log.path}"
+        hint = f"create {log.path} for the gateway's user, or choose another folder"
+        problems.append(Problem.at(place, message, hint, "error" if for_run else "warning"))
+    if log.budget is not None and log.budget < _MIN_BUDGET:
+        message = f"log.budget: {log.budget / 1e6:g}MB is less than 100MB: minutes of data on a busy plant"
+        problems.append(Problem.at(source.locate(("log", "budget")), message, "give it more, or auto", "warning"))
+    if log.keep < _MIN_KEEP_S:
+        message = f"log.keep: {log.keep:g}s is less than an hour: an outage of the centre would soon be a loss"
+        problems.append(Problem.at(source.locate(("log", "keep")), message, "keep days, e.g. 180d", "warning"))
+    return problems
+
+
+def file_system(path: Path) -> str | None:
+    """Type of the file system that holds `path` (or will), such as ext4 or tmpfs; None if unknown."""
+    target = str(_nearest(path).resolve())
+    best, kind = "", None
+    try:
+        lines = _MOUNTS.read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, mount, type, *_ = line.split(" ")
+        mount = mount.replace("\\040", " ")
+        inside = target == mount or target.startswith(mount.rstrip("/") + "/")
+        if inside and len(mount) >= len(best):
+            best, kind = mount, type
+    return kind
+
+
+def _nearest(path: Path) -> Path:
+    """The folder itself, else the nearest one above it that exists."""
+    path = path.absolute()
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    return path
