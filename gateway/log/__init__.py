@@ -1,0 +1,48 @@
+"""The durable log: records, the store on SQLite, the writer with its commit thread, the tail in memory, small state.
+
+`LogStore.open` gives the store and what it found; `Writer` commits from the event loop; `Tail` holds the newest;
+`StateStore` keeps positions. docs/log-format.md says how it lies on disk.
+"""
+
+from gateway.log.datafile import DataFile
+from gateway.log.errors import (
+    LogConflictError,
+    LogCorruptError,
+    LogError,
+    LogFormatError,
+    LogFullError,
+    LogIOError,
+    StateConflictError,
+)
+from gateway.log.identity import machine_id
+from gateway.log.recovery import Recovery
+from gateway.log.state import Put, StateStore
+from gateway.log.storage import budget_bytes, commit_default_s, kind_of, space
+from gateway.log.store import Bounds, LogStore
+from gateway.log.tail import Tail
+from gateway.log.writer import LogReceipt, Writer, WriterStatistics
+
+__all__ = [
+    "Bounds",
+    "DataFile",
+    "LogConflictError",
+    "LogCorruptError",
+    "LogError",
+    "LogFormatError",
+    "LogFullError",
+    "LogIOError",
+    "LogReceipt",
+    "LogStore",
+    "Put",
+    "Recovery",
+    "StateConflictError",
+    "StateStore",
+    "Tail",
+    "Writer",
+    "WriterStatistics",
+    "budget_bytes",
+    "commit_default_s",
+    "kind_of",
+    "machine_id",
+    "space",
+]

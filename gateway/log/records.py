@@ -137,3 +137,7 @@ class Segment:
     heads: list[SeriesHead] = field(default_factory=list)
     nbytes: int = 0
     """size on disk, bytes"""
+    damage: str | None = None
+    """why the records could not be read; then `records` is empty and `heads`, where readable, say what is lost"""
+    packed: list[bytes] | None = field(default=None, repr=False, compare=False)
+    """one encoded payload per record, where the writer has made them already; gone after the append"""

@@ -1,0 +1,417 @@
+"""Segments and preambles as bytes and back (docs/log-format.md). Pure: no I/O, no clock.
+
+`pack_record` makes a record's payload; `encode_segment` puts payloads together, compresses and seals them. They are
+apart so that a writer can see how large records are before it decides which segment they go into.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+import threading
+import zlib
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import orjson
+import zstandard
+
+from gateway.contract.adapter import Origin
+from gateway.contract.batch import Batch, ValueType
+from gateway.log import columns
+from gateway.log.columns import Reader
+from gateway.log.errors import LogCorruptError, LogFormatError
+from gateway.log.records import (
+    BatchRecord,
+    DeviceRecord,
+    EventRecord,
+    Labels,
+    PointRecord,
+    Record,
+    Series,
+    SeriesHead,
+    StreamRecord,
+)
+
+FORMAT: Final = 1
+SEGMENT: Final = b"EGS1"
+PREAMBLE: Final = b"EGP1"
+SEGMENT_BYTES: Final = 512_000
+"""most bytes that a segment has encoded"""
+
+_local = threading.local()
+"""zstandard's objects, which must not be shared between threads"""
+
+_STREAM, _DEVICE, _POINT, _BATCH, _EVENT = 1, 2, 3, 4, 5
+_NO_SERIES: Final = 0xFFFF
+_DEFINES: Final = 1
+
+_HEAD: Final = struct.Struct("<4sIQHHIIIIIqqqqq")
+_CRC_START: Final = 8
+_COUNT16: Final = struct.Struct("<H")
+_COUNT32: Final = struct.Struct("<I")
+_SERIES: Final = np.dtype(
+    [("stream", "<u2"), ("device", "<u2"), ("readings", "<u4"), ("n", "<u8"), ("min", "<i8"), ("max", "<i8")]
+)
+_FRAME: Final = struct.Struct("<BHI")
+_BATCH_HEAD: Final = struct.Struct("<BBIqq")
+_ORIGIN: Final = struct.Struct("<QQH")
+_EVENT_TIME: Final = struct.Struct("<q")
+
+_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
+_UINT32, _UINT8, _BOOL = np.dtype(np.uint32), np.dtype(np.uint8), np.dtype(np.bool_)
+
+
+class Head(NamedTuple):
+    """A segment's head, checked against its checksum."""
+
+    position: int
+    defines: bool
+    """holds stream, device or point records"""
+    body_bytes: int
+    raw_bytes: int
+    body_crc: int
+    readings: int
+    """batch readings, without events"""
+    commit_time: int
+    min_source: int
+    max_source: int
+    min_received: int
+    max_received: int
+    series: list[SeriesHead]
+
+
+def pack_record(record: Record) -> bytes:
+    """A record's payload; its size is known before compression. Raises TypeError for an event that is not JSON-able."""
+    match record:
+        case BatchRecord():
+            return _pack_batch(record.batch, record.origin)
+        case EventRecord():
+            return _EVENT_TIME.pack(record.time) + columns.encode_json([record.body])
+        case StreamRecord() | DeviceRecord() | PointRecord():
+            return orjson.dumps(definition_json(record))
+
+
+def encode_segment(
+    records: Sequence[Record], position: int, commit_time: int, packed: Sequence[bytes] | None = None
+) -> tuple[bytes, bytes, list[SeriesHead]]:
+    """Head, body and series heads of a segment whose records have their offsets.
+
+    Raises ValueError where the offsets of a series do not follow each other, TypeError for events that are not
+    JSON-able.
+    """
+    payloads = [pack_record(record) for record in records] if packed is None else packed
+    tallies: dict[Series, _Tally] = {}
+    received: list[int] = []
+    frames: list[bytes] = []
+    defines = 0
+    readings = 0
+    for record, payload in zip(records, payloads, strict=True):
+        kind, index = _KINDS[type(record)], _NO_SERIES
+        if isinstance(record, BatchRecord):
+            times = record.batch.source_time
+            tally = _tally(tallies, record)
+            tally.add(record.n, len(record.batch), int(times.min()), int(times.max()))
+            tally.batches = True
+            received.append(record.batch.received_time)
+            readings += len(record.batch)
+            index = tally.index
+        elif isinstance(record, EventRecord):
+            tally = _tally(tallies, record)
+            tally.add(record.n, 1, record.time, record.time)
+            index = tally.index
+        else:
+            defines = _DEFINES
+        frames += (_FRAME.pack(kind, index, len(payload)), payload)
+    heads = [SeriesHead(series, t.first, t.count, t.low, t.high) for series, t in tallies.items()]
+    batches = [t for t in tallies.values() if t.batches]
+    bounds = (
+        (min(t.low for t in batches), max(t.high for t in batches), min(received), max(received))
+        if batches
+        else (0, 0, 0, 0)
+    )
+    raw = b"".join(frames)
+    body = compress(raw)
+    tables = _tables(heads)
+    fixed = _HEAD.pack(
+        SEGMENT, 0, position, FORMAT, defines, _HEAD.size + len(tables), len(body), len(raw), zlib.crc32(body),
+        readings, commit_time, *bounds,
+    )  # fmt: skip
+    return _sealed(fixed + tables), body, heads
+
+
+def decode_head(head: bytes, position: int, magic: bytes = SEGMENT) -> Head:
+    """A head as it was written at `position`. Raises LogCorruptError, or LogFormatError for another version."""
+    if len(head) < _HEAD.size or head[:4] != magic:
+        raise LogCorruptError(f"position {position}: no head where one should be")
+    fields = _HEAD.unpack_from(head)
+    _, crc, sequence, version, flags, length, body, raw, body_crc, readings, commit_time = fields[:11]
+    low_source, high_source, low_received, high_received = fields[11:]
+    if version != FORMAT:
+        raise LogFormatError(
+            f"position {position}: format version {version} found, this version reads {FORMAT}; "
+            "use the version that wrote this log, or a newer one"
+        )
+    if zlib.crc32(head[_CRC_START:]) != crc or length != len(head):
+        raise LogCorruptError(f"position {position}: the head's checksum does not match")
+    if sequence != position:
+        raise LogCorruptError(f"position {position}: the head says that it is {sequence}")
+    series = _read_tables(Reader(head, _HEAD.size))
+    return Head(
+        position,
+        bool(flags & _DEFINES),
+        body,
+        raw,
+        body_crc,
+        readings,
+        commit_time,
+        low_source,
+        high_source,
+        low_received,
+        high_received,
+        series,
+    )
+
+
+def check_body(head: Head, body: bytes) -> None:
+    """Raise LogCorruptError unless `body` is the one that belongs to `head`."""
+    if len(body) != head.body_bytes or zlib.crc32(body) != head.body_crc:
+        raise LogCorruptError(f"position {head.position}: the body's checksum does not match")
+
+
+def decode_body(head: Head, body: bytes) -> list[Record]:
+    """The records of a segment, offsets filled in. Raises LogCorruptError or LogFormatError."""
+    check_body(head, body)
+    reader = Reader(decompress(body, head.raw_bytes))
+    following = [series.n for series in head.series]
+    records: list[Record] = []
+    while reader.offset < len(reader.data):
+        kind, index, length = reader.unpack(_FRAME)
+        payload = Reader(reader.take(length))
+        if kind in (_BATCH, _EVENT):
+            if index >= len(following):
+                raise LogCorruptError(f"position {head.position}: series {index} is not in the head")
+            series = head.series[index].series
+            record = _unpack_reading_record(kind, series, following[index], payload)
+            following[index] += len(record.batch) if isinstance(record, BatchRecord) else 1
+            records.append(record)
+        elif kind in _DEFINITIONS:
+            records.append(definition_from_json(_DEFINITIONS[kind], orjson.loads(payload.data)))
+        else:
+            raise LogFormatError(
+                f"position {head.position}: record kind {kind} is not known to this version; a newer version wrote it"
+            )
+    return records
+
+
+def encode_document(document: dict[str, Any], position: int, commit_time: int) -> tuple[bytes, bytes]:
+    """Head and body of a preamble: a JSON document, sealed as a segment is."""
+    raw = orjson.dumps(document)
+    body = zstandard.ZstdCompressor(level=3).compress(raw)
+    tables = _tables([])
+    fixed = _HEAD.pack(
+        PREAMBLE, 0, position, FORMAT, 0, _HEAD.size + len(tables), len(body), len(raw), zlib.crc32(body),
+        0, commit_time, 0, 0, 0, 0,
+    )  # fmt: skip
+    return _sealed(fixed + tables), body
+
+
+def decode_document(head: bytes, body: bytes, position: int) -> dict[str, Any]:
+    """The document of a preamble. Raises LogCorruptError or LogFormatError."""
+    checked = decode_head(head, position, PREAMBLE)
+    check_body(checked, body)
+    document: dict[str, Any] = orjson.loads(decompress(body, checked.raw_bytes))
+    return document
+
+
+def compress(raw: bytes) -> bytes:
+    """One zstd frame, level 1."""
+    compressor: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
+    if compressor is None:  # making one costs more than a small segment does
+        compressor = _local.compressor = zstandard.ZstdCompressor(level=1)
+    return compressor.compress(raw)
+
+
+def decompress(body: bytes, raw_bytes: int) -> bytes:
+    """One zstd frame. Raises LogCorruptError when it is not one of `raw_bytes`."""
+    try:
+        decompressor: zstandard.ZstdDecompressor | None = getattr(_local, "decompressor", None)
+        if decompressor is None:
+            decompressor = _local.decompressor = zstandard.ZstdDecompressor()
+        raw = decompressor.decompress(body, max_output_size=raw_bytes)
+    except zstandard.ZstdError as error:
+        raise LogCorruptError(f"a body cannot be decompressed: {error}") from error
+    if len(raw) != raw_bytes:
+        raise LogCorruptError(f"a body of {raw_bytes} bytes expected, found {len(raw)}")
+    return raw
+
+
+def definition_json(record: StreamRecord | DeviceRecord | PointRecord) -> dict[str, Any]:
+    """A stream, device or point record as JSON; absent = None."""
+    # Not asdict: it would copy deeply, and labels would lose their names.
+    found = {name: getattr(record, name) for name in _FIELDS[type(record)]}
+    if isinstance(record, StreamRecord):
+        found["labels"] = record.labels._asdict()
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def definition_from_json(
+    kind: type[StreamRecord | DeviceRecord | PointRecord], found: dict[str, Any]
+) -> StreamRecord | DeviceRecord | PointRecord:
+    """The record again; unknown fields are passed over, missing ones None. Raises LogCorruptError."""
+    values: dict[str, Any] = {name: found.get(name) for name in _FIELDS[kind]}
+    try:
+        if kind is StreamRecord:
+            values["labels"] = Labels(**values["labels"])
+        elif kind is PointRecord and values["type"] is not None:
+            values["type"] = ValueType(values["type"])
+    except (TypeError, ValueError) as error:
+        raise LogCorruptError(f"a {kind.__name__} cannot be read: {error}") from error
+    return kind(**values)
+
+
+_KINDS: Final[dict[type[Record], int]] = {
+    StreamRecord: _STREAM,
+    DeviceRecord: _DEVICE,
+    PointRecord: _POINT,
+    BatchRecord: _BATCH,
+    EventRecord: _EVENT,
+}
+_DEFINITIONS: Final[dict[int, type[StreamRecord | DeviceRecord | PointRecord]]] = {
+    _STREAM: StreamRecord,
+    _DEVICE: DeviceRecord,
+    _POINT: PointRecord,
+}
+_FIELDS: Final[dict[type[Any], tuple[str, ...]]] = {
+    kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in _DEFINITIONS.values()
+}
+_ENCODERS: Final = {
+    ValueType.BOOL: columns.encode_bools,
+    ValueType.INT64: columns.encode_integers,
+    ValueType.UINT64: columns.encode_integers,
+    ValueType.FLOAT32: columns.encode_numbers,
+    ValueType.FLOAT64: columns.encode_numbers,
+    ValueType.STRING: columns.encode_strings,
+    ValueType.BYTES: columns.encode_bytes,
+    ValueType.JSON: columns.encode_json_column,
+}
+_OBJECT_DECODERS: Final = {
+    ValueType.STRING: columns.decode_strings,
+    ValueType.BYTES: columns.decode_bytes,
+    ValueType.JSON: columns.decode_json_column,
+}
+
+
+@dataclasses.dataclass(slots=True)
+class _Tally:
+    index: int
+    first: int
+    count: int
+    low: int
+    high: int
+    batches: bool = False
+
+    def add(self, n: int, count: int, low: int, high: int) -> None:
+        if n != self.first + self.count:
+            raise ValueError(f"offset {self.first + self.count} expected next in the segment, found {n}")
+        self.low = low if self.count == 0 else min(self.low, low)
+        self.high = high if self.count == 0 else max(self.high, high)
+        self.count += count
+
+
+def _tally(tallies: dict[Series, _Tally], record: BatchRecord | EventRecord) -> _Tally:
+    tally = tallies.get(record.series)
+    if tally is None:
+        if record.n < 0:
+            raise ValueError(f"a record of stream {record.stream} has no offset yet")
+        tally = tallies[record.series] = _Tally(len(tallies), record.n, 0, 0, 0)
+    return tally
+
+
+def _pack_batch(batch: Batch, origin: Origin | None) -> bytes:
+    count = len(batch)
+    parts = [
+        _BATCH_HEAD.pack(batch.type, origin is not None, count, batch.received_time, batch.monotonic),
+        b"" if origin is None else _pack_origin(origin),
+        columns.encode_integers(batch.points),
+        columns.encode_integers(batch.source_time),
+        columns.encode_integers(batch.status),
+        columns.encode_integers(batch.basis),
+        columns.encode_integers(batch.flags),
+        columns.encode_bools(batch.valid),
+        _ENCODERS[batch.type](batch.values),
+    ]
+    return b"".join(parts)
+
+
+def _pack_origin(origin: Origin) -> bytes:
+    server = origin.server.encode()
+    return _ORIGIN.pack(origin.subscription, origin.sequence, len(server)) + server
+
+
+def _unpack_reading_record(kind: int, series: Series, n: int, payload: Reader) -> BatchRecord | EventRecord:
+    if kind == _EVENT:
+        time = payload.unpack(_EVENT_TIME)[0]
+        return EventRecord(series.stream, time, columns.decode_json(payload)[0], n)
+    type_number, has_origin, count, received_time, monotonic = payload.unpack(_BATCH_HEAD)
+    try:
+        type = ValueType(type_number)
+    except ValueError:
+        raise LogFormatError(
+            f"value type {type_number} is not known to this version; a newer version wrote it"
+        ) from None
+    origin = None
+    if has_origin:
+        subscription, sequence, length = payload.unpack(_ORIGIN)
+        origin = Origin(payload.take(length).decode(), subscription, sequence)
+    column = columns.decode_column
+    points = column(payload, count, _INT32)
+    source_time = column(payload, count, _INT64)
+    status = column(payload, count, _UINT32)
+    basis = column(payload, count, _UINT8)
+    flags = column(payload, count, _UINT8)
+    valid = column(payload, count, _BOOL)
+    objects = _OBJECT_DECODERS.get(type)
+    values = objects(payload, count) if objects else column(payload, count, type.dtype)
+    batch = Batch(
+        series.device, type, points, values, valid, status, source_time, basis, flags, received_time, monotonic
+    )
+    return BatchRecord(series.stream, batch, origin, n)
+
+
+def _tables(heads: Sequence[SeriesHead]) -> bytes:
+    streams: dict[str, int] = {}
+    devices: dict[str, int] = {}
+    rows = np.empty(len(heads), _SERIES)
+    for index, head in enumerate(heads):
+        stream = streams.setdefault(head.series.stream, len(streams))
+        device = devices.setdefault(head.series.device, len(devices))
+        rows[index] = (stream, device, head.readings, head.n, head.min_time, head.max_time)
+    parts: list[bytes] = []
+    for names in (streams, devices):
+        parts.append(_COUNT16.pack(len(names)))
+        for name in names:
+            text = name.encode()
+            parts += (_COUNT16.pack(len(text)), text)
+    return b"".join((*parts, _COUNT32.pack(len(rows)), rows.tobytes()))
+
+
+def _read_tables(reader: Reader) -> list[SeriesHead]:
+    streams = _read_names(reader)
+    devices = _read_names(reader)
+    count = reader.unpack(_COUNT32)[0]
+    rows = np.frombuffer(reader.take(count * _SERIES.itemsize), _SERIES)
+    return [
+        SeriesHead(Series(streams[stream], devices[device]), n, readings, low, high)
+        for stream, device, readings, n, low, high in rows.tolist()
+    ]
+
+
+def _read_names(reader: Reader) -> list[str]:
+    count = reader.unpack(_COUNT16)[0]
+    return [reader.take(reader.unpack(_COUNT16)[0]).decode() for _ in range(count)]
+
+
+def _sealed(head: bytes) -> bytes:
+    return head[:4] + zlib.crc32(head[_CRC_START:]).to_bytes(4, "little") + head[_CRC_START:]

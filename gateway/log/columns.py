@@ -1,0 +1,291 @@
+"""One column of a batch as bytes and back (docs/log-format.md, Column). Pure: no I/O, no clock.
+
+Columns that repeat or count up shrink to a few bytes here, the rest is put into byte planes, so that the fast
+compressor that follows finds the equal high bytes next to each other.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+
+from gateway.log.errors import LogCorruptError, LogFormatError
+
+RAW: Final = 0
+CONSTANT: Final = 1
+RANGE: Final = 2
+OFFSETS: Final = 3
+DELTAS: Final = 4
+BITS: Final = 5
+BLOBS: Final = 6
+JSON: Final = 7
+JSON_PLUS: Final = 8
+
+_U32: Final = struct.Struct("<I")
+_NARROW: Final = struct.Struct("<IB")
+_SCALES: Final = (1_000_000_000, 1_000_000, 1_000, 100)
+"""units that real clocks count in: s, ms, us and OPC UA's 100 ns (Part 6, 5.2.2.5)"""
+_UNSIGNED: Final[dict[int, np.dtype[Any]]] = {
+    1: np.dtype("<u1"),
+    2: np.dtype("<u2"),
+    4: np.dtype("<u4"),
+    8: np.dtype("<u8"),
+}
+
+Column = npt.NDArray[Any]
+
+
+class Reader:
+    """A cursor over decompressed bytes. Every method raises LogCorruptError when the bytes end too early."""
+
+    __slots__ = ("data", "offset")
+
+    def __init__(self, data: bytes, offset: int = 0) -> None:
+        self.data = data
+        self.offset = offset
+
+    def take(self, length: int) -> bytes:
+        """The next `length` bytes."""
+        end = self.offset + length
+        if end > len(self.data):
+            raise LogCorruptError(
+                f"{length} bytes expected at offset {self.offset}, found {len(self.data) - self.offset}"
+            )
+        piece = self.data[self.offset : end]
+        self.offset = end
+        return piece
+
+    def unpack(self, layout: struct.Struct) -> tuple[Any, ...]:
+        """The next fields, by their layout."""
+        return layout.unpack(self.take(layout.size))
+
+
+def encode_numbers(column: Column) -> bytes:
+    """A column of floats: constant, else raw in byte planes; bit-exact."""
+    column = _little(column)
+    raw = column.tobytes()
+    width = column.itemsize
+    if raw[width:] == raw[:-width]:
+        return bytes((CONSTANT,)) + raw[:width]
+    return bytes((RAW,)) + _planes(raw, width)
+
+
+def encode_integers(column: Column) -> bytes:
+    """A column of integers of any width: constant, range, narrow offsets or deltas, else raw; exact modulo 2^width."""
+    column = _little(column)
+    raw = column.tobytes()
+    width = column.itemsize
+    if raw[width:] == raw[:-width]:
+        return bytes((CONSTANT,)) + raw[:width]
+    if width == 1:
+        return bytes((RAW,)) + raw
+    unsigned = np.frombuffer(raw, _UNSIGNED[width])
+    steps: Column = unsigned[1:] - unsigned[:-1]
+    steps_raw: bytes = steps.tobytes()
+    if steps_raw[width:] == steps_raw[:-width]:
+        return bytes((RANGE,)) + raw[:width] + steps_raw[:width]
+    narrowed = _narrow(column, unsigned)
+    # Deltas pay where the values run far away from each other but evenly; equal widths are cheaper to read as offsets.
+    if narrowed is None or narrowed[1] > 2:
+        deltas = _narrow(steps.view(column.dtype.str.replace("u", "i")), steps)
+        if deltas is not None and (narrowed is None or deltas[1] < narrowed[1]):
+            return bytes((DELTAS,)) + raw[:width] + deltas[0]
+    if narrowed is not None:
+        return bytes((OFFSETS,)) + narrowed[0]
+    return bytes((RAW,)) + _planes(raw, width)
+
+
+def encode_bools(column: Column) -> bytes:
+    """A column of bool: constant, else one bit each."""
+    raw = column.tobytes()
+    if raw[1:] == raw[:-1]:
+        return bytes((CONSTANT,)) + raw[:1]
+    return bytes((BITS,)) + np.packbits(column).tobytes()
+
+
+def encode_strings(column: Column) -> bytes:
+    """An object column of str; what is not a str (no value) becomes empty."""
+    return _encode_blobs([v.encode("utf-8", "surrogatepass") if isinstance(v, str) else b"" for v in column])
+
+
+def encode_bytes(column: Column) -> bytes:
+    """An object column of bytes; what is not bytes (no value) becomes empty."""
+    return _encode_blobs([v if isinstance(v, bytes) else b"" for v in column])
+
+
+def encode_json(values: list[Any]) -> bytes:
+    """JSON-able values, floats exact: NaN and infinities survive, though JSON has none. Anything else becomes text."""
+    kind = JSON
+    try:
+        text = orjson.dumps(values)
+    except TypeError:
+        # Beyond 64 bits, or lone surrogates: the standard library writes both. What is not JSON at all becomes text:
+        # one odd value must not end the log.
+        kind, text = JSON_PLUS, json.dumps(values, default=str).encode()
+    else:
+        if b"null" in text and not _finite(values):
+            kind, text = JSON_PLUS, json.dumps(values).encode()
+    return bytes((kind,)) + _U32.pack(len(text)) + text
+
+
+def encode_json_column(column: Column) -> bytes:
+    """An object column of JSON-able values."""
+    return encode_json(column.tolist())
+
+
+def decode_column(reader: Reader, count: int, dtype: np.dtype[Any]) -> Column:
+    """A column of `count` numbers of `dtype`. Raises LogFormatError for an unknown encoding, LogCorruptError."""
+    encoding = reader.take(1)[0]
+    width = dtype.itemsize
+    unsigned = _UNSIGNED[width]
+    if encoding == RAW:
+        return _unplanes(reader.take(count * width), width).view(dtype)
+    if encoding == CONSTANT:
+        column = np.empty(count, unsigned)
+        column[:] = np.frombuffer(reader.take(width), unsigned)[0]
+        return column.view(dtype)
+    if encoding == BITS:
+        packed = np.frombuffer(reader.take((count + 7) // 8), np.uint8)
+        return np.unpackbits(packed, count=count).view(dtype)
+    if encoding == RANGE:
+        first, step = np.frombuffer(reader.take(2 * width), unsigned)
+        counted: Column = np.arange(count, dtype=unsigned)
+        counted *= step
+        counted += first
+        return counted.view(dtype)
+    if encoding == OFFSETS:
+        return _widen(reader, count, unsigned).view(dtype)
+    if encoding == DELTAS:
+        column = np.empty(count, unsigned)
+        column[0] = np.frombuffer(reader.take(width), unsigned)[0]
+        column[1:] = _widen(reader, count - 1, unsigned)
+        return np.cumsum(column, dtype=unsigned).view(dtype)
+    raise LogFormatError(f"column encoding {encoding} is not known to this version; a newer version wrote it")
+
+
+def decode_strings(reader: Reader, count: int) -> Column:
+    """An object column of str."""
+    return _objects([blob.decode("utf-8", "surrogatepass") for blob in _decode_blobs(reader, count)])
+
+
+def decode_bytes(reader: Reader, count: int) -> Column:
+    """An object column of bytes."""
+    return _objects(_decode_blobs(reader, count))
+
+
+def decode_json(reader: Reader) -> list[Any]:
+    """The values that `encode_json` was given."""
+    encoding = reader.take(1)[0]
+    if encoding not in (JSON, JSON_PLUS):
+        raise LogFormatError(f"JSON encoding {encoding} is not known to this version; a newer version wrote it")
+    text = reader.take(reader.unpack(_U32)[0])
+    values: list[Any] = orjson.loads(text) if encoding == JSON else json.loads(text)
+    return values
+
+
+def decode_json_column(reader: Reader, count: int) -> Column:
+    """An object column of JSON-able values."""
+    values = decode_json(reader)
+    if len(values) != count:
+        raise LogCorruptError(f"{count} JSON values expected, found {len(values)}")
+    return _objects(values)
+
+
+def _little(column: Column) -> Column:
+    return column if column.dtype.byteorder in "=<|" else column.astype(column.dtype.newbyteorder("<"))
+
+
+def _planes(raw: bytes, width: int) -> bytes:
+    if width == 1:
+        return raw
+    return np.frombuffer(raw, np.uint8).reshape(-1, width).T.tobytes()
+
+
+def _unplanes(planes: bytes, width: int) -> Column:
+    # The copy makes the column writable, aligned and independent of the segment's bytes.
+    return np.ascontiguousarray(np.frombuffer(planes, np.uint8).reshape(width, -1).T).reshape(-1).view(_UNSIGNED[width])
+
+
+def _narrow(column: Column, unsigned: Column) -> tuple[bytes, int] | None:
+    """The column as base + scale x narrow unsigned, and the narrow width; None where it would not get narrower."""
+    low, high = int(column.min()), int(column.max())
+    width = column.itemsize
+    offsets = unsigned - unsigned.dtype.type(low & (1 << 8 * width) - 1)
+    span = high - low
+    scale = 1
+    if span > 0xFF and width == 8:
+        scale = _common_scale(offsets)
+        span //= scale
+    narrow = 1 if span <= 0xFF else 2 if span <= 0xFFFF else 4 if span <= 0xFFFFFFFF else 8
+    if narrow >= width:
+        return None
+    if scale != 1:
+        offsets = offsets // np.uint64(scale)
+    data = _planes(offsets.astype(_UNSIGNED[narrow]).tobytes(), narrow)
+    base = (low & (1 << 8 * width) - 1).to_bytes(width, "little")
+    return base + _NARROW.pack(scale, narrow) + data, narrow
+
+
+def _common_scale(offsets: Column) -> int:
+    sample = offsets[:16]
+    for scale in _SCALES:
+        divisor = np.uint64(scale)
+        if not (sample % divisor).any() and not (offsets % divisor).any():
+            return scale
+    return 1
+
+
+def _widen(reader: Reader, count: int, unsigned: np.dtype[Any]) -> Column:
+    base = np.frombuffer(reader.take(unsigned.itemsize), unsigned)[0]
+    scale, narrow = reader.unpack(_NARROW)
+    if narrow not in (1, 2, 4):
+        raise LogFormatError(f"narrow width {narrow} is not known to this version; a newer version wrote it")
+    column = _unplanes(reader.take(count * narrow), narrow).astype(unsigned)
+    if scale != 1:
+        column *= unsigned.type(scale)
+    column += base
+    return column
+
+
+def _encode_blobs(blobs: list[bytes]) -> bytes:
+    lengths = np.fromiter(map(len, blobs), np.uint32, len(blobs))
+    data = b"".join(blobs)
+    return bytes((BLOBS,)) + encode_integers(lengths) + _U32.pack(len(data)) + data
+
+
+def _decode_blobs(reader: Reader, count: int) -> list[bytes]:
+    encoding = reader.take(1)[0]
+    if encoding != BLOBS:
+        raise LogFormatError(f"blob encoding {encoding} is not known to this version; a newer version wrote it")
+    lengths = decode_column(reader, count, np.dtype(np.uint32))
+    total = reader.unpack(_U32)[0]
+    ends = np.cumsum(lengths, dtype=np.int64)
+    if count and int(ends[-1]) != total:
+        raise LogCorruptError(f"blobs of {int(ends[-1])} bytes expected, found {total}")
+    data = reader.take(total)
+    return [data[end - length : end] for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)]
+
+
+def _objects(values: list[Any]) -> Column:
+    column = np.empty(len(values), object)
+    for index, value in enumerate(values):  # numpy would read a list of lists as a matrix
+        column[index] = value
+    return column
+
+
+def _finite(value: Any) -> bool:
+    match value:
+        case float():
+            return math.isfinite(value)
+        case list() | tuple():
+            return all(map(_finite, value))
+        case dict():
+            return all(map(_finite, value.values()))
+        case _:
+            return True

@@ -1,0 +1,275 @@
+"""One data file: a SQLite database with preamble, sessions and segments (docs/log-format.md, Data file)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import struct
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import orjson
+
+from gateway.log import codec
+from gateway.log.errors import LogCorruptError, LogError, LogFormatError, LogFullError, LogIOError
+from gateway.log.identity import Session, inode
+from gateway.log.records import DeviceRecord, PointRecord, Series, StreamRecord
+
+APPLICATION_ID: Final = 0x45474C47
+NEW_NAME: Final = "new.db"
+DAMAGED: Final = ".damaged"
+_WAL_HEAD: Final = 32
+_FRAME_HEAD: Final = 24
+_SCHEMA: Final = """
+CREATE TABLE preamble (id INTEGER PRIMARY KEY CHECK (id = 1), head BLOB NOT NULL, body BLOB NOT NULL);
+CREATE TABLE session (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE segment (position INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB NOT NULL);
+"""
+
+Definition = StreamRecord | DeviceRecord | PointRecord
+DefinitionKey = tuple[str, ...] | tuple[str, str, int]
+_DEFINITIONS: Final[dict[str, type[Definition]]] = {
+    "stream": StreamRecord,
+    "device": DeviceRecord,
+    "point": PointRecord,
+}
+_NAMES: Final = {kind: name for name, kind in _DEFINITIONS.items()}
+
+
+@dataclass(slots=True)
+class Preamble:
+    """What makes a data file readable on its own. The vectors speak of the moment before its first position."""
+
+    log: str
+    identity: str
+    first: int
+    created: int
+    """ns since the epoch"""
+    last_commit: int | None
+    next_n: dict[Series, int] = field(default_factory=dict)
+    last_time: dict[Series, int] = field(default_factory=dict)
+    records: dict[DefinitionKey, Definition] = field(default_factory=dict)
+    """latest form of every stream, device and point record"""
+
+    def encode(self) -> tuple[bytes, bytes]:
+        """Head and body of the preamble's row."""
+        document = {
+            "format": codec.FORMAT,
+            "log": self.log,
+            "identity": self.identity,
+            "first": self.first,
+            "created": self.created,
+            "last_commit": self.last_commit,
+            "next_n": [[*series, n] for series, n in self.next_n.items()],
+            "last_time": [[*series, time] for series, time in self.last_time.items()],
+            "records": [[_NAMES[type(r)], codec.definition_json(r)] for r in self.records.values()],
+        }
+        return codec.encode_document(document, self.first, self.created)
+
+    @classmethod
+    def decode(cls, head: bytes, body: bytes, first: int) -> Preamble:
+        """The preamble of the file that begins at `first`. Raises LogCorruptError or LogFormatError."""
+        found = codec.decode_document(head, body, first)
+        records = (codec.definition_from_json(_DEFINITIONS[kind], fields) for kind, fields in found["records"])
+        return cls(
+            log=found["log"],
+            identity=found["identity"],
+            first=found["first"],
+            created=found["created"],
+            last_commit=found["last_commit"],
+            next_n={Series(stream, device): n for stream, device, n in found["next_n"]},
+            last_time={Series(stream, device): time for stream, device, time in found["last_time"]},
+            records={definition_key(record): record for record in records},
+        )
+
+
+class DataFile(NamedTuple):
+    """A data file as others see it."""
+
+    path: Path
+    first: int
+    end: int
+    bytes: int
+    created: int
+    """ns since the epoch"""
+
+
+class Row(NamedTuple):
+    """One row of `segment`."""
+
+    position: int
+    head: bytes
+    body: bytes
+
+
+def definition_key(record: Definition) -> DefinitionKey:
+    """What a later form of the record replaces."""
+    match record:
+        case StreamRecord():
+            return ("stream", record.stream)
+        case DeviceRecord():
+            return ("device", record.device)
+        case PointRecord():
+            return ("point", record.device, record.index)
+
+
+def file_path(folder: Path, first: int) -> Path:
+    """The data file that begins at position `first`."""
+    return folder / f"data-{first:020d}.db"
+
+
+def data_files(folder: Path, suffix: str = ".db") -> list[tuple[int, Path]]:
+    """The folder's data files by first position."""
+    found = ((path.name[5 : -len(suffix)], path) for path in folder.glob(f"data-*{suffix}"))
+    return sorted((int(digits), path) for digits, path in found if len(digits) == 20 and digits.isdecimal())
+
+
+def side_files(path: Path) -> tuple[Path, Path]:
+    """SQLite's write-ahead log and its index."""
+    return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
+
+
+def remove(path: Path) -> None:
+    """Unlink a data file and what belongs to it."""
+    for part in (path, *side_files(path)):
+        part.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the folder's entries durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextlib.contextmanager
+def translated(path: Path) -> Iterator[None]:
+    """Turn SQLite's and the system's errors into the log's, in this one place."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _translation(path, error) from error
+    except OSError as error:
+        kind = LogFullError if error.errno in (28, 122) else LogIOError  # ENOSPC, EDQUOT
+        raise kind(f"{path}: {error.strerror or error}; check the disk, its free space and its permissions") from error
+
+
+def _translation(path: Path, error: sqlite3.Error) -> LogError:
+    code = getattr(error, "sqlite_errorcode", 0)
+    match code & 0xFF:
+        case sqlite3.SQLITE_FULL:
+            return LogFullError(f"{path}: the disk is full; free space, or give the log a smaller budget")
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            return LogCorruptError(f"{path}: damaged: {error}")
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+            return LogError(f"{path}: cannot be written: {error}; give the gateway's user write access to this folder")
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return LogIOError(f"{path}: {error}; check the disk and the kernel's messages")
+        case sqlite3.SQLITE_CONSTRAINT:
+            return LogCorruptError(f"{path}: a position is already there: {error}")
+        case _:
+            # An empty file or one without our tables ends here: SQL that finds no table.
+            return LogCorruptError(f"{path}: not as the log left it: {error}")
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection in WAL mode, synchronous=FULL, explicit transactions. Raises sqlite3.Error."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def create(folder: Path, preamble: Preamble, session: Session) -> Path:
+    """Make the file that begins at `preamble.first`, written by `session`, durable and closed. Raises LogError."""
+    path, new = file_path(folder, preamble.first), folder / NEW_NAME
+    with translated(path):
+        remove(new)
+        connection = connect(new)
+        try:
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={codec.FORMAT}")
+            connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
+            connection.execute("INSERT INTO preamble VALUES (1, ?, ?)", preamble.encode())
+            write_session(connection, session.on({path.name: inode(new)}, preamble.first))
+            connection.execute("COMMIT")
+        finally:
+            connection.close()
+        new.replace(path)
+        sync_folder(folder)
+    return path
+
+
+def read_preamble(connection: sqlite3.Connection, path: Path, first: int) -> Preamble:
+    """Check that this is a data file of ours and read its preamble. Raises LogCorruptError, LogFormatError."""
+    with translated(path):
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        if application == APPLICATION_ID and version != codec.FORMAT:
+            raise LogFormatError(
+                f"{path}: log format {version} found, this version reads {codec.FORMAT}; "
+                "use the version that wrote this log, or a newer one, or move the folder away to begin a new log"
+            )
+        row = connection.execute("SELECT head, body FROM preamble WHERE id = 1").fetchone()
+    if application != APPLICATION_ID or row is None:
+        raise LogCorruptError(f"{path}: no preamble")
+    return Preamble.decode(row[0], row[1], first)
+
+
+def write_session(connection: sqlite3.Connection, session: Session) -> None:
+    """Add a session row in a transaction of its own, or in the one under way. Raises sqlite3.Error."""
+    text = orjson.dumps(session.to_json())
+    body = orjson.dumps({**session.to_json(), "crc": zlib.crc32(text)})
+    connection.execute("INSERT INTO session (body) VALUES (?)", (body,))
+
+
+def read_session(connection: sqlite3.Connection, path: Path) -> Session | None:
+    """The last session that wrote to this file; None when there is none or it is damaged. Raises LogCorruptError."""
+    with translated(path):
+        row = connection.execute("SELECT body FROM session ORDER BY id DESC LIMIT 1").fetchone()
+    if row is None:
+        return None
+    try:
+        found: dict[str, Any] = orjson.loads(row[0])
+        crc = found.pop("crc")
+        return Session(**found) if crc == zlib.crc32(orjson.dumps(found)) else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def last_position(connection: sqlite3.Connection, path: Path) -> int | None:
+    """The greatest position in the file. Raises LogCorruptError."""
+    with translated(path):
+        (found,) = connection.execute("SELECT max(position) FROM segment").fetchone()
+    return None if found is None else int(found)
+
+
+def torn_frames(connection: sqlite3.Connection, path: Path) -> bool:
+    """Is there a frame of the current write-ahead log that no commit covers?
+
+    A kill leaves such frames too (of a commit that was never acknowledged): indistinguishable, so both count as torn.
+    Call it on a fresh connection before anything is written. The file format is SQLite's (fileformat2, section 4):
+    frames of an older round keep their old salts, so only equal salts count.
+    """
+    wal = side_files(path)[0]
+    with translated(path):
+        (version,) = connection.execute("SELECT count(*) FROM preamble").fetchone()  # makes SQLite recover the index
+        if version is None or not wal.exists() or wal.stat().st_size <= _WAL_HEAD:
+            return False
+        _, frames, _ = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        with wal.open("rb") as file:
+            head = file.read(_WAL_HEAD)
+            page_size = struct.unpack_from(">I", head, 8)[0]
+            file.seek(_WAL_HEAD + max(frames, 0) * (_FRAME_HEAD + page_size))
+            frame = file.read(_FRAME_HEAD)
+    return 0 < len(frame) < _FRAME_HEAD or (len(frame) == _FRAME_HEAD and frame[8:16] == head[16:24])

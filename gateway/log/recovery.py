@@ -1,0 +1,253 @@
+"""What a start finds in the log's folder, and whether the same streams may go on (docs/log-format.md, Continuity)."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from gateway.log import codec, datafile
+from gateway.log.datafile import DataFile, Definition, DefinitionKey, Preamble
+from gateway.log.errors import LogCorruptError
+from gateway.log.identity import Session, Witnessed, inode
+from gateway.log.records import DeviceRecord, PointRecord, Record, Series, StreamRecord
+
+HOLE: Final = 1_000_000
+"""positions left out where continuity broke; far more than the commits of the second that a witness may be behind"""
+UNKNOWN_BASE: Final = 10**12
+"""where positions begin when all that is left is a state file: beyond whatever its positions may say"""
+
+
+@dataclass(slots=True)
+class Recovery:
+    """What the log knew when it was opened."""
+
+    records: list[StreamRecord | DeviceRecord | PointRecord] = field(default_factory=list)
+    """everything ever known, retired entries included, each in its latest form"""
+    next_n: dict[Series, int] = field(default_factory=dict)
+    last_time: dict[Series, int] = field(default_factory=dict)
+    """greatest source time of each series, ns since the epoch"""
+    last_commit: int | None = None
+    """wall time of the last commit, ns since the epoch"""
+    created: bool = False
+    """there was no log"""
+    continuity: str | None = None
+    """None: the same streams may go on. Else why not: "created", "foreign-box", "copied", "restored", "torn-tail",
+    "corrupt"; then new streams begin"""
+    cut_readings: int = 0
+    """readings and events known to be lost"""
+    damage: list[str] = field(default_factory=list)
+    """one sentence each, for the log line"""
+
+
+@dataclass(slots=True)
+class Found:
+    """The folder as it is, before anything is written."""
+
+    preamble: Preamble | None = None
+    """of the newest file, its vectors and records brought up to `end`"""
+    files: list[DataFile] = field(default_factory=list)
+    """oldest first"""
+    session: Session | None = None
+    end: int = 1
+    cut_readings: int = 0
+    torn: list[str] = field(default_factory=list)
+    corrupt: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        """Readings and events ever given an offset."""
+        return sum(self.preamble.next_n.values()) if self.preamble else 0
+
+
+def examine(folder: Path) -> Found:
+    """Read the folder: the newest file wholly and checked, the others' bounds.
+
+    Files that cannot be opened are set aside (renamed), never deleted. Raises LogFormatError for a log that a newer
+    version wrote, LogIOError, LogError.
+    """
+    found = Found()
+    datafile.remove(folder / datafile.NEW_NAME)
+    candidates = datafile.data_files(folder)
+    newest = True
+    for first, path in reversed(candidates):
+        try:
+            loaded = _examine_newest(path, first, found) if newest else _examine_older(path, first)
+        except LogCorruptError as error:
+            (found.torn if newest else found.corrupt).append(f"{error}; set aside as {path.name}{datafile.DAMAGED}")
+            _set_aside(path)
+            continue
+        found.files.insert(0, loaded)
+        if newest:
+            found.end = loaded.end
+        newest = False
+    return found
+
+
+def judge(found: Found, *, identity: str, witness: Witnessed | None, lock_inode: int) -> Recovery:
+    """Decide on continuity. Pure but for the inodes, which `found.files` name."""
+    if found.preamble is None:
+        reason: str | None = "created" if not found.torn else "torn-tail"
+        known = witness.total if witness else 0
+        return Recovery(
+            created=not found.torn, continuity=reason, cut_readings=known, damage=found.torn + found.corrupt
+        )
+    damage = found.torn + found.corrupt
+    witness = witness if witness and witness.log == found.preamble.log else None
+    behind = witness is not None and witness.position > found.end
+    reason = None
+    if found.preamble.identity != identity:
+        reason = "foreign-box"
+        damage.append("another machine wrote this log")
+    elif doubt := _copied(found, witness, lock_inode):
+        reason = "copied"
+        damage.append(doubt)
+    elif witness and not _same_session(found.session, witness):
+        reason = "restored"
+        damage.append("the log is an older copy: another session wrote it last")
+    elif behind and not damage:
+        reason = "restored"
+        damage.append(f"the log is an older copy: it ends at {found.end}, the witness saw more")
+    elif found.torn or behind:
+        reason = "torn-tail"
+    elif found.corrupt:
+        reason = "corrupt"
+    lost = max(found.cut_readings, witness.total - found.total) if witness else found.cut_readings
+    return Recovery(
+        records=list(found.preamble.records.values()),
+        next_n=dict(found.preamble.next_n),
+        last_time=dict(found.preamble.last_time),
+        last_commit=found.preamble.last_commit,
+        continuity=reason,
+        cut_readings=lost,
+        damage=damage,
+    )
+
+
+def first_position(found: Found, recovery: Recovery, witness: Witnessed | None, *, state_exists: bool) -> int:
+    """Where the next segment goes: never where another segment was, even one that is lost."""
+    known = max(found.end, witness.position if witness else 0)
+    if recovery.continuity is None:
+        return found.end
+    if recovery.created and witness is None:
+        return UNKNOWN_BASE if state_exists else 1
+    if not found.files and witness is None:
+        return UNKNOWN_BASE
+    return known + HOLE
+
+
+def advance(preamble: Preamble, head: codec.Head) -> None:
+    """Bring a preamble's vectors past a segment."""
+    for series, n, readings, _, high in head.series:
+        preamble.next_n[series] = max(preamble.next_n.get(series, 0), n + readings)
+        preamble.last_time[series] = max(preamble.last_time.get(series, high), high)
+    preamble.last_commit = head.commit_time
+
+
+def _same_session(session: Session | None, witness: Witnessed) -> bool:
+    # The session before counts too: a crash between the log's row and the witness leaves the witness one behind.
+    return session is not None and witness.session in (session.session, session.previous)
+
+
+def _copied(found: Found, witness: Witnessed | None, lock_inode: int) -> str | None:
+    session = found.session
+    if session is None:
+        return None
+    newest = found.files[-1].path
+    expected = session.inodes
+    if expected.get(newest.name, 0) != inode(newest) or expected.get("lock", 0) != lock_inode:
+        return "the log's files are a copy: their inodes are not those that were written down"
+    if session.witness and witness is None:
+        return "the log's witness is missing, as it is beside a copy"
+    return None
+
+
+def _examine_newest(path: Path, first: int, found: Found) -> DataFile:
+    with datafile.translated(path):
+        connection = _connect(path)
+    try:
+        preamble = datafile.read_preamble(connection, path, first)
+        if datafile.torn_frames(connection, path):
+            found.torn.append(f"{path.name}: the write-ahead log ends in frames that no commit covers")
+        session = datafile.read_session(connection, path)
+        if session is None:
+            found.corrupt.append(f"{path.name}: no readable session")
+        created = preamble.created
+        end = _scan(connection, path, preamble, found)
+    finally:
+        connection.close()
+    found.preamble, found.session = preamble, session
+    return DataFile(path, first, end, size_of(path), created)
+
+
+def _scan(connection: sqlite3.Connection, path: Path, preamble: Preamble, found: Found) -> int:
+    """Check every segment of the newest file and bring the preamble up to its end; returns the end."""
+    expected = preamble.first
+    cursor = connection.execute("SELECT position, head, body FROM segment ORDER BY position")
+    while True:
+        try:
+            row = cursor.fetchone()
+        except sqlite3.DatabaseError as error:
+            found.torn.append(f"{path.name}: unreadable from position {expected} on: {error}")
+            break
+        if row is None:
+            break
+        position, head_bytes, body = row
+        if position != expected:
+            found.corrupt.append(f"{path.name}: positions {expected} to {position - 1} are missing")
+        expected = position + 1
+        head = None
+        try:
+            head = codec.decode_head(head_bytes, position)
+            advance(preamble, head)
+            codec.check_body(head, body)
+            if head.defines:
+                define(preamble.records, codec.decode_body(head, body))
+        except LogCorruptError as error:
+            found.corrupt.append(f"{path.name}: {error}")
+            found.cut_readings += sum(series.readings for series in head.series) if head else 0
+    return expected
+
+
+def define(records: dict[DefinitionKey, Definition], segment: Iterable[Record]) -> None:
+    """Take over a segment's stream, device and point records."""
+    for record in segment:
+        if isinstance(record, StreamRecord | DeviceRecord | PointRecord):
+            records[datafile.definition_key(record)] = record
+
+
+def _examine_older(path: Path, first: int) -> DataFile:
+    with datafile.translated(path):
+        connection = _connect(path)
+    try:
+        preamble = datafile.read_preamble(connection, path, first)
+        last = datafile.last_position(connection, path)
+    finally:
+        connection.close()
+    return DataFile(path, first, first if last is None else last + 1, size_of(path), preamble.created)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    if path.stat().st_size == 0:
+        raise LogCorruptError(f"{path}: the file is empty")
+    return datafile.connect(path)
+
+
+def size_of(path: Path) -> int:
+    """Bytes on disk of a data file and its write-ahead log."""
+    total = 0
+    for part in (path, *datafile.side_files(path)):
+        try:
+            total += part.stat().st_size
+        except FileNotFoundError:
+            continue
+    return total
+
+
+def _set_aside(path: Path) -> None:
+    with datafile.translated(path):
+        path.replace(path.with_name(path.name + datafile.DAMAGED))
+        for part in datafile.side_files(path):
+            part.unlink(missing_ok=True)

@@ -1,0 +1,395 @@
+"""The log on SQLite: append, read, bounds, trim (docs/log-format.md).
+
+`append` belongs to one thread at a time, the others may be called from any thread beside it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+import sqlite3
+import threading
+import uuid
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from gateway.contract.clock import Clock
+from gateway.log import codec, datafile, recovery
+from gateway.log.datafile import DataFile, Preamble, Row, translated
+from gateway.log.errors import LogConflictError, LogCorruptError, LogError, LogFormatError
+from gateway.log.identity import Session, Witness, Witnessed, inode
+from gateway.log.records import Segment, SeriesHead
+from gateway.log.recovery import Recovery
+
+LOCK_NAME: Final = "lock"
+STATE_NAME: Final = "state.db"
+_READERS: Final = 4
+_HEADS_AT_ONCE: Final = 500
+
+logger = logging.getLogger(__name__)
+
+
+class Bounds(NamedTuple):
+    """Positions that can be read: `first` to `end` - 1, perhaps with holes; equal when the log is empty."""
+
+    first: int
+    end: int
+
+
+class LogStore:
+    """The log of one gateway, opened by `open`, closed by `close`."""
+
+    def __init__(
+        self,
+        folder: Path,
+        clock: Clock,
+        lock: int,
+        files: list[DataFile],
+        preamble: Preamble,
+        session: Session,
+        witness: Witness,
+        rotate_bytes: int,
+        rotate_s: float,
+    ) -> None:
+        self._folder = folder
+        self._clock = clock
+        self._lock = lock
+        self._files = files
+        self._preamble = preamble
+        """of the newest file, kept at the log's end: what the next file will begin with"""
+        self._session = session
+        self._witness = witness
+        self._end = files[-1].end
+        self._rotate_bytes = rotate_bytes
+        self._rotate_ns = int(rotate_s * 1e9)
+        self._rotate_at = 0
+        self._append_lock = threading.Lock()
+        self._read_lock = threading.Lock()
+        self._readers: OrderedDict[Path, sqlite3.Connection] = OrderedDict()
+        self._complained: set[Path] = set()
+        with translated(files[-1].path):
+            self._writer = datafile.connect(files[-1].path)
+        self._written = recovery.size_of(files[-1].path)
+        self._set_rotation(preamble.created)
+
+    @classmethod
+    def open(
+        cls,
+        folder: Path,
+        *,
+        identity: str,
+        clock: Clock,
+        rotate_bytes: int = 256_000_000,
+        rotate_s: float = 86400,
+    ) -> tuple[LogStore, Recovery]:
+        """Lock the folder, check the newest file, find out whether streams may go on, and be ready to append.
+
+        `identity` names the box: machine id, enterprise and gateway; another one in the log is a foreign box's.
+        Raises LogError when the folder is in use or cannot be written, LogFormatError for a newer version's log.
+        """
+        lock = _lock_folder(folder)
+        try:
+            return cls._open_locked(folder, lock, identity, clock, rotate_bytes, rotate_s)
+        except BaseException:
+            os.close(lock)
+            raise
+
+    @classmethod
+    def _open_locked(
+        cls, folder: Path, lock: int, identity: str, clock: Clock, rotate_bytes: int, rotate_s: float
+    ) -> tuple[LogStore, Recovery]:
+        found = recovery.examine(folder)
+        witness = Witness(folder)
+        seen = witness.read()
+        lock_inode = inode(folder / LOCK_NAME)
+        outcome = recovery.judge(found, identity=identity, witness=seen, lock_inode=lock_inode)
+        witness.open()
+        try:
+            session = _session(found, clock, lock_inode, witness)
+            preamble = found.preamble
+            if preamble is None or outcome.continuity is not None:
+                first = recovery.first_position(found, outcome, seen, state_exists=(folder / STATE_NAME).exists())
+                preamble = _renewed(preamble, identity, first, clock.time_ns())
+                path = datafile.create(folder, preamble, session)
+                found.files.append(DataFile(path, first, first, recovery.size_of(path), preamble.created))
+            else:
+                newest = found.files[-1].path
+                with translated(newest), contextlib.closing(datafile.connect(newest)) as connection:
+                    datafile.write_session(connection, session.on({newest.name: inode(newest)}, found.end))
+            store = cls(folder, clock, lock, found.files, preamble, session, witness, rotate_bytes, rotate_s)
+        except BaseException:
+            witness.close()
+            raise
+        store._testify(sync=True)
+        return store, outcome
+
+    def append(self, segments: Sequence[Segment], expected_position: int) -> int:
+        """Write `segments` in one commit, durable on return; fills in `position`, `heads` and `nbytes`.
+
+        The records must have their offsets, each series following on without a hole within a segment. Returns the new
+        end. Raises LogConflictError when `expected_position` is not the end, LogFullError or LogIOError when nothing
+        was written and the same call may be tried again, LogError for an offset that was given before.
+        """
+        with self._append_lock:
+            if expected_position != self._end:
+                raise LogConflictError(f"{self._folder}: position {expected_position} expected, the end is {self._end}")
+            if self._rotation_due():
+                self._rotate()
+            now = self._clock.time_ns()
+            rows: list[Row] = []
+            for position, segment in enumerate(segments, self._end):
+                head, body, heads = codec.encode_segment(segment.records, position, now, segment.packed)
+                rows.append(Row(position, head, body))
+                segment.position, segment.heads, segment.nbytes = position, heads, len(head) + len(body)
+            self._check_offsets(segments)
+            self._commit(rows)
+            self._accept(segments, now)
+            return self._end
+
+    def read(self, position: int, limit_bytes: int) -> list[Segment]:
+        """Segments from `position` on, decoded, up to `limit_bytes` encoded but at least one if there is any.
+
+        Passes over holes and what was trimmed. A segment that is damaged comes without records, with `damage` set and
+        with its heads if those can be read. Raises LogFormatError, LogIOError.
+        """
+        segments: list[Segment] = []
+        taken = 0
+        for rows in self._rows(position, self._end, "position, head, body", 1):
+            for row in rows:
+                if segments and taken + len(row.head) + len(row.body) > limit_bytes:
+                    return segments
+                taken += len(row.head) + len(row.body)
+                segments.append(self._decode(row))
+        return segments
+
+    def heads(self, start: int, end: int) -> Iterator[tuple[int, list[SeriesHead]]]:
+        """(position, series heads) of every segment in [start, end), without reading bodies.
+
+        Damaged heads are passed over. Raises LogFormatError, LogIOError.
+        """
+        for rows in self._rows(start, end, "position, head, x''", _HEADS_AT_ONCE):
+            for row in rows:
+                try:
+                    yield row.position, codec.decode_head(row.head, row.position).series
+                except LogCorruptError as error:
+                    logger.error("%s: passed over: %s", self._folder, error)
+
+    def bounds(self) -> Bounds:
+        """The first position that is kept and the position that the next segment gets."""
+        return Bounds(self._files[0].first, self._end)
+
+    def trim(self, position: int) -> int:
+        """Remove whole files that lie entirely below `position`, never the newest; returns the new first position."""
+        with self._append_lock, self._read_lock, translated(self._folder):
+            while len(self._files) > 1 and self._files[0].end <= position:
+                path = self._files[0].path
+                if (reader := self._readers.pop(path, None)) is not None:
+                    reader.close()
+                datafile.remove(path)
+                self._files = self._files[1:]
+            first = self._files[0].first
+            for begin, path in datafile.data_files(self._folder, ".db" + datafile.DAMAGED):
+                if begin < min(first, position):
+                    path.unlink(missing_ok=True)
+            return first
+
+    def files(self) -> list[DataFile]:
+        """The data files, oldest first, with their present sizes."""
+        files = self._files
+        newest = files[-1]._replace(end=self._end)
+        return [file._replace(bytes=recovery.size_of(file.path)) for file in (*files[:-1], newest)]
+
+    def size(self) -> int:
+        """Bytes that the folder takes on disk, everything in it counted."""
+        total = 0
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat().st_size
+        return total
+
+    def close(self) -> None:
+        """Write the witness, close the files and give the folder free."""
+        with self._append_lock, self._read_lock:
+            self._testify(sync=True)
+            self._close_files()
+            os.close(self._lock)
+
+    def _close_files(self) -> None:
+        for reader in self._readers.values():
+            reader.close()
+        self._readers.clear()
+        self._writer.close()
+        self._witness.close()
+
+    def _testify(self, *, sync: bool = False) -> None:
+        total = sum(self._preamble.next_n.values()) if self._witness.usable else 0
+        seen = Witnessed(self._preamble.log, self._session.session, self._end, total)
+        self._witness.write(seen, self._clock.monotonic_ns(), sync=sync)
+
+    def _set_rotation(self, created: int) -> None:
+        # Measured on the monotonic clock: a wall clock that steps must not cut files.
+        age = min(max(self._clock.time_ns() - created, 0), self._rotate_ns)
+        self._rotate_at = self._clock.monotonic_ns() + self._rotate_ns - age
+
+    def _rotation_due(self) -> bool:
+        if self._end == self._files[-1].first:
+            return False
+        return self._written >= self._rotate_bytes or self._clock.monotonic_ns() >= self._rotate_at
+
+    def _rotate(self) -> None:
+        """Begin the next file; the old one stays in use when that fails."""
+        old = self._files[-1]
+        preamble = _renewed(self._preamble, self._preamble.identity, self._end, self._clock.time_ns())
+        path = datafile.create(self._folder, preamble, self._session)
+        with translated(path):
+            try:
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                writer = datafile.connect(path)
+            except sqlite3.Error:
+                datafile.remove(path)
+                raise
+            self._writer.close()
+        self._writer, self._preamble = writer, preamble
+        closed = old._replace(end=self._end, bytes=recovery.size_of(old.path))
+        self._files = [*self._files[:-1], closed, DataFile(path, self._end, self._end, 0, preamble.created)]
+        self._written = recovery.size_of(path)
+        self._set_rotation(preamble.created)
+
+    def _check_offsets(self, segments: Sequence[Segment]) -> None:
+        after: dict[object, int] = {}
+        for segment in segments:
+            for series, n, readings, _, _ in segment.heads:
+                expected = after.get(series, self._preamble.next_n.get(series, 0))
+                if n < expected:
+                    raise LogError(
+                        f"{self._folder}: offset {n} of {series.device} in stream {series.stream} was given before; "
+                        f"the next is {expected}"
+                    )
+                after[series] = n + readings
+
+    def _commit(self, rows: Sequence[Row]) -> None:
+        with translated(self._files[-1].path):
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                self._writer.executemany("INSERT INTO segment VALUES (?, ?, ?)", rows)
+                self._writer.execute("COMMIT")
+            except sqlite3.Error:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    def _accept(self, segments: Sequence[Segment], now: int) -> None:
+        preamble = self._preamble
+        for segment in segments:
+            segment.packed = None
+            for series, n, readings, _, high in segment.heads:
+                preamble.next_n[series] = n + readings
+                preamble.last_time[series] = max(preamble.last_time.get(series, high), high)
+            recovery.define(preamble.records, segment.records)
+            self._written += segment.nbytes
+        preamble.last_commit = now
+        self._end += len(segments)
+        self._testify()
+
+    def _rows(self, start: int, end: int, columns: str, at_once: int) -> Iterator[list[Row]]:
+        """Rows of [start, end), some at a time; the lock is not held while the caller works on them."""
+        at = start
+        while at < (stop := min(end, self._end)):
+            files = self._files
+            index = next((i for i, file in enumerate(files[:-1]) if at < file.end), len(files) - 1)
+            rows = self._fetch(files[index].path, at, stop, columns, at_once)
+            if rows:
+                yield rows
+                at = rows[-1].position + 1
+            elif index + 1 < len(files):
+                at = max(at + 1, files[index + 1].first)
+            else:
+                return
+
+    def _fetch(self, path: Path, start: int, stop: int, columns: str, at_once: int) -> list[Row]:
+        sql = f"SELECT {columns} FROM segment WHERE position >= ? AND position < ? ORDER BY position LIMIT ?"
+        with self._read_lock:
+            try:
+                with translated(path):
+                    found = self._reader(path).execute(sql, (start, stop, at_once)).fetchall()
+            except LogCorruptError as error:
+                if path not in self._complained and path.exists():
+                    logger.error("passed over from position %d to the end of the file: %s", start, error)
+                self._complained.add(path)
+                return []
+        return [Row(*row) for row in found]
+
+    def _reader(self, path: Path) -> sqlite3.Connection:
+        reader = self._readers.get(path)
+        if reader is None:
+            if not path.exists():  # trimmed meanwhile; connecting would make an empty file
+                raise LogCorruptError(f"{path}: not there any more")
+            reader = self._readers[path] = datafile.connect(path)
+            if len(self._readers) > _READERS:
+                self._readers.popitem(last=False)[1].close()
+        self._readers.move_to_end(path)
+        return reader
+
+    def _decode(self, row: Row) -> Segment:
+        segment = Segment(row.position, [], nbytes=len(row.head) + len(row.body))
+        try:
+            head = codec.decode_head(row.head, row.position)
+            segment.heads = head.series
+            segment.records = codec.decode_body(head, row.body)
+        except LogFormatError:
+            raise
+        except LogCorruptError as error:
+            logger.error("%s: passed over: %s", self._folder, error)
+            segment.damage = str(error)
+        return segment
+
+
+def _lock_folder(folder: Path) -> int:
+    path = folder / LOCK_NAME
+    with translated(folder):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        except (PermissionError, FileExistsError, NotADirectoryError) as error:
+            raise LogError(
+                f"{folder}: the log's folder cannot be written: {error.strerror}; "
+                "give the gateway's user write access to it, or set log.path to a folder that it may write"
+            ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise LogError(
+            f"{folder}: the log is in use by process {holder}; stop that gateway, or give this one another log.path"
+        ) from None
+    with translated(path):
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+    return lock
+
+
+def _session(found: recovery.Found, clock: Clock, lock_inode: int, witness: Witness) -> Session:
+    previous = found.session.session if found.session else None
+    return Session(uuid.uuid4().hex, previous, clock.time_ns(), found.end, {"lock": lock_inode}, witness.usable)
+
+
+def _renewed(preamble: Preamble | None, identity: str, first: int, now: int) -> Preamble:
+    """The preamble of the next file: the same knowledge, another beginning."""
+    if preamble is None:
+        return Preamble(uuid.uuid4().hex, identity, first, now, None)
+    return Preamble(
+        preamble.log,
+        identity,
+        first,
+        now,
+        preamble.last_commit,
+        dict(preamble.next_n),
+        dict(preamble.last_time),
+        dict(preamble.records),
+    )
