@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import ConfigProblems, LoadedConfig, Problem, load_config
+from gateway.config.quantities import duration_text, size_text
 from gateway.config.storage import file_system
 from gateway.log.records import Labels
+from gateway.publishing.clearance import Rule
+from gateway.publishing.config import DestinationConfig
 
 OK = 0
 WRONG = 2
@@ -42,17 +45,23 @@ def _summary(config: LoadedConfig) -> dict[str, Any]:
         devices[device.adapter.name] += 1
         points[device.adapter.name] += len(device.config.points)
         streams.update(device.labels)
-    log = config.gateway.log
+    log, destinations = config.gateway.log, config.gateway.destinations
     return {
         "gateway": config.gateway.gateway.id,
         "adapters": {name: {"devices": devices[name], "points": points[name]} for name in sorted(devices)},
         "identified_points": sum(identifier is not None for each in config.devices for identifier in each.identifiers),
         "points": points.total(),
         "streams": [
-            {"domain": domain, "grade": grade, "class": data_class, "points": count}
-            for (domain, grade, data_class), count in sorted(streams.items())
+            {
+                "domain": labels.domain,
+                "grade": labels.grade,
+                "class": labels.data_class,
+                "points": count,
+                "destinations": [each.name for each in destinations if _rule(each).entitles(labels)],
+            }
+            for labels, count in sorted(streams.items())
         ],
-        "destinations": [{"name": each.name, "max_grade": each.max_grade} for each in config.gateway.destinations],
+        "destinations": [{"name": each.name, "url": each.url, "format": each.format} for each in destinations],
         "log": {
             "path": str(log.path),
             "file_system": file_system(log.path),
@@ -64,22 +73,31 @@ def _summary(config: LoadedConfig) -> dict[str, Any]:
     }
 
 
+def _rule(destination: DestinationConfig) -> Rule:
+    classes, domains = destination.classes, destination.domains
+    return Rule(
+        destination.max_grade,
+        None if classes is None else frozenset(classes),
+        None if domains is None else frozenset(domains),
+    )
+
+
 def _in_words(summary: dict[str, Any]) -> str:
     log = summary["log"]
-    budget = "auto" if log["budget_bytes"] is None else f"{log['budget_bytes'] / 1e9:g} GB"
-    commit = "auto" if log["commit_s"] is None else f"{log['commit_s']:g} s"
+    budget = "auto" if log["budget_bytes"] is None else size_text(log["budget_bytes"])
+    commit = "auto" if log["commit_s"] is None else duration_text(log["commit_s"])
     lines = [f"gateway {summary['gateway']}: the config is right"]
     for name, count in summary["adapters"].items():
         lines.append(f"  {name}: {_count(count['devices'], 'device')}, {_count(count['points'], 'point')}")
     lines.append(f"  identifiers: {summary['identified_points']} of {_count(summary['points'], 'point')}")
     for stream in summary["streams"]:
         labels = f"{stream['domain']}, grade {stream['grade']}, {stream['class']}"
-        receivers = [each["name"] for each in summary["destinations"] if each["max_grade"] >= stream["grade"]]
-        lines.append(f"  stream ({labels}): {_count(stream['points'], 'point')}, cleared by grade for: "
-                     + (", ".join(receivers) or "no destination"))  # fmt: skip
+        receivers = ", ".join(stream["destinations"]) or "no destination"
+        lines.append(f"  stream ({labels}): {_count(stream['points'], 'point')}, to {receivers}")
+    lines += [f"  destination {each['name']}: {each['url']}, {each['format']}" for each in summary["destinations"]]
     lines.append(
         f"  log: {log['path']} ({log['file_system'] or 'file system unknown'}), budget {budget}, "
-        f"keep {log['keep_s'] / 86400:g} d, commit {commit}, when full {log['when_full']}"
+        f"keep {duration_text(log['keep_s'])}, commit {commit}, when full {log['when_full']}"
     )
     return "\n".join(lines) + "\n"
 

@@ -55,3 +55,14 @@ def check(
     from gateway.commands import check as command  # noqa: PLC0415 - only what is called is imported
 
     raise typer.Exit(command.main(config_dir, as_json=json))
+
+
+@app.command()
+def demo(
+    seconds: Annotated[float | None, typer.Option("--seconds", min=1, help="run unattended for so long")] = None,
+    keep: Annotated[Path | None, typer.Option("--keep", help="a new folder for config, log and database")] = None,
+) -> None:
+    """Run a simulated plant, a broker, the gateway and a simulated centre on this machine, and show them."""
+    from gateway.commands import demo as command  # noqa: PLC0415 - only what is called is imported
+
+    raise typer.Exit(command.main(seconds, keep=keep))

@@ -1,4 +1,4 @@
-"""What no single key shows: names used twice, labels that nobody gave, identifiers that collide, weak settings."""
+"""What no single key shows: names used twice, labels that nobody gave, weak settings."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
-from gateway.config.models import DEFAULT_PATTERN, GatewayFile, IdentifiersConfig
+from gateway.config.models import GatewayFile
 from gateway.config.problems import Problem
 from gateway.config.sources import Source
 from gateway.config.storage import check_storage
 from gateway.config.translate import subject
 from gateway.contract import AdapterType
 from gateway.contract.config import Governance
-from gateway.identifiers import Pattern, PatternError, check_identifier, check_prefix
 from gateway.log.records import Labels
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -125,76 +124,6 @@ def _unlabelled(device: CheckedDevice, absent: tuple[str, ...], indexes: list[in
         f"{shown} {verb} no {' and no '.join(absent)}; nothing leaves unlabelled",
         f"add governance: {{{labels}}} to gateway.yaml, to this device or to the point",
     )
-
-
-def resolve_identifiers(
-    devices: Sequence[CheckedDevice],
-    config: IdentifiersConfig | None,
-    gateway: str,
-    source: Source | None,
-    problems: list[Problem],
-) -> list[tuple[str | None, ...]]:
-    """Each device's identifiers by point; None where none is asked for. Collisions and bad syntax become problems."""
-    if config and config.prefix is not None and source and (finding := check_prefix(config.prefix)):
-        place = source.locate(("identifiers", "prefix"))
-        problems.append(Problem.at(place, f"identifiers.prefix: {finding.message}", "", finding.severity))
-    seen: dict[str, tuple[CheckedDevice, int]] = {}
-    return [_device_identifiers(device, config, gateway, seen, problems) for device in devices]
-
-
-def _device_identifiers(
-    device: CheckedDevice,
-    config: IdentifiersConfig | None,
-    gateway: str,
-    seen: dict[str, tuple[CheckedDevice, int]],
-    problems: list[Problem],
-) -> tuple[str | None, ...]:
-    own = device.config.identifiers
-    prefix = (own.prefix if own else None) or (config.prefix if config else None)
-    text = (own.pattern if own else None) or (config.pattern if config else DEFAULT_PATTERN)
-    try:
-        pattern = Pattern(text) if config or own else None
-    except PatternError as error:
-        problems.append(Problem.at(device.source.locate(("identifiers", "pattern")), f"identifiers.pattern: {error}"))
-        pattern = None
-    if own and own.prefix and (finding := check_prefix(own.prefix)):
-        place = device.source.locate(("identifiers", "prefix"))
-        problems.append(Problem.at(place, f"identifiers.prefix: {finding.message}", "", finding.severity))
-    if pattern and "prefix" in pattern.names and not prefix:
-        place = device.source.locate(("device",))
-        message = f"the pattern {text!r} uses {{prefix}}, but there is no prefix"
-        problems.append(Problem.at(place, message, 'add identifiers: {prefix: "88.118.8"} to gateway.yaml'))
-        pattern = None
-    values = {"prefix": prefix, "gateway": gateway, "device": device.config.device}
-    result: list[str | None] = []
-    for index, point in enumerate(device.config.points):
-        path = ("points", index, "id") if point.id is not None else ("points", index)
-        identifier = point.id
-        if identifier is None and pattern:
-            try:
-                identifier = pattern.expand({**values, "point": point.point, "tag": point.tag})
-            except PatternError as error:
-                message = f"{subject(path, device.source)}{error}"
-                problems.append(Problem.at(device.source.locate(path), message, "add the tag, or an id for this point"))
-        result.append(identifier)
-        if identifier is None:
-            continue
-        finding = check_identifier(identifier)
-        # A foreign prefix was reported once, where it is written.
-        if finding and not (point.id is None and finding == check_prefix(prefix or "")):
-            message = f"{subject(path, device.source)}the identifier {identifier!r} {finding.message}"
-            problems.append(Problem.at(device.source.locate(path), message, "", finding.severity))
-        if other := seen.get(identifier):
-            first_device, first_index = other
-            at = first_device.source.locate(("points", first_index))
-            message = (
-                f"{subject(path, device.source)}the identifier {identifier!r} is taken by point "
-                f"{first_device.config.points[first_index].point} at {at.file}:{at.line}:{at.column}"
-            )
-            problems.append(Problem.at(device.source.locate(path), message, "an identifier names one point only"))
-        else:
-            seen[identifier] = (device, index)
-    return tuple(result)
 
 
 def check_gateway(gateway: GatewayFile, source: Source, *, for_run: bool) -> list[Problem]:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from gateway.config import cross
+from gateway.config.identify import resolve_identifiers
 from gateway.config.models import GatewayFile, IdentifiersConfig
 from gateway.config.problems import ConfigProblems, Place, Problem, tidy
 from gateway.config.secrets import Secrets
@@ -106,7 +107,8 @@ class _Loading:
         devices = [device for file in self._device_files() if (device := self._device(file))]
         self.problems += cross.check_devices(devices)
         labels = cross.resolve_labels(devices, governance, self.problems) if governance is not None else []
-        ids = cross.resolve_identifiers(devices, identifiers, str(gateway_id), source, self.problems)
+        ids, found = resolve_identifiers(devices, identifiers, str(gateway_id), source)
+        self.problems += found
         if source and gateway:
             self.problems += cross.check_gateway(gateway, source, for_run=for_run)
         if gateway is None or len(labels) != len(devices):

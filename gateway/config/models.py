@@ -68,9 +68,9 @@ def _folder(path: Path, info: ValidationInfo) -> Path:
     return base / path if base else path
 
 
-def _listen(value: str) -> str:
-    host, colon, port = value.rpartition(":")
-    if not colon or not host or not port.isdecimal() or int(port) > 65535:
+def _listen(value: Any) -> str:
+    host, _, port = str(value).rpartition(":")
+    if not isinstance(value, str) or not host or not (port.isascii() and port.isdecimal()) or int(port) > 65535:
         raise ValueError(f"expected host:port such as 127.0.0.1:9464, found {value!r}")
     return value
 
@@ -146,7 +146,7 @@ class LogConfig(StrictModel):
 class MetricsConfig(StrictModel):
     """Prometheus metrics and health pages."""
 
-    listen: Annotated[str, AfterValidator(_listen)] = Field(
+    listen: Annotated[str, BeforeValidator(_listen)] = Field(
         default="127.0.0.1:9464", description="host:port; port 0 takes any free one"
     )
 

@@ -34,7 +34,8 @@ class Secrets:
     def redact(self, message: str) -> str:
         """The message with every value that was put in replaced by its reference."""
         for value in sorted(self._references, key=len, reverse=True):
-            message = message.replace(value, self._references[value])
+            for shown in (value, repr(value)[1:-1]):  # messages quote by repr, which escapes
+                message = message.replace(shown, self._references[value])
         return message
 
     def _walk(self, document: Document, node: Any, path: Path, problems: list[Problem]) -> Any:

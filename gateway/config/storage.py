@@ -7,10 +7,11 @@ from pathlib import Path
 
 from gateway.config.models import LogConfig
 from gateway.config.problems import Problem
+from gateway.config.quantities import duration_text, size_text
 from gateway.config.sources import Source
 
 _IN_MEMORY = ("tmpfs", "ramfs")
-_MOUNTS = Path("/proc/mounts")
+MOUNTS = Path("/proc/mounts")
 _MIN_BUDGET = 100 * 10**6
 _MIN_KEEP_S = 3600.0
 
@@ -30,10 +31,12 @@ def check_storage(log: LogConfig, source: Source, *, for_run: bool) -> list[Prob
         hint = f"create {log.path} for the gateway's user, or choose another folder"
         problems.append(Problem.at(place, message, hint, "error" if for_run else "warning"))
     if log.budget is not None and log.budget < _MIN_BUDGET:
-        message = f"log.budget: {log.budget / 1e6:g}MB is less than 100MB: minutes of data on a busy plant"
+        message = f"log.budget: {size_text(log.budget)} is less than 100MB: minutes of data on a busy plant"
         problems.append(Problem.at(source.locate(("log", "budget")), message, "give it more, or auto", "warning"))
     if log.keep < _MIN_KEEP_S:
-        message = f"log.keep: {log.keep:g}s is less than an hour: an outage of the centre would soon be a loss"
+        message = (
+            f"log.keep: {duration_text(log.keep)} is less than an hour: an outage of the centre would soon be a loss"
+        )
         problems.append(Problem.at(source.locate(("log", "keep")), message, "keep days, e.g. 180d", "warning"))
     return problems
 
@@ -43,7 +46,7 @@ def file_system(path: Path) -> str | None:
     target = str(_nearest(path).resolve())
     best, kind = "", None
     try:
-        lines = _MOUNTS.read_text().splitlines()
+        lines = MOUNTS.read_text().splitlines()
     except OSError:
         return None
     for line in lines:

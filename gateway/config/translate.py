@@ -48,13 +48,11 @@ def translate(error: ValidationError, model: type[BaseModel], source: Source) ->
     for detail in error.errors(include_url=False):
         path = _into_data(detail["loc"], source.data, missing=detail["type"] == "missing")
         faults.setdefault(path, []).append(_Fault(path, detail["type"], detail))
-    # A union reports every branch: where one branch got further into the data, the others say nothing of use.
-    deepest = [path for path in faults if not any(_is_inside(other, path) for other in faults)]
-    return [
-        _problem(faults[path], model, source)
-        for path in faults
-        if path in deepest or not any(_from_union(fault) for fault in faults[path])
-    ]
+    # What lies deeper says more: a union reports every branch, a list with a bad entry also calls itself too short.
+    leaves = [path for path in faults if not any(_is_inside(other, path) for other in faults)]
+    problems = {path: _problem(faults[path], model, source) for path in leaves}
+    renamed = {(*path[:-1], near) for path in leaves if (near := _nearest_key(faults[path][0], model))}
+    return [problem for path, problem in problems.items() if path not in renamed]
 
 
 def _into_data(loc: tuple[int | str, ...], data: Any, *, missing: bool) -> Path:
@@ -75,10 +73,6 @@ def _is_inside(inner: Path, outer: Path) -> bool:
     return len(inner) > len(outer) and inner[: len(outer)] == outer
 
 
-def _from_union(fault: _Fault) -> bool:
-    return len(fault.error["loc"]) > len(fault.path)
-
-
 def _problem(faults: list[_Fault], model: type[BaseModel], source: Source) -> Problem:
     fault = faults[0]
     path = fault.path
@@ -91,7 +85,9 @@ def _problem(faults: list[_Fault], model: type[BaseModel], source: Source) -> Pr
     expected = list(dict.fromkeys(text for each in faults if (text := _expected(each))))
     if reference is not None:
         message = f"the value of {reference} does not fit" + (f": expected {' or '.join(expected)}" if expected else "")
-        return Problem.at(source.locate(path), subject(path, source) + message, "correct the secret, not this file")
+        return Problem.at(
+            source.locate(path), subject(path, source) + message, "correct the secret, or what stands around it"
+        )
     if not expected:
         return Problem.at(source.locate(path), subject(path, source) + _plain_message(fault))
     hint = ""
@@ -99,8 +95,8 @@ def _problem(faults: list[_Fault], model: type[BaseModel], source: Source) -> Pr
         hint = f'put it in quotes: "{source.raw(path)}"'
     choices = fault.error.get("ctx", {}).get("expected", "")
     if fault.type in ("literal_error", "enum") and isinstance(fault.error["input"], str):
-        near = difflib.get_close_matches(fault.error["input"], _words(choices), 1)
-        hint = f"did you mean {near[0]}?" if near else ""
+        near = _nearest(fault.error["input"], _words(choices))
+        hint = f"did you mean {near}?" if near else ""
     return Problem.at(
         source.locate(path), f"{subject(path, source)}expected {' or '.join(expected)}, found {found}", hint
     )
@@ -126,16 +122,28 @@ def _point_name(path: Path, data: Any) -> str | None:
 
 
 def _unknown_key(path: Path, model: type[BaseModel], source: Source) -> Problem:
-    key = str(path[-1])
-    valid = [name for candidate in _models_at(model, path[:-1]) for name in _keys(candidate)]
-    near = difflib.get_close_matches(key, valid, 1, 0.6)
-    if near:
-        message, hint = f'unknown key "{key}", did you mean "{near[0]}"?', f'write "{near[0]}"'
+    key, valid, hint = str(path[-1]), _valid_keys(path, model), ""
+    if near := _nearest(key, valid):
+        message = f'unknown key "{key}", did you mean "{near}"?'
     elif elsewhere := _elsewhere(model, key):
         message, hint = f'key "{key}" is in the wrong place', f'"{key}" belongs to {elsewhere}'
     else:
-        message, hint = f'unknown key "{key}"', "valid here: " + ", ".join(dict.fromkeys(valid))
+        message, hint = f'unknown key "{key}"', "valid here: " + ", ".join(valid)
     return Problem.at(source.locate(path, key=True), _parent(path, source) + message, hint)
+
+
+def _nearest_key(fault: _Fault, model: type[BaseModel]) -> str | None:
+    if fault.type != "extra_forbidden":
+        return None
+    return _nearest(str(fault.path[-1]), _valid_keys(fault.path, model))
+
+
+def _nearest(word: str, words: list[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(word, words, 1, 0.6)), None)
+
+
+def _valid_keys(path: Path, model: type[BaseModel]) -> list[str]:
+    return list(dict.fromkeys(key for candidate in _models_at(model, path[:-1]) for key in _keys(candidate)))
 
 
 def _missing_key(path: Path, model: type[BaseModel], source: Source) -> Problem:

@@ -21,17 +21,22 @@ class Finding(NamedTuple):
 
     severity: Literal["error", "warning"]
     message: str
+    hint: str = ""
 
 
 def check_prefix(prefix: str) -> Finding | None:
     """Judge a prefix such as 88.118.8. A foreign root is a warning: 10., 20. and 21. exist in the Handle System."""
     if not prefix:
-        return Finding("error", "is empty; expected a prefix such as 88.118.8")
+        return Finding("error", "is empty", "write what the secondary node assigned, such as 88.118.8")
     if "/" in prefix:
         return Finding("error", 'holds a "/"; the prefix is what stands before it')
     if _PREFIX.fullmatch(prefix):
         return None
-    return Finding("warning", f"{prefix!r} is not a Chinese prefix such as 88.118.8 (86 or 88, then numbers)")
+    return Finding(
+        "warning",
+        f"begins with {prefix!r}, which is not a Chinese prefix",
+        "expected 86 or 88 and one or two numbers, such as 88.118.8",
+    )
 
 
 def check_identifier(identifier: str) -> Finding | None:

@@ -1,0 +1,21 @@
+"""Durations and sizes back into the words that an engineer writes."""
+
+from __future__ import annotations
+
+_UNITS = ((86400, "d"), (3600, "h"), (60, "min"), (1, "s"))
+
+
+def duration_text(seconds: float) -> str:
+    """15552000 as 180d, 0.5 as 500ms: the largest unit that divides it."""
+    for factor, unit in _UNITS:
+        if seconds >= factor and seconds % factor == 0:
+            return f"{seconds / factor:g}{unit}"
+    return f"{seconds:g}s" if seconds > 1 else f"{seconds * 1000:g}ms"
+
+
+def size_text(size: int) -> str:
+    """20000000000 as 20GB, by powers of ten."""
+    for power, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "KB")):
+        if size >= 10**power:
+            return f"{size / 10**power:g}{unit}"
+    return f"{size}B"
