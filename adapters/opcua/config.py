@@ -1,0 +1,189 @@
+"""Keys of an OPC UA device file."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import uuid
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+
+from gateway.contract import DeviceConfig, Duration, PointConfig
+from gateway.contract.config import StrictModel
+from gateway.contract.quantities import parse_duration
+
+POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
+"""Policies that are not deprecated (Part 7, 6.6: Basic128Rsa15 and Basic256 rest on SHA-1)."""
+
+_NODE = re.compile(r"(?:ns=(?P<ns>\d{1,5});|nsu=(?P<uri>[^;]+);)?(?P<kind>[isgb])=(?P<id>.+)", re.DOTALL)
+
+
+def _check_url(url: str) -> str:
+    expected = "expected opc.tcp://host:port or opc.tcp://host:port/path"
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise ValueError(f"{expected}, found {url!r}: {error}") from None
+    if parts.scheme != "opc.tcp" or not parts.hostname or not port:
+        raise ValueError(f"{expected}, found {url!r}")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("put the login under connection.user, not into the url: urls are logged")
+    return url
+
+
+def _check_security(text: str) -> str:
+    if text == "None":
+        return text
+    policy, _, mode = text.partition("/")
+    if policy not in POLICIES or mode not in ("Sign", "SignAndEncrypt"):
+        raise ValueError(
+            f"expected None or <policy>/<mode> with a policy of {', '.join(POLICIES)} and the mode Sign or "
+            f"SignAndEncrypt, found {text!r}"
+        )
+    return text
+
+
+class NodeAddress:
+    """A node id as the config writes it (Part 6, 5.3.1.10); a namespace URI is mapped by the session."""
+
+    __slots__ = ("identifier", "kind", "namespace", "uri")
+
+    def __init__(self, text: str) -> None:
+        """Raises ValueError when `text` is not a node id."""
+        match = _NODE.fullmatch(text)
+        if match is None:
+            raise ValueError(f'expected a node id such as "ns=2;s=Tank.Level" or "nsu=http://...;i=5", found {text!r}')
+        self.kind: str = match["kind"]
+        self.uri: str | None = match["uri"]
+        self.namespace = int(match["ns"] or 0)
+        if self.namespace > 0xFFFF:
+            raise ValueError(f"a namespace index is at most 65535, found {self.namespace}")
+        self.identifier = _identifier(self.kind, match["id"])
+
+
+def _identifier(kind: str, text: str) -> int | str | bytes | uuid.UUID:
+    if kind == "i":
+        if not (text.isascii() and text.isdigit()) or int(text) > 0xFFFFFFFF:
+            raise ValueError(f"after i= expected a number up to 4294967295, found {text!r}")
+        return int(text)
+    if kind == "g":
+        try:
+            return uuid.UUID(text)
+        except ValueError:
+            raise ValueError(f"after g= expected a GUID, found {text!r}") from None
+    if kind == "b":
+        try:
+            return base64.b64decode(text, validate=True)
+        except binascii.Error:
+            raise ValueError(f"after b= expected base64, found {text!r}") from None
+    return text
+
+
+def _check_node(text: str) -> str:
+    NodeAddress(text)
+    return text
+
+
+def _signed_duration(text: Any) -> float:
+    if isinstance(text, str) and text.strip().startswith("-"):
+        return -parse_duration(text.strip()[1:])
+    return parse_duration(text)
+
+
+class ClockShift(StrictModel):
+    """A device clock that is set to local time, say: `shift: 8h` = its stamps are eight hours ahead of UTC."""
+
+    shift: Annotated[float, BeforeValidator(_signed_duration)]
+
+
+def _parse_clock(value: Any) -> Any:
+    """Accept `clock: "shift: 8h"` besides the mapping `clock: {shift: 8h}`."""
+    if isinstance(value, str) and value.startswith("shift:"):
+        return {"shift": value.removeprefix("shift:").strip()}
+    return value
+
+
+ClockRule = Annotated[Literal["trust", "server", "gateway"] | ClockShift, BeforeValidator(_parse_clock)]
+
+PointType = Literal[
+    "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64",
+    "string", "bytes",
+]  # fmt: skip
+
+
+class UserConfig(StrictModel):
+    """Login by user name and password."""
+
+    name: str = Field(min_length=1)
+    password: SecretStr
+
+
+class ConnectionConfig(StrictModel):
+    """How to reach the server, and how safely."""
+
+    url: Annotated[str, AfterValidator(_check_url)] = Field(
+        description="opc.tcp://host:port[/path]; this host and port are used whatever the server calls itself"
+    )
+    security: Annotated[str, AfterValidator(_check_security)] = Field(
+        default="None", description="None, or policy/mode such as Basic256Sha256/SignAndEncrypt"
+    )
+    certificate: str | None = Field(default=None, description="our certificate (DER); made on first use if missing")
+    key: str | None = Field(default=None, description="private key of our certificate (PEM); made on first use")
+    user: UserConfig | None = None
+    allow_insecure_password: bool = Field(
+        default=False, description="send the password although the channel is not encrypted"
+    )
+    timeout: Duration = 5.0
+
+    @model_validator(mode="after")
+    def _secure(self) -> ConnectionConfig:
+        if self.security != "None" and not (self.certificate and self.key):
+            raise ValueError(
+                f"security {self.security} needs connection.certificate and connection.key: two file paths; the files "
+                "are made on first use"
+            )
+        if self.user and not self.security.endswith("/SignAndEncrypt") and not self.allow_insecure_password:
+            raise ValueError(
+                f"the password would travel over a channel that is not encrypted (security: {self.security}); use "
+                "security: Basic256Sha256/SignAndEncrypt, or set connection.allow_insecure_password: true"
+            )
+        return self
+
+
+class SubscribeConfig(StrictModel):
+    """The subscription: how often the server samples, sends, and how long it keeps what we cannot take."""
+
+    publishing: Duration = 0.5
+    sampling: Duration = 1.0
+    queue: Duration = Field(default=30.0, description="the server keeps this much of each point while we are away")
+
+
+class LoadConfig(StrictModel):
+    """What the server is asked to bear."""
+
+    connections: Literal[1] = 1
+    requests_per_s: float | None = Field(default=None, gt=0, description="limit while subscribing; none by default")
+
+
+class OpcUaPointConfig(PointConfig):
+    """One point on an OPC UA server."""
+
+    node: Annotated[str, AfterValidator(_check_node)] = Field(
+        description='node id: "ns=2;s=Name", better "nsu=http://vendor/ns;s=Name"; also i=, g=, b='
+    )
+    type: PointType | None = Field(default=None, description="expected type; left out, the server's own is taken")
+    sampling: Duration | None = Field(default=None, description="this point's own sampling interval")
+
+
+class OpcUaDeviceConfig(DeviceConfig):
+    """A device file with `adapter: opcua`."""
+
+    connection: ConnectionConfig
+    subscribe: SubscribeConfig = SubscribeConfig()
+    load: LoadConfig = LoadConfig()
+    clock: ClockRule = "trust"
+    points: tuple[OpcUaPointConfig, ...] = Field(min_length=1)

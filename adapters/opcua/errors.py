@@ -1,0 +1,96 @@
+"""Failures of asyncua and of the network, translated into the gateway's errors in one place."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+from asyncua import ua
+from asyncua.ua.status_codes import StatusCodes
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+
+from gateway.contract import AdapterError, LinkLost, Refused
+
+_LOGIN: Final = "check connection.user, and that the server allows this user to read"
+_CERTIFICATE: Final = (
+    "let the server trust our certificate (connection.certificate), and check that both clocks are right"
+)
+_SECURITY: Final = "set connection.security to a policy and mode that the server offers"
+_LICENCE: Final = "the server's licence does not allow this connection; ask its vendor"
+_SESSIONS: Final = "the server has no session left; close another client or raise its limit"
+
+_REFUSALS: Final[dict[str, str]] = {
+    **dict.fromkeys(
+        ("BadUserAccessDenied", "BadIdentityTokenRejected", "BadIdentityTokenInvalid", "BadUserSignatureInvalid"),
+        _LOGIN,
+    ),
+    **dict.fromkeys(
+        (
+            "BadCertificateInvalid",
+            "BadSecurityChecksFailed",
+            "BadCertificateTimeInvalid",
+            "BadCertificateIssuerTimeInvalid",
+            "BadCertificateHostNameInvalid",
+            "BadCertificateUriInvalid",
+            "BadCertificateUseNotAllowed",
+            "BadCertificateIssuerUseNotAllowed",
+            "BadCertificateUntrusted",
+            "BadCertificateRevocationUnknown",
+            "BadCertificateIssuerRevocationUnknown",
+            "BadCertificateRevoked",
+            "BadCertificateIssuerRevoked",
+            "BadCertificateChainIncomplete",
+            "BadCertificatePolicyCheckFailed",
+            "BadApplicationSignatureInvalid",
+            "BadNoValidCertificates",
+        ),
+        _CERTIFICATE,
+    ),
+    **dict.fromkeys(("BadSecurityPolicyRejected", "BadSecurityModeRejected", "BadSecurityModeInsufficient"), _SECURITY),
+    **dict.fromkeys(("BadLicenseExpired", "BadLicenseLimitsExceeded", "BadLicenseNotAvailable"), _LICENCE),
+    **dict.fromkeys(("BadTooManySessions", "BadMaxConnectionsReached", "BadTooManySubscriptions"), _SESSIONS),
+}
+_REFUSED: Final[dict[int, str]] = {
+    getattr(StatusCodes, name): hint for name, hint in _REFUSALS.items() if hasattr(StatusCodes, name)
+}
+
+
+def status_name(code: int) -> str:
+    """A status code's name and number, e.g. "BadTimeout (0x800A0000)"."""
+    return f"{ua.StatusCode(ua.UInt32(code)).name} (0x{code:08X})"
+
+
+def service_failed(where: str, code: int) -> AdapterError:
+    """The error for a service that answered with a bad status."""
+    hint = _REFUSED.get(code & 0xFFFF0000)
+    if hint is None:
+        return LinkLost(f"{where}: the server answered {status_name(code)}; the gateway will connect again")
+    return Refused(f"{where}: refused with {status_name(code)}; {hint}")
+
+
+@contextmanager
+def translate_errors(where: str) -> Iterator[None]:
+    """Around every use of asyncua: raises AdapterError for whatever the library or the network raise there.
+
+    `where` begins the message: the server's url and what was being done.
+    """
+    try:
+        yield
+    except UaStatusCodeError as error:
+        raise service_failed(where, error.code) from error
+    except TimeoutError as error:
+        raise LinkLost(f"{where}: no answer in time; check that the server runs and the network is up") from error
+    except OSError as error:
+        reason = error.strerror or str(error) or type(error).__name__
+        raise LinkLost(f"{where}: {reason}; check connection.url, and that the server runs") from error
+    except UaError as error:
+        if str(error).startswith("No matching endpoints"):
+            raise Refused(f"{where}: the server offers no such endpoint; {_SECURITY}") from error
+        raise LinkLost(f"{where}: {error}") from error
+    except AssertionError as error:
+        # asyncua asserts the type of the answer to OpenSecureChannel, so a refused certificate ends here.
+        raise Refused(f"{where}: the secure channel was refused; {_CERTIFICATE}") from error
+    except (struct.error, ValueError, TypeError, KeyError) as error:
+        raise LinkLost(f"{where}: the server's answer cannot be read: {error!r}") from error

@@ -1,0 +1,220 @@
+"""One session with a server: connecting, what the server can bear, and leaving without a trace."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.crypto import security_policies
+from asyncua.ua.attribute_ids import AttributeIds
+from asyncua.ua.uaerrors import UaStatusCodeError
+
+from adapters.opcua import stack
+from adapters.opcua.config import ConnectionConfig, LoadConfig, SubscribeConfig
+from adapters.opcua.errors import translate_errors
+from gateway.contract import AdapterError, LinkLost
+
+T = TypeVar("T")
+_logger = logging.getLogger(__name__)
+
+_SERVER_ARRAY: Final = 2254
+_NAMESPACE_ARRAY: Final = 2255
+_SERVER_STATE: Final = 2259
+_MAX_NODES_PER_READ: Final = 11705
+_MAX_ITEMS_PER_CALL: Final = 11714
+"""node ids of namespace 0 (Part 6, annex A: NodeIds.csv)"""
+
+_OWN_ITEMS_PER_CALL: Final = 1000
+"""where the server names no limit: keeps a request well below usual message sizes"""
+_SESSION_TIMEOUT_S: Final = 60.0
+"""short, so that a gateway which lost its network does not use up a small server's sessions"""
+_CLOSE_S: Final = 1.5
+_KEEP_ALIVE_S: Final = 5.0
+_LIFETIME_S: Final = 300.0
+"""how long the server keeps a subscription that nobody fetches: longer than any back-pressure that still makes sense"""
+_NOTIFICATIONS_PER_PUBLISH: Final = 10_000
+
+
+class Pace:
+    """Keeps requests apart; the budget of `load.requests_per_s`."""
+
+    def __init__(self, requests_per_s: float | None) -> None:
+        self._interval = 0.0 if requests_per_s is None else 1.0 / requests_per_s
+        self._next = 0.0
+
+    async def wait(self) -> None:
+        """Return when the next request may be sent."""
+        now = asyncio.get_running_loop().time()
+        at = max(self._next, now)
+        self._next = at + self._interval
+        if at > now:
+            await asyncio.sleep(at - now)
+
+
+class Session:
+    """An active session. Every method raises AdapterError when the link or the server fails."""
+
+    def __init__(self, client: Client, config: ConnectionConfig, pace: Pace) -> None:
+        self.client = client
+        self.url = config.url
+        self.timeout = config.timeout
+        self.server_uri = config.url
+        """the server's own URI, the url where it has none"""
+        self.items_per_call = _OWN_ITEMS_PER_CALL
+        self._namespaces: list[str] = []
+        self._pace = pace
+
+    async def call(self, doing: str, request: Any, response: type[T]) -> T:
+        """One service call; `doing` says in an error what failed."""
+        await self._pace.wait()
+        with translate_errors(f"{self.url}: {doing}"):
+            return await stack.call(self.client, request, response, self.timeout)
+
+    async def attempt(self, doing: str, request: Any, response: type[T], unless: frozenset[int]) -> T | None:
+        """As `call`, but None where the server answers with a status in `unless`."""
+        await self._pace.wait()
+        with translate_errors(f"{self.url}: {doing}"):
+            try:
+                return await stack.call(self.client, request, response, self.timeout)
+            except UaStatusCodeError as error:
+                if error.code in unless:
+                    return None
+                raise
+
+    async def read(self, doing: str, *nodes: int) -> list[ua.DataValue]:
+        """Read the values of nodes of namespace 0."""
+        request = ua.ReadRequest()
+        request.Parameters.NodesToRead = [
+            ua.ReadValueId(NodeId=stack.node_id(node), AttributeId=AttributeIds.Value) for node in nodes
+        ]
+        answer = await self.call(doing, request, ua.ReadResponse)
+        results: list[ua.DataValue] = answer.Results
+        if len(results) != len(nodes):
+            raise LinkLost(f"{self.url}: {doing}: asked for {len(nodes)} values, the server sent {len(results)}")
+        return results
+
+    async def inspect(self) -> None:
+        """Learn the server's limits, names and namespaces."""
+        servers, namespaces, items, _ = [
+            value.Value.Value if value.Value and (value.StatusCode is None or value.StatusCode.is_good()) else None
+            for value in await self.read(
+                "reading the server's limits",
+                _SERVER_ARRAY,
+                _NAMESPACE_ARRAY,
+                _MAX_ITEMS_PER_CALL,
+                _MAX_NODES_PER_READ,
+            )
+        ]
+        if isinstance(servers, list) and servers and isinstance(servers[0], str) and servers[0]:
+            self.server_uri = servers[0]
+        if isinstance(namespaces, list):
+            self._namespaces = [str(uri) for uri in namespaces]
+        if isinstance(items, int) and items > 0:
+            self.items_per_call = min(items, _OWN_ITEMS_PER_CALL)
+
+    def namespace(self, uri: str) -> int | None:
+        """The server's index of a namespace, None if it does not know it."""
+        return self._namespaces.index(uri) if uri in self._namespaces else None
+
+    async def subscribe(self, config: SubscribeConfig) -> ua.CreateSubscriptionResult:
+        """Create the device's subscription."""
+        keep_alive = math.ceil(_KEEP_ALIVE_S / config.publishing)
+        request = ua.CreateSubscriptionRequest()
+        request.Parameters = ua.CreateSubscriptionParameters(
+            RequestedPublishingInterval=config.publishing * 1000,
+            RequestedLifetimeCount=max(math.ceil(_LIFETIME_S / config.publishing), 3 * keep_alive),
+            RequestedMaxKeepAliveCount=keep_alive,
+            MaxNotificationsPerPublish=_NOTIFICATIONS_PER_PUBLISH,
+            PublishingEnabled=True,
+            Priority=0,
+        )
+        answer = await self.call("creating the subscription", request, ua.CreateSubscriptionResponse)
+        result: ua.CreateSubscriptionResult = answer.Parameters
+        return result
+
+    async def stay_alive(self) -> None:
+        """For as long as it runs: keep the session from timing out, published to or not; renew the channel."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._beat(), name=f"{self.url}: keep-alive")
+            group.create_task(self._renew(), name=f"{self.url}: channel renewal")
+
+    async def _beat(self) -> None:
+        while True:
+            await asyncio.sleep(self.client.session_timeout / 1000 / 3)
+            await self.read("keeping the session alive", _SERVER_STATE)
+
+    async def _renew(self) -> None:
+        while True:
+            # A token is renewed after 75 % of its life (Part 4, 5.5.2.1).
+            await asyncio.sleep(self.client.secure_channel_timeout / 1000 * 0.75)
+            with translate_errors(f"{self.url}: renewing the secure channel"):
+                await self.client.open_secure_channel(renew=True)
+                self.client.uaclient.revolve_security_token()
+
+
+@asynccontextmanager
+async def open_session(config: ConnectionConfig, load: LoadConfig) -> AsyncIterator[Session]:
+    """Connect and log in; on leaving close session (with its subscriptions), channel and socket within 2 s.
+
+    Raises LinkLost, or Refused where the server answers but does not let us in.
+    """
+    client = Client(config.url, timeout=config.timeout)
+    client.name = client.description = "edge-gateway"
+    client.product_uri = "urn:edge-gateway"
+    client.application_uri = f"urn:{socket.gethostname()}:edge-gateway"
+    client.session_timeout = round(_SESSION_TIMEOUT_S * 1000)
+    try:
+        with translate_errors(f"{config.url}: connecting"):
+            await _secure(client, config)
+            await client.connect_socket()
+            await client.send_hello()
+            await client.open_secure_channel()
+            await client.create_session()
+        with translate_errors(f"{config.url}: logging in"):
+            await client.activate_session(
+                username=config.user.name if config.user else None,
+                password=config.user.password.get_secret_value() if config.user else None,
+            )
+        session = Session(client, config, Pace(load.requests_per_s))
+        await session.inspect()
+        yield session
+    finally:
+        await _close(client, config.url)
+
+
+async def _secure(client: Client, config: ConnectionConfig) -> None:
+    if config.security == "None" or config.certificate is None or config.key is None:
+        return
+    policy, _, mode = config.security.partition("/")
+    certificate, key = Path(config.certificate), Path(config.key)
+    await client.setup_self_signed_certificate(key, certificate)
+    await client.set_security(
+        getattr(security_policies, f"SecurityPolicy{policy}"),
+        certificate,
+        key,
+        mode=getattr(ua.MessageSecurityMode, mode),
+    )
+
+
+async def _close(client: Client, url: str) -> None:
+    try:
+        if stack.is_open(client):
+            async with asyncio.timeout(_CLOSE_S):
+                with translate_errors(f"{url}: closing"):
+                    await client.close_session()
+                    await client.close_secure_channel()
+    except (AdapterError, TimeoutError) as error:
+        _logger.debug("%s: not closed in good order: %s", url, error)
+    finally:
+        # A peer that does not read would hold back an orderly close of the socket for ever.
+        stack.abort(client)
+        client.disconnect_socket()
+        await asyncio.sleep(0)

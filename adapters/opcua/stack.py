@@ -1,0 +1,76 @@
+"""Everything that reaches into asyncua's private names; `tests/unit/opcua/test_stack.py` fails when they move.
+
+Why: asyncua decodes each PublishResponse value by value, keeps one PublishRequest outstanding and acknowledges as soon
+as its callback returns. `UASocketProtocol._send_request` gives the undecoded answer as a future; the rest is ours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, TypeVar
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.client.ua_client import UASocketProtocol
+from asyncua.common.utils import Buffer
+from asyncua.ua.object_ids import ObjectIds
+from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
+
+T = TypeVar("T")
+
+# At INFO asyncua prints whole results, and a line for each call.
+logging.getLogger("asyncua").setLevel(logging.WARNING)
+
+
+def node_id(identifier: Any, namespace: int = 0, kind: ua.NodeIdType = ua.NodeIdType.Numeric) -> ua.NodeId:
+    """A node id from plain Python values; asyncua's annotations name types of its own that it does not ask for."""
+    make: Any = ua.NodeId
+    made: ua.NodeId = make(identifier, namespace, kind)
+    return made
+
+
+def protocol_of(client: Client) -> UASocketProtocol:
+    """The client's open connection. Raises ConnectionError when there is none."""
+    protocol = client.uaclient.protocol
+    if protocol is None or protocol.transport is None:
+        raise ConnectionError("the connection is closed")
+    return protocol
+
+
+def send(client: Client, request: Any, timeout: float) -> asyncio.Future[Buffer]:
+    """Send a service request now; the future is the body of the answer, undecoded, a ServiceFault included.
+
+    `timeout` (s, 0 = none) is only the hint in the request's header. Raises ConnectionError.
+    """
+    return protocol_of(client)._send_request(request, timeout)
+
+
+def body(answer: Buffer) -> bytes:
+    """The bytes of an answer."""
+    return bytes(answer)
+
+
+async def call(client: Client, request: Any, response: type[T], timeout: float) -> T:
+    """Send a request and decode its answer; raises UaStatusCodeError for a fault, TimeoutError, ConnectionError."""
+    async with asyncio.timeout(timeout):
+        answer = await send(client, request, timeout)
+    type_id = nodeid_from_binary(answer.copy())
+    if type_id.Identifier == ObjectIds.ServiceFault_Encoding_DefaultBinary:
+        struct_from_binary(ua.ServiceFault, answer).ResponseHeader.ServiceResult.check()
+    decoded = struct_from_binary(response, answer)
+    decoded.ResponseHeader.ServiceResult.check()  # type: ignore[attr-defined]
+    return decoded
+
+
+def is_open(client: Client) -> bool:
+    """Whether the client has a live socket."""
+    protocol = client.uaclient.protocol
+    return protocol is not None and protocol.transport is not None
+
+
+def abort(client: Client) -> None:
+    """Drop the socket at once, whatever is still to be sent."""
+    protocol = client.uaclient.protocol
+    if protocol is not None and protocol.transport is not None:
+        protocol.transport.abort()
