@@ -1,0 +1,138 @@
+"""Modbus/TCP devices that answer from a pre-encoded register image: faster than what they are to load.
+
+    python -m benchmarks.modbus_load --devices 10
+
+Each device listens on a port of its own and answers function codes 3 and 4 (MODBUS Application Protocol V1.1b3, 6.3
+and 6.4) for any station. All share one image of 65,536 registers that changes every 50 ms: the float32 at register 2k
+(ABCD) carries slot k and the image's tick, see `slot_values`. Command on standard input: `stats`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import struct
+import time
+from typing import Any, Final, cast
+
+import numpy as np
+import numpy.typing as npt
+import uvloop
+
+from benchmarks import control
+
+REGISTERS: Final = 65_536
+SLOT_SPAN: Final = 40_000
+"""more than the number of floats"""
+TICKS: Final = 400
+"""a float32 holds 24 bits: the tick begins anew after so many"""
+FRACTION: Final = 128.0
+CHANGE_S: Final = 0.05
+
+_REQUEST: Final = struct.Struct(">HHHBBHH")
+_RESPONSE: Final = struct.Struct(">HHHBBB")
+_EXCEPTION: Final = struct.Struct(">HHHBBB")
+_SLOTS: Final = np.arange(REGISTERS // 2)
+
+
+def slot_values(tick: int, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+    """float32[n]: what the float at register 2 x slot reads at `tick`; exact, distinct for `TICKS` ticks."""
+    return ((tick % TICKS * SLOT_SPAN + slots) / FRACTION).astype(np.float32)
+
+
+class Image:
+    """The registers as they go over the wire, and what was read of them."""
+
+    def __init__(self) -> None:
+        self.tick = 0
+        self.data = b""
+        self.requests = self.registers = self.refused = self.connections = 0
+        self.change()
+
+    def change(self) -> None:
+        """Move on to the next tick."""
+        self.tick += 1
+        self.data = slot_values(self.tick, _SLOTS).astype(">f4").tobytes()
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counts so far."""
+        return {
+            "requests": self.requests,
+            "registers": self.registers,
+            "refused": self.refused,
+            "connections": self.connections,
+            "cpu_s": control.cpu_s(),
+            "time": time.monotonic(),
+        }
+
+
+class Device(asyncio.Protocol):
+    """One connection to one device."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self._rest = b""
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See asyncio.Protocol."""
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transports are not derived from it
+        self._image.connections += 1
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See asyncio.Protocol."""
+        self._image.connections -= 1
+
+    def data_received(self, data: bytes) -> None:
+        """See asyncio.Protocol."""
+        if self._rest:
+            data = self._rest + data
+        whole = len(data) - len(data) % _REQUEST.size
+        answers = [self._answer(*request) for request in _REQUEST.iter_unpack(data[:whole])]
+        self._rest = data[whole:]
+        assert self._transport is not None
+        self._transport.write(answers[0] if len(answers) == 1 else b"".join(answers))
+
+    def _answer(self, transaction: int, _: int, length: int, unit: int, function: int, start: int, count: int) -> bytes:
+        image = self._image
+        if length != 6 or function not in (3, 4) or not 1 <= count <= 125 or start + count > REGISTERS:
+            image.refused += 1
+            return _EXCEPTION.pack(transaction, 0, 3, unit, function | 0x80, 2 if function in (3, 4) else 1)
+        image.requests += 1
+        image.registers += count
+        head = _RESPONSE.pack(transaction, 0, 3 + 2 * count, unit, function, 2 * count)
+        return head + image.data[2 * start : 2 * (start + count)]
+
+
+async def run(arguments: argparse.Namespace) -> None:
+    """Serve until standard input ends."""
+    loop = asyncio.get_running_loop()
+    image = Image()
+    servers = [
+        await loop.create_server(
+            lambda: Device(image), arguments.host, arguments.port + device if arguments.port else 0, backlog=1024
+        )
+        for device in range(arguments.devices)
+    ]
+    control.say({"ports": [server.sockets[0].getsockname()[1] for server in servers]})
+
+    def change() -> None:
+        image.change()
+        loop.call_later(CHANGE_S, change)
+
+    change()
+    await control.serve({"stats": image.snapshot}, arguments.seconds)
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0, help="of the first device; 0 = any free ones")
+    parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--seconds", type=float, default=None, help="end after so long; else with standard input")
+    uvloop.run(run(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,186 @@
+"""Counts what arrives at the broker: distinct offsets, duplicates, gaps, wrong values, delay, bytes.
+
+    python -m benchmarks.receiver --port 1883 --topic 'bench/#' --values double
+
+Offsets are taken from the header of every message. Values are checked in every `columns` message and in every 20th
+`readings` message (decoding all of them would take more of this core than the broker does). Delay is arrival minus
+source time, over every 50th reading of the decoded messages. Commands on standard input: `stats`, `reset` (of delays).
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import re
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import orjson
+import zstandard
+
+from benchmarks import control
+from benchmarks.mqtt import Message, Subscriber
+from benchmarks.offsets import Offsets
+from benchmarks.values import ValueCheck
+
+HEAD_BYTES: Final = 512
+DELAY_EVERY: Final = 50
+JSON_EVERY: Final = 20
+_SERIES: Final = re.compile(rb'"stream":"([^"]*)","device":"([^"]*)","n":(\d+),"count":(\d+)')
+_COLUMNS: Final = b'"schema":"columns/1"'
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_END: Final = ""
+
+
+class Receiver:
+    """Everything that is known about what arrived."""
+
+    def __init__(self, values: str) -> None:
+        self._series: dict[tuple[bytes, bytes], Offsets] = {}
+        self._items: dict[bytes, npt.NDArray[np.int64]] = {}
+        self._check = ValueCheck(values)
+        self._delays: list[npt.NDArray[np.int64]] = []
+        self._zstd = zstandard.ZstdDecompressor()
+        self.readings = self.messages = self.bytes = self.unreadable = self.others = 0
+
+    def take(self, message: Message) -> None:
+        """Account for one message."""
+        if message.topic.endswith("/readings"):
+            self._take_readings(message)
+        elif "/catalogue/" in message.topic and message.payload:
+            self._take_catalogue(orjson.loads(message.payload))
+        else:
+            self.others += 1
+
+    def reset(self) -> dict[str, bool]:
+        """Forget the delays seen so far."""
+        self._delays = []
+        return {"reset": True}
+
+    def snapshot(self) -> dict[str, Any]:
+        """Counts since the start, delays since the last reset."""
+        series = self._series.values()
+        check = self._check
+        return {
+            "messages": self.messages,
+            "readings": self.readings,
+            "distinct": sum(offsets.received for offsets in series),
+            "duplicates": sum(offsets.duplicates for offsets in series),
+            "missing": sum(offsets.missing for offsets in series),
+            "series": len(series),
+            "bytes": self.bytes,
+            "unreadable": self.unreadable,
+            "others": self.others,
+            "checked": check.checked,
+            "wrong": check.wrong,
+            "skipped": check.skipped,
+            "repeated": check.repeated,
+            "delay_ms": self._percentiles(),
+            "cpu_s": control.cpu_s(),
+            "time": time.monotonic(),
+        }
+
+    def _take_readings(self, message: Message) -> None:
+        arrival = time.time_ns()
+        payload: bytes | memoryview = message.payload
+        if payload[:4] == _ZSTD:
+            payload = self._zstd.decompressobj().decompress(payload)
+        head = bytes(payload[:HEAD_BYTES])
+        found = _SERIES.search(head)
+        self.messages += 1
+        self.bytes += message.size
+        if found is None:
+            self.unreadable += 1
+            return
+        stream, device, n, count = found[1], found[2], int(found[3]), int(found[4])
+        self.readings += count
+        fresh = self._series.setdefault((stream, device), Offsets()).add(n, count)
+        if _COLUMNS in head:
+            self._look_at_columns(device, orjson.loads(payload), arrival, fresh)
+        elif self.messages % JSON_EVERY == 1:
+            self._look_at_readings(orjson.loads(payload)["readings"], arrival)
+
+    def _look_at_columns(self, device: bytes, body: Any, arrival: int, fresh: bool) -> None:
+        times = _ns(body["t0"]) + np.array(body["dt"], np.int64)
+        if times.ndim == 0:
+            times = np.broadcast_to(times, (body["count"],))
+        self._delays.append(arrival - times[::DELAY_EVERY])
+        items = self._items.get(device)
+        if items is not None and fresh:
+            points = np.array(body["points"], np.int64)
+            self._check.check(items[points], body["v"], follow=True)
+
+    def _look_at_readings(self, readings: Sequence[Any], arrival: int) -> None:
+        self._delays.append(np.array([arrival - _ns(reading["t"]) for reading in readings[::DELAY_EVERY]], np.int64))
+        items = np.array([int(reading["p"][1:]) for reading in readings], np.int64)
+        self._check.check(items, [reading["v"] for reading in readings], follow=False)
+
+    def _take_catalogue(self, body: Any) -> None:
+        """Points are called p0, p1 ...: their number is the item's."""
+        known = self._items.get(body["device"].encode(), np.zeros(0, np.int64))
+        highest = max((point["index"] for point in body["points"]), default=-1)
+        items = np.full(max(len(known), highest + 1), -1, np.int64)
+        items[: len(known)] = known
+        for point in body["points"]:
+            items[point["index"]] = int(point["p"][1:])
+        self._items[body["device"].encode()] = items
+
+    def _percentiles(self) -> dict[str, float]:
+        if not self._delays:
+            return {}
+        delays = np.concatenate(self._delays) / 1e6
+        p50, p99, top = np.percentile(delays, (50, 99, 100)).tolist()
+        return {"p50": round(p50, 2), "p99": round(p99, 2), "max": round(top, 2)}
+
+
+def _ns(text: str) -> int:
+    """ns since the epoch of an RFC 3339 time in UTC with up to nine digits."""
+    second, _, fraction = text.rstrip("Z").partition(".")
+    whole = (datetime.fromisoformat(second).replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
+    return whole * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
+
+
+def main() -> None:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--topic", default="#")
+    parser.add_argument("--values", default="double", help="modbus, or the type of the OPC UA load")
+    parser.add_argument("--seconds", type=float, default=None, help="print the counts and end after so long")
+    arguments = parser.parse_args()
+    receiver = Receiver(arguments.values)
+    commands: control.Commands = {"stats": receiver.snapshot, "reset": receiver.reset}
+    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
+    if arguments.seconds is None:
+        threading.Thread(target=_read, args=(lines,), name="commands", daemon=True).start()
+    subscriber = Subscriber(arguments.host, arguments.port, arguments.topic)
+    control.say({"subscribed": arguments.topic})
+    deadline = time.monotonic() + (arguments.seconds or 1e9)
+    for message in subscriber.messages(0.02):
+        if message is not None:
+            receiver.take(message)
+        while not lines.empty():
+            if (line := lines.get()) == _END:
+                return
+            control.obey(line, commands)
+        if time.monotonic() > deadline:
+            control.say(receiver.snapshot())
+            return
+
+
+def _read(lines: queue.SimpleQueue[str]) -> None:
+    for line in sys.stdin:
+        lines.put(line)
+    lines.put(_END)
+
+
+if __name__ == "__main__":
+    main()
