@@ -15,6 +15,8 @@ from simulators.centre.report import Report
 from simulators.centre.schemas import DEFAULT_FOLDER
 from simulators.centre.subscriber import Centre
 
+POLL_S = 0.1
+
 
 def main() -> None:
     """Parse the command line and run."""
@@ -54,10 +56,13 @@ def _run(args: argparse.Namespace) -> int:
         mqtt311=args.mqtt311,
         ca=args.ca,
     )
+    told = False
     with centre:
-        print(f"centre: {args.broker} {args.topic} -> {args.db}", flush=True)
-        while not stop.wait(0.5):
+        while not stop.wait(POLL_S):
             centre.check()
+            if centre.ready and not told:
+                print(f"centre: {args.broker} {args.topic} -> {args.db}", flush=True)
+                told = True  # whoever reads this line knows that nothing sent from now on is missed
     return 0
 
 

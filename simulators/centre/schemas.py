@@ -7,6 +7,7 @@ keyword, 1.0 for an integer, an invalid message), the reference decides and word
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Callable
@@ -93,9 +94,11 @@ def compile_proof(schema: dict[str, Any] | bool) -> Proof:
         raise NoProof(f"unknown keywords {sorted(keywords)}")
     if not proofs:
         return lambda instance: True
-    if len(proofs) == 1:
-        return proofs[0]
-    return lambda instance: all(proof(instance) for proof in proofs)
+    return functools.reduce(_both, proofs)
+
+
+def _both(one: Proof, other: Proof) -> Proof:
+    return lambda instance: one(instance) and other(instance)
 
 
 def _type(used: dict[str, Any]) -> Proof:
@@ -111,6 +114,9 @@ def _values(used: dict[str, Any]) -> Proof:
     allowed = [used["const"]] if "const" in used else used["enum"]
     if any(isinstance(value, dict | list) for value in allowed) or len(used) > 1:
         raise NoProof("const or enum of containers")
+    if all(type(value) is str for value in allowed):
+        texts = frozenset(allowed)
+        return lambda instance: type(instance) is str and instance in texts
     pairs = {(type(value), value) for value in allowed}  # True == 1 in Python, not in JSON
     return lambda instance: isinstance(instance, str | int | float | None) and (type(instance), instance) in pairs
 
@@ -122,7 +128,11 @@ def _bounds(used: dict[str, Any]) -> Proof:
 
 def _text(used: dict[str, Any]) -> Proof:
     least = used.get("minLength", 0)
-    search = re.compile(used.get("pattern", "")).search
+    if "pattern" not in used:
+        return lambda instance: type(instance) is not str or len(instance) >= least
+    search = re.compile(used["pattern"]).search
+    if not least:
+        return lambda instance: type(instance) is not str or search(instance) is not None
     return lambda instance: type(instance) is not str or (len(instance) >= least and search(instance) is not None)
 
 
@@ -134,7 +144,10 @@ def _object(used: dict[str, Any]) -> Proof:
     def proof(instance: Any) -> bool:
         if type(instance) is not dict:
             return True
-        return required <= instance.keys() and all(known.get(key, others)(value) for key, value in instance.items())
+        for key, value in instance.items():
+            if not known.get(key, others)(value):
+                return False
+        return required <= instance.keys()
 
     return proof
 

@@ -93,6 +93,11 @@ class Centre:
         """Readings and events committed since the start, duplicates included."""
         return self._taken
 
+    @property
+    def ready(self) -> bool:
+        """The subscription stands."""
+        return self._subscribed.is_set()
+
     def wait_ready(self, timeout_s: float = 10.0) -> None:
         """Return when the subscription stands. Raises TimeoutError."""
         if not self._subscribed.wait(timeout_s):

@@ -83,6 +83,11 @@ class ModbusDevice:
         return f"tcp://{self.host}:{self.port}"
 
     @property
+    def open_connections(self) -> int:
+        """Connections that are open now."""
+        return len(self._open)
+
+    @property
     def functions(self) -> set[int]:
         """Function codes seen so far (of the last 100,000 requests)."""
         return {request.function for request in self.requests}

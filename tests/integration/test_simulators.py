@@ -55,7 +55,7 @@ async def test_modbus_tables_and_exceptions(device: ModbusDevice) -> None:
     client.close()
     assert device.functions == {1, 2, 4, 6}
     assert device.requests[-1].station == 9
-    await eventually(lambda: device.most_connections == 1 and not device._open, message="connection gone")
+    await eventually(lambda: device.most_connections == 1 and not device.open_connections, message="connection gone")
 
 
 async def test_modbus_faults_and_back(device: ModbusDevice) -> None:
