@@ -10,8 +10,8 @@ from typing import Any
 
 from gateway.config import ConfigProblems, LoadedConfig, Problem, load_config
 from gateway.config.quantities import duration_text, size_text
-from gateway.config.storage import file_system
 from gateway.log.records import Labels
+from gateway.log.storage import budget_bytes, commit_default_s, kind_of
 from gateway.publishing.clearance import Rule
 from gateway.publishing.config import DestinationConfig
 
@@ -46,6 +46,8 @@ def _summary(config: LoadedConfig) -> dict[str, Any]:
         points[device.adapter.name] += len(device.config.points)
         streams.update(device.labels)
     log, destinations = config.gateway.log, config.gateway.destinations
+    path = log.path.absolute()
+    kind = kind_of(path)
     return {
         "gateway": config.gateway.gateway.id,
         "adapters": {name: {"devices": devices[name], "points": points[name]} for name in sorted(devices)},
@@ -64,10 +66,12 @@ def _summary(config: LoadedConfig) -> dict[str, Any]:
         "destinations": [{"name": each.name, "url": each.url, "format": each.format} for each in destinations],
         "log": {
             "path": str(log.path),
-            "file_system": file_system(log.path),
-            "budget_bytes": log.budget,
+            "storage": kind,
+            "budget": "auto" if log.budget is None else "set",
+            "budget_bytes": budget_bytes(path, "auto" if log.budget is None else log.budget),
             "keep_s": log.keep,
-            "commit_s": log.commit,
+            "commit": "auto" if log.commit is None else "set",
+            "commit_s": commit_default_s(kind) if log.commit is None else log.commit,
             "when_full": log.when_full,
         },
     }
@@ -84,8 +88,6 @@ def _rule(destination: DestinationConfig) -> Rule:
 
 def _in_words(summary: dict[str, Any]) -> str:
     log = summary["log"]
-    budget = "auto" if log["budget_bytes"] is None else size_text(log["budget_bytes"])
-    commit = "auto" if log["commit_s"] is None else duration_text(log["commit_s"])
     lines = [f"gateway {summary['gateway']}: the config is right"]
     for name, count in summary["adapters"].items():
         lines.append(f"  {name}: {_count(count['devices'], 'device')}, {_count(count['points'], 'point')}")
@@ -95,10 +97,11 @@ def _in_words(summary: dict[str, Any]) -> str:
         receivers = ", ".join(stream["destinations"]) or "no destination"
         lines.append(f"  stream ({labels}): {_count(stream['points'], 'point')}, to {receivers}")
     lines += [f"  destination {each['name']}: {each['url']}, {each['format']}" for each in summary["destinations"]]
+    budget, commit = size_text(log["budget_bytes"]), duration_text(log["commit_s"])
     lines.append(
-        f"  log: {log['path']} ({log['file_system'] or 'file system unknown'}), budget {budget}, "
-        f"keep {duration_text(log['keep_s'])}, commit {commit}, when full {log['when_full']}"
+        f"  log: {log['path']} ({log['storage']}), when full {log['when_full']}, keep {duration_text(log['keep_s'])}"
     )
+    lines.append(f"       budget {budget} ({log['budget']}), commit every {commit} ({log['commit']}), on this machine")
     return "\n".join(lines) + "\n"
 
 

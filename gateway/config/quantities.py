@@ -17,5 +17,5 @@ def size_text(size: int) -> str:
     """20000000000 as 20GB, by powers of ten."""
     for power, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "KB")):
         if size >= 10**power:
-            return f"{size / 10**power:g}{unit}"
+            return f"{size / 10**power:.3g}{unit}"
     return f"{size}B"

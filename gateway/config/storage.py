@@ -9,9 +9,8 @@ from gateway.config.models import LogConfig
 from gateway.config.problems import Problem
 from gateway.config.quantities import duration_text, size_text
 from gateway.config.sources import Source
+from gateway.log.storage import kind_of, space
 
-_IN_MEMORY = ("tmpfs", "ramfs")
-MOUNTS = Path("/proc/mounts")
 _MIN_BUDGET = 100 * 10**6
 _MIN_KEEP_S = 3600.0
 
@@ -20,9 +19,8 @@ def check_storage(log: LogConfig, source: Source, *, for_run: bool) -> list[Prob
     """Problems of the folder on this machine; `for_run` makes an unwritable one an error."""
     problems: list[Problem] = []
     place = source.locate(("log", "path"))
-    kind = file_system(log.path)
-    if kind in _IN_MEMORY:
-        message = f"log.path: {log.path} is in memory ({kind}) and is lost at power-off"
+    if kind_of(log.path.absolute()) == "tmpfs":
+        message = f"log.path: {log.path} is in memory (tmpfs) and is lost at power-off"
         problems.append(Problem.at(place, message, "choose a folder on the disk", "warning"))
     folder = _nearest(log.path)
     if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
@@ -33,29 +31,15 @@ def check_storage(log: LogConfig, source: Source, *, for_run: bool) -> list[Prob
     if log.budget is not None and log.budget < _MIN_BUDGET:
         message = f"log.budget: {size_text(log.budget)} is less than 100MB: minutes of data on a busy plant"
         problems.append(Problem.at(source.locate(("log", "budget")), message, "give it more, or auto", "warning"))
+    if log.budget is not None and log.budget > (total := space(log.path.absolute()).total):
+        message = f"log.budget: {size_text(log.budget)} is more than the file system has ({size_text(total)})"
+        problems.append(Problem.at(source.locate(("log", "budget")), message, "give it less, or auto", "warning"))
     if log.keep < _MIN_KEEP_S:
         message = (
             f"log.keep: {duration_text(log.keep)} is less than an hour: an outage of the centre would soon be a loss"
         )
         problems.append(Problem.at(source.locate(("log", "keep")), message, "keep days, e.g. 180d", "warning"))
     return problems
-
-
-def file_system(path: Path) -> str | None:
-    """Type of the file system that holds `path` (or will), such as ext4 or tmpfs; None if unknown."""
-    target = str(_nearest(path).resolve())
-    best, kind = "", None
-    try:
-        lines = MOUNTS.read_text().splitlines()
-    except OSError:
-        return None
-    for line in lines:
-        _, mount, type, *_ = line.split(" ")
-        mount = mount.replace("\\040", " ")
-        inside = target == mount or target.startswith(mount.rstrip("/") + "/")
-        if inside and len(mount) >= len(best):
-            best, kind = mount, type
-    return kind
 
 
 def _nearest(path: Path) -> Path:
