@@ -9,8 +9,9 @@ def duration_text(seconds: float) -> str:
     """15552000 as 180d, 0.5 as 500ms: the largest unit that divides it."""
     for factor, unit in _UNITS:
         if seconds >= factor and seconds % factor == 0:
-            return f"{seconds / factor:g}{unit}"
-    return f"{seconds:g}s" if seconds > 1 else f"{seconds * 1000:g}ms"
+            return f"{int(seconds // factor)}{unit}"
+    number, unit = (seconds, "s") if seconds > 1 else (seconds * 1000, "ms")
+    return f"{number:.3f}".rstrip("0").rstrip(".") + unit
 
 
 def size_text(size: int) -> str:
