@@ -97,6 +97,8 @@ def _problem(faults: list[_Fault], model: type[BaseModel], source: Source) -> Pr
     if fault.type in ("literal_error", "enum") and isinstance(fault.error["input"], str):
         near = _nearest(fault.error["input"], _words(choices))
         hint = f"did you mean {near}?" if near else ""
+        if near == fault.error["input"]:
+            hint = "write it without quotes"
     return Problem.at(
         source.locate(path), f"{subject(path, source)}expected {' or '.join(expected)}, found {found}", hint
     )
