@@ -1,0 +1,191 @@
+"""Keeps one destination's books: loads them, follows the log, saves them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Iterable
+from typing import Any
+
+from gateway.contract import Clock
+from gateway.log.records import Series, SeriesHead
+from gateway.points.table import PointTable
+from gateway.publishing.clearance import Clearance, Rule
+from gateway.publishing.ledger import Ledger
+from gateway.publishing.ranges import Range, Ranges
+from gateway.publishing.sources import Source, State
+
+SAVE_S = 1.0
+TRIMMED = "trimmed"
+"""reason of a drop that nobody told us about: the log no longer holds what our position needs"""
+_HEADS_AT_ONCE = 5_000
+_MARKS = 64
+
+logger = logging.getLogger(__name__)
+
+
+class Books:
+    """The ledger with its place in the state store, key "destination/<name>"."""
+
+    def __init__(
+        self, name: str, rule: Rule, from_now: bool, source: Source, state: State, points: PointTable, clock: Clock
+    ) -> None:
+        self._name = name
+        self._rule = rule
+        self._from_now = from_now
+        self._source = source
+        self._state = state
+        self._points = points
+        self._clock = clock
+        self._key = f"destination/{name}"
+        self._version = 0
+        self._saved: dict[str, Any] | None = None
+        self._parked: list[dict[str, Any]] = []
+        self._writing = asyncio.Lock()
+        self._following = asyncio.Lock()
+        self._marks: deque[tuple[int, int]] = deque(maxlen=_MARKS)
+        self._complete_until: int | None = None
+        self._unbalanced: dict[Series, int] = {}
+        self.loaded = asyncio.Event()
+        self.ledger = Ledger(Ranges(), Clearance(rule))
+
+    async def load(self) -> None:
+        """Read the saved books and count again what is waiting. Raises LogError."""
+        first, end = await self._source.bounds()
+        found = await asyncio.to_thread(self._state.get, self._key)
+        state = None
+        if found is not None:
+            self._version, state = found
+        if state is not None and Ranges.from_state(state["ranges"]).live.start > end:
+            logger.error(
+                "destination %s: its saved position lies beyond the log's end; it begins anew at the oldest reading, "
+                "expect duplicates",
+                self._name,
+            )
+            state = None
+        clearance = Clearance.from_state(self._rule, None if state is None else state["clearance"])
+        clearance.apply(self._points.streams(), end)
+        if state is None:
+            ledger = Ledger(Ranges(end if self._from_now else first), clearance)
+        else:
+            ledger = Ledger.from_state(state, clearance)
+            self._complete_until = state["complete_until"]
+        trimmed = ledger.skip_below(first)
+        for part in ledger.ranges:
+            await self._recount(ledger, part, end if part.end is None else part.end)
+        ledger.recounted(end)
+        if trimmed and (lost := ledger.write_off(TRIMMED)):
+            logger.error("destination %s: the log no longer holds %d readings that were waiting", self._name, lost)
+        self.ledger = ledger
+        self._check()
+        self.loaded.set()
+
+    async def run(self) -> None:
+        """Follow the log and save, once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(SAVE_S)
+            await self.follow()
+            await self.save()
+
+    async def follow(self) -> None:
+        """Account for what the log has taken since the last look."""
+        async with self._following:
+            for record in self._points.streams():
+                self.ledger.clearance.learn(record)
+            end = self._source.end
+            while (start := self.ledger.observed) < end:
+                stop = min(end, start + _HEADS_AT_ONCE)
+                heads = await self._source.heads(start, stop)
+                if self.ledger.observed == start:  # else the live lane was here meanwhile
+                    self.ledger.observe_until(stop, heads)
+        self._mark(end)
+        self._check()
+
+    async def save(self) -> None:
+        """Write the books, and what was parked, in one change. Raises LogError."""
+        if not self.loaded.is_set():
+            return
+        async with self._writing:
+            self._take_marks()
+            state = self.ledger.to_state() | {"complete_until": self._complete_until}
+            parked, self._parked = self._parked, []
+            if state == self._saved and not parked:
+                return
+            try:
+                self._version = await asyncio.to_thread(self._write, state, parked)
+            except BaseException:
+                self._parked = parked + self._parked
+                raise
+            self._saved = state
+
+    async def trimmed(self, position: int, heads: Iterable[SeriesHead], reason: str) -> None:
+        """Everything below `position` is about to leave the log: count and save before it does."""
+        await self.loaded.wait()
+        await self.follow()
+        self.ledger.drop(position, heads, reason)
+        await self.save()
+
+    def park(self, series: Series, n: int, count: int, positions: tuple[int, int], reason: str) -> None:
+        """Remember readings that the broker refused for good; neighbours with the same reason become one entry."""
+        last = self._parked[-1] if self._parked else None
+        if last is not None and (last["stream"], last["device"], last["reason"], last["n"] + last["count"]) == (
+            *series,
+            reason,
+            n,
+        ):
+            last["count"] += count
+            last["positions"][1] = positions[1]
+            return
+        self._parked.append(
+            {
+                "stream": series.stream,
+                "device": series.device,
+                "n": n,
+                "count": count,
+                "positions": list(positions),
+                "reason": reason,
+                "time": self._clock.time_ns(),
+            }
+        )
+
+    def complete_until(self) -> int | None:
+        """Everything accepted before this time (ns) is delivered or accounted for; None = nothing is known yet."""
+        self._take_marks()
+        return self._complete_until
+
+    def unbalanced(self) -> dict[Series, int]:
+        """Series whose account does not add up."""
+        return self._unbalanced
+
+    async def _recount(self, ledger: Ledger, part: Range, end: int) -> None:
+        for start in range(part.start, end, _HEADS_AT_ONCE):
+            ledger.recount(part, await self._source.heads(start, min(end, start + _HEADS_AT_ONCE)))
+
+    def _write(self, state: dict[str, Any], parked: list[dict[str, Any]]) -> int:
+        changes: dict[str, tuple[str, Any, int]] = {}
+        for entry in parked:
+            key = f"parked/{self._name}/{entry['stream']}/{entry['device']}/{entry['n']}"
+            found = self._state.get(key)
+            changes[key] = (key, entry, 0 if found is None else found[0])
+        return self._state.put_many([*changes.values(), (self._key, state, self._version)])[-1]
+
+    def _mark(self, end: int) -> None:
+        if not self._marks or self._marks[-1][1] != end or self.ledger.ranges.first >= end:
+            if len(self._marks) == _MARKS:  # thin out: a long backlog needs no fine steps
+                kept = list(self._marks)[::2]
+                self._marks.clear()
+                self._marks.extend(kept)
+            self._marks.append((self._clock.time_ns(), end))
+
+    def _take_marks(self) -> None:
+        first = self.ledger.ranges.first
+        while self._marks and self._marks[0][1] <= first:
+            self._complete_until = self._marks.popleft()[0]
+
+    def _check(self) -> None:
+        differences = self.ledger.balance()
+        if differences and differences != self._unbalanced:
+            shown = ", ".join(f"{series.device} in {series.stream}: {by:+d}" for series, by in differences.items())
+            logger.error("destination %s: the account does not add up (%s)", self._name, shown[:500])
+        self._unbalanced = differences

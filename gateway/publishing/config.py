@@ -1,0 +1,127 @@
+"""The keys of one destination in gateway.yaml."""
+
+from __future__ import annotations
+
+from string import Formatter
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, WithJsonSchema
+
+from gateway.contract.config import DataClass, Domain, Name, StrictModel
+from gateway.contract.quantities import Duration, Size, parse_size
+
+DEFAULT_TOPIC = "iiot/v1/{enterprise}/{gateway}"
+_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
+_TOPIC_KEYS = {"enterprise", "gateway"}
+
+
+def _check_url(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in _SCHEMES or not parts.hostname:
+        raise ValueError(f"expected mqtt://host:port or mqtts://host:port, found {text!r}")
+    if parts.username or parts.password:
+        raise ValueError("name and password do not belong into the url: use `user: {name: ..., password: ...}`")
+    if parts.path not in {"", "/"} or parts.query:
+        raise ValueError(f"expected nothing after host and port, found {text!r}; the topic has a key of its own")
+    _ = parts.port  # raises ValueError when it is no port
+    return text
+
+
+def _check_topic(text: str) -> str:
+    try:
+        keys = {key for _, key, _, _ in Formatter().parse(text) if key is not None}
+    except ValueError as error:
+        raise ValueError(f"braces in the topic do not match: {text!r}") from error
+    if unknown := keys - _TOPIC_KEYS:
+        raise ValueError(f"unknown {{{min(unknown)}}} in the topic; known are {{enterprise}} and {{gateway}}")
+    if not text or any(mark in text for mark in "+#$\0 ") or text.startswith("/") or text.endswith("/"):
+        raise ValueError(f"expected a topic without + # $, blanks and slashes at its ends, found {text!r}")
+    return text
+
+
+def _parse_rate(text: Any) -> int:
+    if not isinstance(text, str) or not text.endswith("/s"):
+        raise ValueError(f"expected a rate such as 100KB/s or 1MB/s, found {text!r}")
+    rate = parse_size(text.removesuffix("/s"))
+    if rate < 1000:
+        raise ValueError("must be at least 1KB/s")
+    return rate
+
+
+Rate = Annotated[
+    int,
+    BeforeValidator(_parse_rate),
+    WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*([KMG]i?B|B)/s$", "examples": ["1MB/s"]}),
+]
+"""Bytes per second, written as a size per second."""
+
+
+class BatchConfig(StrictModel):
+    """How many readings travel in one message."""
+
+    max_wait: Annotated[Duration, Field(le=60)] = Field(default=1.0, description="longest time that a reading waits")
+    max_bytes: Annotated[Size, Field(ge=1000, le=10_000_000)] = Field(
+        default=256_000, description="largest payload before compression"
+    )
+
+
+class UserConfig(StrictModel):
+    """Login at the broker."""
+
+    name: str
+    password: SecretStr | None = None
+
+
+class TlsConfig(StrictModel):
+    """Certificates, as paths of PEM files."""
+
+    ca: str | None = Field(default=None, description="who signed the broker's certificate; absent = the system's list")
+    certificate: str | None = Field(default=None, description="our certificate, where the broker wants one")
+    key: str | None = None
+    insecure: bool = Field(default=False, description="do not check the broker's name; for tests")
+
+
+class DestinationConfig(StrictModel):
+    """One MQTT broker that readings are delivered to, with QoS 1."""
+
+    name: Name
+    url: Annotated[str, AfterValidator(_check_url)] = Field(description="mqtt://host:port or mqtts://host:port")
+    topic: Annotated[str, AfterValidator(_check_topic)] = DEFAULT_TOPIC
+    format: Literal["json", "columns"] = "json"
+    compression: Literal["none", "gzip", "zstd"] = "none"
+    batch: BatchConfig = BatchConfig()
+    bandwidth: Rate | None = Field(default=None, description="cap on payload bytes, live and backlog together")
+    max_grade: Literal[1, 2, 3] = Field(description="highest data grade that may leave to this destination")
+    classes: tuple[DataClass, ...] | None = Field(default=None, min_length=1, description="absent = all")
+    domains: tuple[Domain, ...] | None = Field(default=None, min_length=1, description="absent = all")
+    mqtt: Literal[5, "3.1.1"] = 5
+    client_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
+    user: UserConfig | None = None
+    tls: TlsConfig | None = None
+    window: Annotated[int, Field(ge=1, le=1000)] = Field(default=100, description="messages without acknowledgement")
+    keepalive: Annotated[Duration, Field(ge=5, le=3600)] = 30.0
+    start: Literal["oldest", "now"] = Field(
+        default="oldest", alias="from", description="where a new destination begins"
+    )
+    account: Annotated[Duration, Field(ge=1)] = Field(default=3600.0, description="between two loss accounts")
+    health: Annotated[Duration, Field(ge=1)] = 60.0
+    no_subscribers: Literal["hold", "deliver"] = Field(
+        default="hold", description="what to do when the broker says that nobody subscribes"
+    )
+
+    @property
+    def host(self) -> str:
+        """The broker's host name or address."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """The broker's port; 1883, or 8883 with TLS, when the url has none."""
+        parts = urlsplit(self.url)
+        return parts.port or _SCHEMES[parts.scheme]
+
+    @property
+    def secure(self) -> bool:
+        """Whether TLS is used."""
+        return urlsplit(self.url).scheme == "mqtts"

@@ -1,0 +1,300 @@
+"""Delivers the log over one connection: the live lane and, beside it, the backlog."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+from gateway.contract import Clock
+from gateway.log.records import Segment
+from gateway.publishing import documents
+from gateway.publishing.books import Books
+from gateway.publishing.catalogues import Catalogues
+from gateway.publishing.config import DestinationConfig
+from gateway.publishing.errors import BrokerError, BrokerRefused
+from gateway.publishing.lanes import Chunk, Event, Lane, contents
+from gateway.publishing.maker import Maker
+from gateway.publishing.mqtt import publish_properties
+from gateway.publishing.outbox import Outbox
+from gateway.publishing.runs import Run
+from gateway.publishing.sources import Source
+from gateway.publishing.verdicts import Verdict, advice, verdict, word
+
+READ_BYTES = 1_000_000
+"""encoded segments per read of the log"""
+SILENCE_S = 60.0
+"""a connection on which nothing is acknowledged for so long is given up"""
+_LOCAL_REFUSAL = "packet-too-large"
+
+logger = logging.getLogger(__name__)
+
+
+class Held(NamedTuple):
+    """Nobody subscribes to what we sent."""
+
+    topic: str
+
+
+class Drained(NamedTuple):
+    """Everything there was is delivered, and we were asked to stop; or there was no more time for it."""
+
+
+Outcome = Held | Drained | BrokerError
+
+
+@dataclass(slots=True)
+class Progress:
+    """What a publisher shows of its deliveries, beside the ledger."""
+
+    delay_s: float | None = None
+    """age of the newest reading of the last live message when it was acknowledged"""
+
+
+class Tools(NamedTuple):
+    """What one connection's deliveries share."""
+
+    config: DestinationConfig
+    origin: documents.Origin
+    topic: str
+    source: Source
+    books: Books
+    outbox: Outbox
+    catalogues: Catalogues
+    maker: Maker
+    clock: Clock
+    stopping: asyncio.Event
+    progress: Progress
+    delivered: Callable[[], None]
+    """called for every message that was delivered"""
+
+
+class _Message(NamedTuple):
+    """What an acknowledgement is about."""
+
+    lane: Lane
+    chunk: Chunk
+    content: Run | Event
+    topic: str
+    nbytes: int
+
+    @property
+    def readings(self) -> int:
+        return self.content.count if isinstance(self.content, Run) else 1
+
+
+class Delivery:
+    """One attempt: from the ranges as they are until an outcome. Lanes die with it, positions stay."""
+
+    def __init__(self, tools: Tools) -> None:
+        self._tools = tools
+        self._ledger = tools.books.ledger
+        self._name = tools.config.name
+        self._hold = tools.config.no_subscribers == "hold"
+        self._resend: deque[_Message] = deque()
+        self._resend_wanted = asyncio.Event()
+        self._parking: set[str] = set()
+        self._over = False
+        self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+
+    def end(self, outcome: Outcome) -> None:
+        """Let `run` return `outcome`, unless it has one already."""
+        if not self._outcome.done():
+            self._outcome.set_result(outcome)
+
+    async def run(self) -> Outcome:
+        """Deliver until something ends it: a refusal, nobody subscribed, or nothing left to do when stopping."""
+        await self._tools.books.follow()
+        self._ledger.go_live(self._ledger.observed)
+        try:
+            async with asyncio.TaskGroup() as group:
+                lanes = [self._start(group, "live", self._live), self._start(group, "backlog", self._backlog)]
+                others = [
+                    self._start(group, "resend", self._resends),
+                    self._start(group, "watch", self._watch),
+                    self._start(group, "drain", partial(self._drain, lanes)),
+                ]
+                outcome = await self._outcome
+                for task in lanes + others:
+                    task.cancel()
+        finally:
+            self._over = True
+        return outcome
+
+    def _start(self, group: asyncio.TaskGroup, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+        return group.create_task(self._guarded(work), name=f"{self._name} {name}")
+
+    async def _guarded(self, work: Callable[[], Awaitable[None]]) -> None:
+        try:
+            await work()
+        except BrokerError as error:
+            self.end(error)
+
+    async def _drain(self, lanes: list[asyncio.Task[None]]) -> None:
+        await asyncio.wait(lanes)
+        while self._tools.outbox.window.messages or self._resend:
+            await self._tools.outbox.window.idle()
+            await asyncio.sleep(0)
+        self.end(Drained())
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            if self._tools.outbox.silent_s() > SILENCE_S:
+                raise BrokerError(f"the broker has acknowledged nothing for {SILENCE_S:.0f} s; connecting anew")
+
+    # -- lanes --
+
+    async def _live(self) -> None:
+        lane = Lane("live", self._ledger.ranges.live.start, self._ledger.settle)
+        while segments := await self._gather(lane.position):
+            for segment in segments:
+                self._ledger.observe(segment.position, segment.heads)
+            await self._send_chunk(lane, segments, segments[-1].position + 1)
+
+    async def _gather(self, position: int) -> list[Segment]:
+        """What comes within `max_wait`, or `max_bytes` of it; empty when we are stopping and there is no more."""
+        config, source, stopping = self._tools.config, self._tools.source, self._tools.stopping
+        loop = asyncio.get_running_loop()
+        segments: list[Segment] = []
+        deadline: float | None = None
+        while True:
+            more = await source.read(position, READ_BYTES)
+            if more:
+                segments += more
+                position = more[-1].position + 1
+                deadline = deadline or loop.time() + config.batch.max_wait
+            if sum(segment.nbytes for segment in segments) >= config.batch.max_bytes:
+                return segments
+            if position < source.end:
+                continue
+            if stopping.is_set() or not await self._wait(position, deadline):
+                return segments
+
+    async def _wait(self, position: int, deadline: float | None) -> bool:
+        """Wait for a segment at `position` or for the order to stop; False when the deadline came first."""
+        timeout = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
+        async with asyncio.TaskGroup() as group:
+            arrival = group.create_task(self._tools.source.wait(position), name=f"{self._name} arrival")
+            stop = group.create_task(self._tools.stopping.wait(), name=f"{self._name} stop")
+            done, _ = await asyncio.wait({arrival, stop}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            arrival.cancel()
+            stop.cancel()
+        return bool(done)
+
+    async def _backlog(self) -> None:
+        for part in self._ledger.ranges.backlog:
+            lane = Lane("backlog", part.start, self._ledger.settle)
+            end = part.end or part.start
+            while lane.position < end:
+                segments = await self._tools.source.read(lane.position, READ_BYTES)
+                within = [segment for segment in segments if segment.position < end]
+                last = not within or len(within) < len(segments)
+                await self._send_chunk(lane, within, end if last else within[-1].position + 1)
+
+    async def _send_chunk(self, lane: Lane, segments: list[Segment], end: int) -> None:
+        runs, events = contents(segments, self._ledger.clearance)
+        chunk = lane.begin(segments, end)
+        for run in runs:
+            await self._send_run(lane, chunk, run)
+        for event in events:
+            await self._send_event(lane, chunk, event)
+        lane.seal(chunk)
+        await asyncio.sleep(0)
+
+    async def _resends(self) -> None:
+        while True:
+            while self._resend:
+                message = self._resend[0]
+                if isinstance(message.content, Run):
+                    for half in message.content.split(message.readings // 2):
+                        if half is not None:
+                            await self._send_run(message.lane, message.chunk, half)
+                self._resend.popleft()
+                message.lane.acknowledge(message.chunk)  # only now: its halves count in its place
+            self._resend_wanted.clear()
+            await self._resend_wanted.wait()
+
+    # -- messages --
+
+    async def _send_run(self, lane: Lane, chunk: Chunk, run: Run) -> None:
+        tools, device = self._tools, run.series.device
+        topic = f"{tools.topic}/{device}/readings"
+        rest: Run | None = run
+        while rest is not None:
+            version = tools.catalogues.version(device)
+            if version is None:
+                await tools.catalogues.ensure(device)
+                continue
+            payload, piece, rest = tools.maker.make(rest, lane.name, version)
+            message = _Message(lane, chunk, piece, topic, len(payload))
+            if len(payload) > tools.maker.packet_bytes:
+                chunk.pending += 1
+                self._park(message, _LOCAL_REFUSAL)
+            else:
+                await self._send(message, payload, tools.maker.properties)
+            await asyncio.sleep(0)
+
+    async def _send_event(self, lane: Lane, chunk: Chunk, event: Event) -> None:
+        document = documents.event(self._tools.origin, event.record)
+        payload = documents.encode(document)
+        message = _Message(lane, chunk, event, f"{self._tools.topic}/events", len(payload))
+        await self._send(message, payload, publish_properties(self._tools.config.mqtt, document["schema"], "none"))
+
+    async def _send(self, message: _Message, payload: bytes, properties: Any) -> None:
+        message.chunk.pending += 1
+        done = partial(self._acknowledged, message)
+        await self._tools.outbox.send(message.topic, payload, done, backlog=message.lane.backlog, properties=properties)
+
+    def _acknowledged(self, message: _Message, code: int) -> None:
+        if self._over:  # sent again by the next attempt, from the ranges
+            return
+        match verdict(code, message.readings, self._hold):
+            case Verdict.DELIVERED:
+                self._tools.delivered()
+                self._note_delay(message)
+                message.lane.acknowledge(message.chunk)
+            case Verdict.HOLD:
+                self.end(Held(message.topic))
+            case Verdict.SPLIT:
+                self._tools.maker.too_large(message.nbytes)
+                self._resend.append(message)
+                self._resend_wanted.set()
+            case Verdict.PARK:
+                self._park(message, word(code))
+            case Verdict.STOP:
+                self.end(BrokerRefused(f"the broker refuses {message.topic} ({word(code)}): {advice(code)}"))
+
+    def _park(self, message: _Message, reason: str) -> None:
+        content, parked = message.content, message.chunk.parked
+        if isinstance(content, Run):
+            series, n = content.series, content.n
+            for part in content.slices:
+                parked[part.position][series] += part.readings
+            positions = content.slices[0].position, content.slices[-1].position
+        else:
+            series, n = content.record.series, content.record.n
+            parked[content.position][series] += 1
+            positions = content.position, content.position
+        self._tools.books.park(series, n, message.readings, positions, reason)
+        if reason not in self._parking:
+            self._parking.add(reason)
+            logger.error(
+                "destination %s: set aside %d readings of %s from n=%d, the broker never takes them (%s); "
+                "further ones are counted as parked",
+                self._name,
+                message.readings,
+                series.device,
+                n,
+                reason,
+            )
+        message.lane.acknowledge(message.chunk)
+
+    def _note_delay(self, message: _Message) -> None:
+        if isinstance(message.content, Run) and not message.lane.backlog:
+            received = message.content.slices[-1].record.batch.received_time
+            self._tools.progress.delay_s = (self._tools.clock.time_ns() - received) / 1e9

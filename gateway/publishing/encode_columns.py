@@ -1,0 +1,60 @@
+"""Format columns/1: the same readings as parallel arrays with point indexes. Pure.
+
+Its schema is docs/schemas/columns-1.schema.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.contract.batch import Batch
+from gateway.publishing.encode_json import Header, envelope
+from gateway.publishing.fragments import integer_block, rfc3339, value_block
+from gateway.publishing.runs import Run, Slice
+
+Column = npt.NDArray[Any]
+
+
+def encode_columns(header: Header, run: Run) -> bytes:
+    """One columns/1 message, UTF-8 JSON."""
+    slices = run.slices
+    points = _column(slices, lambda batch: batch.points)
+    times = _column(slices, lambda batch: batch.source_time)
+    values = b",".join(_values(part) for part in slices)
+    optional = b"".join(
+        b',"%s":%s' % (key, _scalar_or_list(column))
+        for key, column in (
+            (b"s", _column(slices, lambda batch: batch.status)),
+            (b"basis", _column(slices, lambda batch: batch.basis)),
+            (b"flags", _column(slices, lambda batch: batch.flags)),
+        )
+        if column.any()
+    )
+    return b'{"schema":"columns/1",%s,"points":[%s],"t0":"%s","dt":%s,"v":[%s]%s}' % (
+        envelope(header, run),
+        integer_block(points),
+        rfc3339(int(times[0])).encode(),
+        _scalar_or_list(times - times[0]),
+        values,
+        optional,
+    )
+
+
+def _values(part: Slice) -> bytes:
+    batch = part.record.batch
+    return value_block(batch.type, batch.values[part.start : part.stop], batch.valid[part.start : part.stop])
+
+
+def _column(slices: Sequence[Slice], of: Callable[[Batch], Column]) -> Column:
+    columns = [of(part.record.batch)[part.start : part.stop] for part in slices]
+    return columns[0] if len(columns) == 1 else np.concatenate(columns)
+
+
+def _scalar_or_list(column: Column) -> bytes:
+    if (column == column[0]).all():
+        return b"%d" % int(column[0])
+    return b"[%s]" % integer_block(column)

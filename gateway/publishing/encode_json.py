@@ -1,0 +1,119 @@
+"""Format readings/1: one JSON object per reading, joined from prepared pieces. Pure.
+
+Nothing is done per reading in Python: each piece of a reading comes from a column at once, and the pieces are joined
+by one call. What the pieces mean is in docs/schemas/readings-1.schema.json.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from itertools import chain, repeat
+from typing import NamedTuple
+
+import numpy as np
+
+from gateway.contract.batch import Basis, Batch, Flag
+from gateway.contract.status import quality, reason
+from gateway.log.records import PointRecord
+from gateway.publishing.fragments import text_fragment, time_fragments, value_fragments
+from gateway.publishing.runs import Run, Slice
+
+_BASES = {basis.value: basis.name.lower().encode() for basis in Basis}
+_FLAGS = tuple((flag.value, b'"%s"' % flag.name.lower().encode()) for flag in Flag if flag.name)
+_MIDDLE = b'Z","v":'
+
+
+class Header(NamedTuple):
+    """What a readings message says once."""
+
+    enterprise: str
+    gateway: str
+    lane: str
+    """live, backlog or replay"""
+    catalogue: int
+
+
+class PointPrefixes(dict[int, bytes]):
+    """How each point's readings begin, by index. An index that the log never explained is named by its number."""
+
+    def __init__(self, points: Mapping[int, PointRecord]) -> None:
+        super().__init__((index, _prefix(record.point, record.id)) for index, record in points.items())
+
+    def __missing__(self, index: int) -> bytes:
+        return _prefix(f"point-{index}", None)
+
+
+def encode_readings(header: Header, run: Run, prefixes: PointPrefixes) -> bytes:
+    """One readings/1 message, UTF-8 JSON."""
+    basis = _common_basis(run.slices)
+    body = b",".join(_slice_text(part, prefixes, basis) for part in run.slices)
+    extra = b"" if basis == Basis.SOURCE else b'"basis":"%s",' % _BASES[basis]
+    return b'{"schema":"readings/1",%s,%s"readings":[%s]}' % (envelope(header, run), extra, body)
+
+
+def envelope(header: Header, run: Run) -> bytes:
+    """The keys that readings/1 and columns/1 share, without braces."""
+    return b'"enterprise":%s,"gateway":%s,"stream":%s,"device":%s,"n":%d,"count":%d,"lane":%s,"catalogue":%d' % (
+        text_fragment(header.enterprise),
+        text_fragment(header.gateway),
+        text_fragment(run.series.stream),
+        text_fragment(run.series.device),
+        run.n,
+        run.count,
+        text_fragment(header.lane),
+        header.catalogue,
+    )
+
+
+def _prefix(point: str, id: str | None) -> bytes:
+    return b'{"p":%s,"id":%s,"t":"' % (text_fragment(point), text_fragment(id))
+
+
+def _common_basis(slices: Iterable[Slice]) -> int:
+    """The basis of all readings where they share one; else source, which then goes without saying."""
+    seen: set[int] = set()
+    for part in slices:
+        basis = part.record.batch.basis[part.start : part.stop]
+        low, high = int(basis.min()), int(basis.max())
+        seen |= {low, high}
+        if len(seen) > 1:
+            return Basis.SOURCE.value
+    return seen.pop()
+
+
+def _slice_text(part: Slice, prefixes: PointPrefixes, common_basis: int) -> bytes:
+    batch = part.record.batch
+    cut = slice(part.start, part.stop)
+    pieces = zip(
+        map(prefixes.__getitem__, batch.points[cut].tolist()),
+        time_fragments(batch.source_time[cut]),
+        repeat(_MIDDLE),
+        value_fragments(batch.type, batch.values[cut], batch.valid[cut]),
+        _suffixes(batch, cut, common_basis),
+        strict=False,  # two of the columns are endless
+    )
+    return b"".join(chain.from_iterable(pieces))[:-1]
+
+
+def _suffixes(batch: Batch, cut: slice, common_basis: int) -> Iterable[bytes]:
+    """How each reading ends, with the comma towards the next: one text per distinct status, basis and flags."""
+    status, basis, flags = batch.status[cut], batch.basis[cut], batch.flags[cut]
+    if not (status.any() or flags.any() or (basis != common_basis).any()):
+        return repeat(b',"q":"good"},')
+    keys = status.astype(np.uint64) << np.uint64(16) | basis.astype(np.uint64) << np.uint64(8) | flags
+    texts = {key: _suffix(key >> 16, key >> 8 & 0xFF, key & 0xFF, common_basis) for key in set(keys.tolist())}
+    return map(texts.__getitem__, keys.tolist())
+
+
+def _suffix(status: int, basis: int, flags: int, common_basis: int) -> bytes:
+    severity = quality(status)
+    text = b',"q":"%s"' % severity.encode()
+    if status:
+        text += b',"s":"0x%08X"' % status
+    if severity != "good":
+        text += b',"reason":"%s"' % reason(status).encode()
+    if basis != common_basis:
+        text += b',"basis":"%s"' % _BASES.get(basis, b"gateway")
+    if words := [word for bit, word in _FLAGS if flags & bit]:
+        text += b',"flags":[%s]' % b",".join(words)
+    return text + b"},"

@@ -1,0 +1,275 @@
+"""The account of one destination: accepted = delivered + waiting + parked + withheld + dropped, per series. Pure.
+
+`delivered`, `withheld`, `parked` and `dropped` are counted when a stretch of the log is settled and are saved together
+with the ranges in one write. `accepted` follows from offsets and `waiting` is counted again from the log at every
+start, so that the equation can fail, and `balance` says where.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from gateway.log.records import Series, SeriesHead
+from gateway.publishing.clearance import Clearance
+from gateway.publishing.ranges import Range, Ranges
+
+Heads = Sequence[SeriesHead]
+NOTHING: Mapping[Series, int] = MappingProxyType({})
+DAMAGED = "damaged"
+"""reason of a drop: the log holds bytes that are not what was written"""
+
+
+@dataclass(slots=True)
+class SeriesAccount:
+    """Counts of one series since the destination's start."""
+
+    first_n: int
+    next_n: int
+    """offset after the last accepted one"""
+    first_time: int
+    last_time: int
+    """least and greatest source time accepted, ns"""
+    delivered: int = 0
+    withheld: int = 0
+    parked: int = 0
+    waiting: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def accepted(self) -> int:
+        """Readings in the log since the destination's start, by their offsets."""
+        return self.next_n - self.first_n
+
+    @property
+    def difference(self) -> int:
+        """accepted minus all that was counted; 0 when the account is right."""
+        counted = self.delivered + self.waiting + self.parked + self.withheld + self.dropped.total()
+        return self.accepted - counted
+
+
+class Settled(NamedTuple):
+    """One segment that has nothing left to send."""
+
+    position: int
+    heads: Heads
+    parked: Mapping[Series, int] = NOTHING
+    """of the segment's readings, how many the broker refused for good"""
+    damaged: bool = False
+    """the log could not read it any more"""
+
+
+class Span(NamedTuple):
+    """Offsets first <= n < end of one series that lie in one range."""
+
+    first: int
+    end: int
+
+
+class Ledger:
+    """Ranges and counts of one destination, changed together."""
+
+    def __init__(self, ranges: Ranges, clearance: Clearance) -> None:
+        self.clearance = clearance
+        self._ranges = ranges
+        self._accounts: dict[Series, SeriesAccount] = {}
+        self._spans: dict[int | None, dict[Series, Span]] = {part.end: {} for part in ranges}
+        self._observed = ranges.live.start
+
+    @property
+    def ranges(self) -> Ranges:
+        """What is undelivered. Change it through the ledger only."""
+        return self._ranges
+
+    @property
+    def observed(self) -> int:
+        """Everything below this position is accounted as accepted."""
+        return self._observed
+
+    @property
+    def accounts(self) -> Mapping[Series, SeriesAccount]:
+        """All series, by stream and device."""
+        return self._accounts
+
+    def observe(self, position: int, heads: Heads) -> None:
+        """The log holds a segment at `position`; in order, each at least once, repetitions are passed over."""
+        if position < self._observed:
+            return
+        self._observed = position + 1
+        if self._ranges.live.holds(position):
+            self._take(None, heads)
+
+    def observe_until(self, end: int, heads: Iterable[SeriesHead]) -> None:
+        """The log holds `heads` at the positions from `observed` to `end`."""
+        if end > self._observed:
+            self._take(None, heads)
+            self._observed = end
+
+    def recount(self, part: Range, heads: Iterable[SeriesHead]) -> None:
+        """At the start: what one undelivered range really holds. For the live range, up to the log's end."""
+        self._take(part.end, heads)
+
+    def recounted(self, log_end: int) -> None:
+        """At the start, after `recount` of all ranges."""
+        self._observed = max(self._observed, log_end)
+
+    def go_live(self, position: int) -> bool:
+        """Let the live range begin at `position` (<= observed); False when there are too many ranges for that."""
+        live = self._ranges.live
+        if position <= live.start:
+            return True
+        if position != self._observed:
+            raise ValueError(f"go_live({position}) with the log observed until {self._observed}")
+        joined = any(part.end == live.start for part in self._ranges.backlog)
+        if not self._ranges.split(position):
+            return False
+        spans = self._spans.pop(live.start) if joined else {}
+        for series, span in self._spans.pop(None).items():
+            first = spans[series].first if series in spans else span.first
+            spans[series] = Span(first, span.end)
+        self._spans[position] = spans
+        self._spans[None] = {}
+        return True
+
+    def settle(self, end: int, segments: Sequence[Settled]) -> None:
+        """The first segments of one range are done, up to `end`; what was dropped meanwhile is not counted again."""
+        for segment in segments:
+            part = self._range_of(segment.position)
+            if part is None:
+                continue
+            spans = self._spans[part.end]
+            for head in segment.heads:
+                account = self._accounts[head.series]
+                parked = segment.parked.get(head.series, 0)
+                account.parked += parked
+                if not self.clearance.allows(head.series.stream, segment.position):
+                    account.withheld += head.readings - parked
+                elif segment.damaged:
+                    account.dropped[DAMAGED] += head.readings - parked
+                else:
+                    account.delivered += head.readings - parked
+                account.waiting -= head.readings
+                spans[head.series] = Span(head.n + head.readings, spans[head.series].end)
+        if (part := self._range_of(end - 1)) is not None:
+            self._shrink(part, end)
+
+    def drop(self, position: int, heads: Iterable[SeriesHead], reason: str) -> None:
+        """Everything below `position` leaves the log; `heads` are of all segments that leave (position order)."""
+        gone: dict[Series, int] = {}
+        for head in heads:
+            gone[head.series] = max(gone.get(head.series, 0), head.n + head.readings)
+        for part in self._ranges:
+            if part.start >= position:
+                break
+            spans = self._spans[part.end]
+            whole = part.end is not None and part.end <= position
+            for series, span in spans.items():
+                end = span.end if whole else min(max(span.first, gone.get(series, span.first)), span.end)
+                self._give_up(series, end - span.first, part.start, reason)
+                spans[series] = Span(end, span.end)
+            self._shrink(part, position)
+
+    def write_off(self, reason: str) -> int:
+        """Count what the log lost without telling (positions below its first) as dropped; returns how many."""
+        lost = 0
+        for account in self._accounts.values():
+            missing = account.difference
+            if missing > 0:
+                account.dropped[reason] += missing
+                lost += missing
+        return lost
+
+    def balance(self) -> dict[Series, int]:
+        """Series whose account is not right, with accepted minus counted. Empty = all is well."""
+        return {series: account.difference for series, account in self._accounts.items() if account.difference}
+
+    def complete_n(self, series: Series) -> int:
+        """Every offset of the series below is delivered or accounted for."""
+        for part in self._ranges:
+            span = self._spans[part.end].get(series)
+            if span is not None and span.first < span.end:
+                return span.first
+        return self._accounts[series].next_n
+
+    def to_state(self) -> dict[str, Any]:
+        """JSON-able; to be saved in one write."""
+        return {
+            "ranges": self._ranges.to_state(),
+            "clearance": self.clearance.to_state(),
+            "accounts": [
+                [
+                    *series,
+                    account.first_n,
+                    account.next_n,
+                    account.first_time,
+                    account.last_time,
+                    account.delivered,
+                    account.withheld,
+                    account.parked,
+                    dict(account.dropped),
+                ]
+                for series, account in self._accounts.items()
+            ],
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, Any], clearance: Clearance) -> Ledger:
+        """What `to_state` gave; `recount` every range and call `recounted` before use."""
+        ledger = cls(Ranges.from_state(state["ranges"]), clearance)
+        for stream, device, first_n, next_n, first_time, last_time, delivered, withheld, parked, dropped in state[
+            "accounts"
+        ]:
+            ledger._accounts[Series(stream, device)] = SeriesAccount(
+                first_n, next_n, first_time, last_time, delivered, withheld, parked, 0, Counter(dropped)
+            )
+        return ledger
+
+    def skip_below(self, position: int) -> bool:
+        """At the start, before `recount`: forget what lies below the log's first position. True if there was any."""
+        if self._ranges.first >= position:
+            return False
+        self._ranges.complete(self._ranges.first, position)
+        self._spans = {part.end: {} for part in self._ranges}
+        self._observed = max(self._observed, position)
+        return True
+
+    def _take(self, end: int | None, heads: Iterable[SeriesHead]) -> None:
+        spans = self._spans[end]
+        for head in heads:
+            after = head.n + head.readings
+            account = self._accounts.get(head.series)
+            if account is None:
+                account = SeriesAccount(head.n, head.n, head.min_time, head.max_time)
+                self._accounts[head.series] = account
+            if head.n > account.next_n:  # a segment between could not even be counted
+                account.dropped[DAMAGED] += head.n - account.next_n
+            account.next_n = max(account.next_n, after)
+            account.first_time = min(account.first_time, head.min_time)
+            account.last_time = max(account.last_time, head.max_time)
+            account.waiting += head.readings
+            span = spans.get(head.series)
+            first = head.n if span is None or span.first >= span.end else span.first
+            spans[head.series] = Span(first, after)
+
+    def _range_of(self, position: int) -> Range | None:
+        return next((part for part in self._ranges if part.holds(position)), None)
+
+    def _shrink(self, part: Range, until: int) -> None:
+        end = until if part.end is None else min(until, part.end)
+        if end > part.start:
+            self._ranges.complete(part.start, end)
+        if part.end is not None and end == part.end:
+            del self._spans[part.end]
+
+    def _give_up(self, series: Series, count: int, position: int, reason: str) -> None:
+        if count <= 0:
+            return
+        account = self._accounts[series]
+        account.waiting -= count
+        if self.clearance.allows(series.stream, position):
+            account.dropped[reason] += count
+        else:
+            account.withheld += count

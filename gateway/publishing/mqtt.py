@@ -1,0 +1,323 @@
+"""One life of a connection to an MQTT broker, around paho-mqtt.
+
+The client object is discarded at the first disconnect: paho would resend on its own, and the log is the only owner of
+re-sends. paho's network thread hands acknowledgements over in batches, with one hop to the event loop under way at
+most.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+
+from gateway.publishing.config import DestinationConfig, TlsConfig
+from gateway.publishing.errors import BrokerError, BrokerRefused
+
+CONNECT_S = 10.0
+"""for the TCP connection, for the TLS handshake, and again for the broker's answer"""
+CLOSE_S = 0.5
+LARGEST_PACKET = 268_435_455  # MQTT 5, 1.5.5: largest remaining length
+DEFAULT_RECEIVE_MAXIMUM = 65_535  # MQTT 5, 3.2.2.3.3
+QOS = 1
+_DISCONNECT_WITH_WILL = 0x04  # MQTT 5, 3.14.2.1
+
+# MQTT 5, 3.2.2.2; paho translates the five codes of 3.1.1 into these.
+_CONNACK_ADVICE = {
+    0x84: "the broker does not speak this version of MQTT: set `mqtt: 3.1.1`",
+    0x85: "the broker does not accept the client id: set `client_id`",
+    0x86: "wrong user name or password: check `user`",
+    0x87: "the login is not authorised to connect: check `user` and the broker's access rules",
+    0x88: "the broker is not available now",
+    0x89: "the broker is busy",
+    0x8A: "the broker has banned this client: ask its operator",
+    0x8C: "the broker wants another way of authentication: ask its operator",
+    0x95: "the broker finds the connect packet too large",
+    0x97: "a quota of the broker is exceeded: ask its operator",
+    0x9A: "the broker keeps no retained messages, which status and catalogue need: ask its operator",
+    0x9B: "the broker does not offer QoS 1, which delivery needs: use another broker",
+    0x9F: "too many connections in a short time",
+}
+_TEMPORARY = {0x88, 0x89, 0x9F}
+_TAKEN_OVER = 0x8E
+
+
+class Will(NamedTuple):
+    """What the broker publishes, retained, when the connection breaks."""
+
+    topic: str
+    payload: bytes
+
+
+class Limits(NamedTuple):
+    """What the broker allows (MQTT 5, 3.2.2.3); with 3.1.1 it does not say."""
+
+    receive_maximum: int = DEFAULT_RECEIVE_MAXIMUM
+    packet_bytes: int = LARGEST_PACKET
+    retain: bool = True
+
+
+class Acknowledgement(NamedTuple):
+    """A PUBACK."""
+
+    mid: int
+    code: int
+    """reason code; always 0 with MQTT 3.1.1"""
+
+
+def publish_properties(version: int | str, schema: str, encoding: str, content_type: str = "application/json") -> Any:
+    """Properties of a message (MQTT 5, 3.3.2.3); None for 3.1.1. The same object may serve many messages."""
+    if version != 5:
+        return None
+    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties.ContentType = content_type
+    properties.PayloadFormatIndicator = int(encoding == "none")  # 1: the payload is UTF-8
+    pairs = [("schema", schema)]
+    if encoding != "none":
+        pairs.append(("content-encoding", encoding))
+    properties.UserProperty = pairs
+    return properties
+
+
+class Connection:
+    """`async with Connection(...)`: connected inside. Raises BrokerError or BrokerRefused on entering.
+
+    `acknowledged` gets PUBACKs in batches, `closed` once why the connection broke; both are called on the event
+    loop and never after leaving.
+    """
+
+    def __init__(
+        self,
+        config: DestinationConfig,
+        client_id: str,
+        will: Will,
+        acknowledged: Callable[[list[Acknowledgement]], None],
+        closed: Callable[[BrokerError], None],
+    ) -> None:
+        self._config = config
+        self._where = f"{config.host}:{config.port}"
+        self._client_id = client_id
+        self._will = will
+        self._acknowledged = acknowledged
+        self._closed = closed
+        self._inbox: deque[Acknowledgement] = deque()
+        self._hop = threading.Lock()
+        self._hopping = False
+        self._left = False
+        self._over = asyncio.Event()
+        self.limits = Limits()
+        self.orderly = False
+        """set it before leaving when the broker shall not publish the will"""
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._answer: asyncio.Future[Limits | BrokerError] = self._loop.create_future()
+        self._client = self._build()
+        try:
+            await self._open()
+            self._client.loop_start()
+            async with asyncio.timeout(CONNECT_S):
+                answer = await self._answer
+        except TimeoutError:
+            await self._leave()
+            raise BrokerError(f"{self._where}: no answer to the connect packet; is this an MQTT broker?") from None
+        except BaseException:
+            await self._leave()
+            raise
+        if isinstance(answer, BrokerError):
+            await self._leave()
+            raise answer
+        self.limits = answer
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._leave()
+
+    def publish(self, topic: str, payload: bytes, retain: bool, properties: Any) -> int:
+        """Hand a QoS 1 message over; returns the id its acknowledgement will have. Raises BrokerError when cut."""
+        info = self._client.publish(topic, payload, QOS, retain and self.limits.retain, properties)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise BrokerError(f"{self._where}: connection lost ({paho.error_string(info.rc)})")
+        return info.mid
+
+    def _build(self) -> paho.Client:
+        config = self._config
+        version = paho.MQTTv5 if config.mqtt == 5 else paho.MQTTv311
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            self._client_id,
+            clean_session=None if version == paho.MQTTv5 else True,
+            protocol=version,
+            reconnect_on_failure=False,
+        )
+        client.connect_timeout = CONNECT_S
+        client.max_inflight_messages_set(config.window)
+        client.max_queued_messages_set(config.window + 1)
+        client.will_set(self._will.topic, self._will.payload, QOS, retain=True)
+        if config.user is not None:
+            password = config.user.password
+            client.username_pw_set(config.user.name, None if password is None else password.get_secret_value())
+        if config.secure:
+            client.tls_set_context(_tls_context(config.tls or TlsConfig()))
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_publish = self._on_publish
+        return client
+
+    async def _open(self) -> None:
+        """Connect in a thread of its own: name look-up and TCP cannot be interrupted, nobody shall wait for them."""
+        done: asyncio.Future[BrokerError | None] = self._loop.create_future()
+
+        def work() -> None:
+            error: BrokerError | None = None
+            try:
+                self._client.connect(
+                    self._config.host,
+                    self._config.port,
+                    round(self._config.keepalive),
+                    clean_start=True if self._config.mqtt == 5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+                )
+            except (OSError, ValueError) as problem:
+                error = _translate(self._where, problem)
+            if self._left:
+                _shut(self._client)
+            else:
+                self._call(_resolve, done, error)
+
+        threading.Thread(target=work, name=f"mqtt-connect-{self._where}", daemon=True).start()
+        error = await done
+        if error is not None:
+            raise error
+
+    async def _leave(self) -> None:
+        if self._left:
+            return
+        if self.orderly:
+            self._client.disconnect()
+        elif self._config.mqtt == 5:
+            self._client.disconnect(ReasonCode(PacketTypes.DISCONNECT, identifier=_DISCONNECT_WITH_WILL))
+        if self.orderly or self._config.mqtt == 5:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(CLOSE_S):
+                    await self._over.wait()
+        self._left = True
+        _shut(self._client)
+        await asyncio.to_thread(self._client.loop_stop)
+
+    # -- called by paho's network thread --
+
+    def _on_connect(
+        self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        answer: Limits | BrokerError
+        if reason.is_failure:
+            kind = BrokerError if reason.value in _TEMPORARY else BrokerRefused
+            advice = _CONNACK_ADVICE.get(reason.value, "ask the broker's operator")
+            answer = kind(f"{self._where} refused the connection ({reason}): {advice}")
+        else:
+            answer = Limits(
+                getattr(properties, "ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM),
+                getattr(properties, "MaximumPacketSize", LARGEST_PACKET),
+                bool(getattr(properties, "RetainAvailable", 1)),
+            )
+        self._call(_resolve, self._answer, answer)
+
+    def _on_disconnect(
+        self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        advice = ": another client uses the same client id; set `client_id`" if reason.value == _TAKEN_OVER else ""
+        self._call(self._ended, BrokerError(f"{self._where}: connection lost ({reason}){advice}"))
+
+    def _on_publish(
+        self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
+    ) -> None:
+        self._inbox.append(Acknowledgement(mid, reason.value))
+        with self._hop:
+            if self._hopping:
+                return
+            self._hopping = True
+        self._call(self._drain)
+
+    def _call(self, function: Callable[..., None], *arguments: Any) -> None:
+        if not self._left:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody is left to be told
+                self._loop.call_soon_threadsafe(function, *arguments)
+
+    # -- called on the event loop --
+
+    def _drain(self) -> None:
+        with self._hop:
+            self._hopping = False
+        batch = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        if batch and not self._left:
+            self._acknowledged(batch)
+
+    def _ended(self, error: BrokerError) -> None:
+        self._over.set()
+        if not self._answer.done():
+            advice = " during the login; if it speaks MQTT 3.1.1 only, set `mqtt: 3.1.1`"
+            self._answer.set_result(BrokerError(f"{self._where} closed the connection{advice}"))
+        elif not self._left:
+            self._drain()
+            self._closed(error)
+
+
+def _resolve(future: asyncio.Future[Any], result: object) -> None:
+    if not future.done():
+        future.set_result(result)
+
+
+def _shut(client: paho.Client) -> None:
+    """End the socket under paho, so that its thread ends even when the broker no longer answers."""
+    link = client.socket()
+    if isinstance(link, socket.socket):
+        with contextlib.suppress(OSError):
+            link.shutdown(socket.SHUT_RDWR)
+
+
+def _tls_context(tls: TlsConfig) -> ssl.SSLContext:
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+        if tls.certificate is not None:
+            context.load_cert_chain(tls.certificate, tls.key)
+    except (OSError, ssl.SSLError) as error:
+        files = ", ".join(path for path in (tls.ca, tls.certificate, tls.key) if path)
+        raise BrokerRefused(f"cannot use the certificates ({files}): {error}; check `tls`") from error
+    if tls.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _translate(where: str, error: Exception) -> BrokerError:
+    match error:
+        case ssl.SSLCertVerificationError():
+            return BrokerRefused(
+                f"{where}: the broker's certificate is not trusted ({error.verify_message}); check `tls: ca`"
+            )
+        case ssl.SSLError():
+            return BrokerRefused(
+                f"{where}: TLS failed ({error.reason}); check the port, `tls: certificate` and `tls: key`"
+            )
+        case socket.gaierror():
+            return BrokerError(f"{where}: no address found for this name ({error.strerror}); check `url` and the DNS")
+        case ConnectionRefusedError():
+            return BrokerError(f"{where}: nothing listens on this port; is the broker running?")
+        case TimeoutError():
+            return BrokerError(f"{where}: no answer; check the network and firewalls")
+        case _:
+            return BrokerError(f"{where}: cannot connect ({error})")

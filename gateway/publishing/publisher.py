@@ -1,0 +1,282 @@
+"""One destination: connects, delivers, backs off, reports, and leaves in order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import tzinfo
+from typing import Any
+
+from gateway.contract import Clock
+from gateway.log.records import SeriesHead
+from gateway.points.table import PointTable
+from gateway.publishing import documents
+from gateway.publishing.books import Books
+from gateway.publishing.catalogues import Catalogues
+from gateway.publishing.clearance import Rule
+from gateway.publishing.config import DestinationConfig
+from gateway.publishing.delivery import Delivery, Drained, Held, Progress, Tools
+from gateway.publishing.errors import BrokerError, BrokerRefused
+from gateway.publishing.maker import Maker
+from gateway.publishing.mqtt import Connection, Will, publish_properties
+from gateway.publishing.outbox import Outbox, Traffic
+from gateway.publishing.pacing import Backoff
+from gateway.publishing.reports import Reporter, Schedule
+from gateway.publishing.sources import LogReader, LogTail, Source, State
+from gateway.publishing.statistics import Statistics, collect
+from gateway.publishing.verdicts import advice, word
+from gateway.publishing.window import Window
+
+IN_FLIGHT_BYTES = 8_000_000
+DRAIN_S = 2.0
+GOODBYE_S = 1.0
+STOP_S = 4.5
+"""a stop takes no longer, whatever the broker does"""
+
+logger = logging.getLogger(__name__)
+
+
+class Publisher:
+    """Delivers everything that a destination is entitled to, at least once; `run` it in a task of its own."""
+
+    def __init__(
+        self,
+        config: DestinationConfig,
+        *,
+        enterprise: str,
+        gateway: str,
+        version: str,
+        timezone: tzinfo,
+        log: LogReader,
+        tail: LogTail,
+        state: State,
+        points: PointTable,
+        clock: Clock,
+        health: Callable[[], Mapping[str, Any]] | None = None,
+        draw: random.Random | None = None,
+    ) -> None:
+        """`version` is the software's; `health` gives the metrics of health messages (None: none are sent)."""
+        self._config = config
+        self._origin = documents.Origin(enterprise, gateway)
+        self._topic = config.topic.format(enterprise=enterprise, gateway=gateway)
+        self._client_id = config.client_id or default_client_id(enterprise, gateway, config.name)
+        self._version = version
+        self._source = Source(log, tail)
+        self._points = points
+        self._clock = clock
+        self._random = draw or random.Random()
+        rule = Rule(
+            config.max_grade,
+            None if config.classes is None else frozenset(config.classes),
+            None if config.domains is None else frozenset(config.domains),
+        )
+        self._books = Books(config.name, rule, config.start == "now", self._source, state, points, clock)
+        schedule = Schedule(config.account, timezone, clock.time_ns())
+        self._reporter = Reporter(config, self._origin, self._topic, self._books, schedule, clock, health)
+        self._backoff = Backoff(self._random)
+        self._hold_backoff = Backoff(self._random)
+        self._traffic = Traffic()
+        self._progress = Progress()
+        self._state = "connecting"
+        self._reason = ""
+        self._since = clock.time_ns()
+        self._blocked = False
+        self._stopping = asyncio.Event()
+        self._connected = False
+        self._delivery: Delivery | None = None
+        self._window: Window | None = None
+
+    async def run(self) -> None:
+        """Deliver until cancelled; then finish what is under way, say goodbye and save, within 5 s.
+
+        Raises LogError when the log or the state store fails; a broker that fails is a state, not an error.
+        """
+        await self._books.load()
+        name = self._config.name
+        try:
+            async with asyncio.TaskGroup() as group:
+                books = group.create_task(self._books.run(), name=f"{name} books")
+                sessions = group.create_task(self._sessions(), name=f"{name} sessions")
+                try:
+                    await asyncio.wait([sessions])
+                except asyncio.CancelledError:
+                    await self._stop(sessions)
+                    raise
+                finally:
+                    books.cancel()
+        finally:
+            self._set_state("stopped", "")
+            await self._books.save()
+
+    async def trimmed(self, position: int, heads: Iterable[SeriesHead], reason: str = "budget") -> None:
+        """Count what is about to leave the log below `position`; returns when that is saved. `heads` in order."""
+        await self._books.trimmed(position, heads, reason)
+
+    def statistics(self) -> Statistics:
+        """For metrics and `status`; cheap."""
+        return collect(self._books, self._traffic, self._progress, self._window, self._state, self._reason, self._since)
+
+    # -- connections --
+
+    async def _stop(self, sessions: asyncio.Task[None]) -> None:
+        self._stopping.set()
+        if not self._connected:
+            sessions.cancel()
+        elif self._delivery is not None:
+            asyncio.get_running_loop().call_later(DRAIN_S, self._delivery.end, Drained())
+        await asyncio.wait([sessions], timeout=STOP_S)
+
+    async def _sessions(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self._session()
+            except BrokerError as error:
+                self._set_state(error.state, str(error))
+            self._connected = False
+            self._delivery = self._window = None
+            if not self._stopping.is_set():
+                await self._pause(self._backoff)
+
+    async def _session(self) -> None:
+        """One connection from CONNECT to its end. Raises BrokerError."""
+        session = f"{self._clock.time_ns():x}-{self._random.getrandbits(32):08x}"
+        started = self._clock.time_ns()
+        will = self._status("offline", started, session)
+        window = self._new_window()
+        outbox = Outbox(window, self._clock, self._traffic)
+        lost: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
+        connection = Connection(
+            self._config, self._client_id, Will(f"{self._topic}/status", will), outbox.acknowledged, lost.set_result
+        )
+        async with connection:
+            window.slots = min(self._config.window, connection.limits.receive_maximum)
+            outbox.attach(connection)
+            self._connected = True
+            failure: BrokerError | None = None
+            try:
+                async with asyncio.TaskGroup() as group:
+                    watch = group.create_task(_raise(lost), name=f"{self._config.name} connection")
+                    reports = group.create_task(self._reporter.run(outbox), name=f"{self._config.name} reports")
+                    await self._publish_status(outbox, "online", session)
+                    await self._deliver(connection, outbox, window)
+                    reports.cancel()
+                    connection.orderly = await self._goodbye(outbox, session)
+                    watch.cancel()
+            except* BrokerError as errors:
+                failure = _first(errors)
+            if failure is not None:
+                self._blocked = isinstance(failure, BrokerRefused)
+                raise failure
+
+    async def _deliver(self, connection: Connection, outbox: Outbox, window: Window) -> None:
+        """Deliver until we are told to stop. Raises BrokerError."""
+        if not self._blocked:
+            self._set_state("online", "")
+        slots = window.slots
+        self._window = window
+        packet_bytes = connection.limits.packet_bytes
+        maker = Maker(self._config, self._origin, self._points, packet_bytes)
+        catalogues = Catalogues(
+            self._origin,
+            self._topic,
+            self._points,
+            self._books.ledger.clearance,
+            outbox,
+            self._clock,
+            self._config.mqtt,
+            min(self._config.batch.max_bytes, maker.packet_bytes),
+        )
+
+        def delivered() -> None:
+            if self._state != "online" or window.slots != slots:
+                self._blocked = False
+                self._set_state("online", "")
+                self._hold_backoff.reset()
+                window.slots = slots
+                window.changed()
+            self._backoff.reset()
+
+        tools = Tools(
+            self._config,
+            self._origin,
+            self._topic,
+            self._source,
+            self._books,
+            outbox,
+            catalogues,
+            maker,
+            self._clock,
+            self._stopping,
+            self._progress,
+            delivered,
+        )
+        while not self._stopping.is_set():
+            self._delivery = Delivery(tools)
+            match await self._delivery.run():
+                case BrokerError() as error:
+                    raise error
+                case Held(topic):
+                    self._set_state(
+                        "holding", f"nobody subscribes to {topic}; start the receiver, or set `no_subscribers: deliver`"
+                    )
+                    window.slots = 1  # one message is enough to find out
+                    await self._pause(self._hold_backoff)
+                case Drained():
+                    return
+
+    async def _goodbye(self, outbox: Outbox, session: str) -> bool:
+        try:
+            async with asyncio.timeout(GOODBYE_S):
+                await self._reporter.close(outbox)
+                await self._publish_status(outbox, "offline", session, "stopped")
+        except TimeoutError:
+            return False  # then the will says it
+        return True
+
+    async def _publish_status(self, outbox: Outbox, state: str, session: str, reason: str | None = None) -> None:
+        payload = self._status(state, self._clock.time_ns(), session, reason)
+        topic = f"{self._topic}/status"
+        properties = publish_properties(self._config.mqtt, "status/1", "none")
+        code = await outbox.call(topic, payload, retain=True, properties=properties)
+        if code >= 0x80:
+            raise BrokerRefused(f"the broker refuses {topic} ({word(code)}): {advice(code)}")
+
+    def _status(self, state: str, time: int, session: str, reason: str | None = None) -> bytes:
+        return documents.encode(documents.status(self._origin, state, time, self._version, session, reason))
+
+    def _new_window(self) -> Window:
+        share = max(2 * self._config.batch.max_bytes, 500_000)
+        return Window(self._config.window, IN_FLIGHT_BYTES, share, self._clock, self._config.bandwidth)
+
+    async def _pause(self, backoff: Backoff) -> None:
+        try:
+            async with asyncio.timeout(backoff.next_s()):
+                await self._stopping.wait()
+        except TimeoutError:
+            return
+
+    def _set_state(self, state: str, reason: str) -> None:
+        if (state, reason) == (self._state, self._reason):
+            return
+        if state != self._state:
+            self._since = self._clock.time_ns()
+        self._state, self._reason = state, reason
+        level = {"refused": logging.ERROR, "down": logging.WARNING, "holding": logging.WARNING}.get(state, logging.INFO)
+        logger.log(level, "destination %s: %s%s", self._config.name, state, f": {reason}" if reason else "")
+
+
+def default_client_id(enterprise: str, gateway: str, destination: str) -> str:
+    """At most 64 letters, digits, "-" and "_"; the end is the part that tells gateways apart and is kept."""
+    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{enterprise}-{gateway}-{destination}")[-64:]
+
+
+async def _raise(error: asyncio.Future[BrokerError]) -> None:
+    raise await error
+
+
+def _first(errors: BaseExceptionGroup[BrokerError]) -> BrokerError:
+    error = errors.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error

@@ -1,0 +1,90 @@
+"""Runs: readings of one series with consecutive offsets, as slices of the log's records. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from gateway.log.records import BatchRecord, Series
+
+
+class Slice(NamedTuple):
+    """Readings start..stop of one record."""
+
+    record: BatchRecord
+    start: int
+    stop: int
+    position: int
+    """the segment the record lies in"""
+
+    @property
+    def n(self) -> int:
+        """Offset of the first reading."""
+        return self.record.n + self.start
+
+    @property
+    def readings(self) -> int:
+        """Number of readings."""
+        return self.stop - self.start
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Slices of one series, each beginning where the one before ends."""
+
+    series: Series
+    slices: tuple[Slice, ...]
+
+    @property
+    def n(self) -> int:
+        """Offset of the first reading."""
+        return self.slices[0].n
+
+    @property
+    def count(self) -> int:
+        """Number of readings."""
+        return sum(part.stop - part.start for part in self.slices)
+
+    @property
+    def last_time(self) -> int:
+        """Source time of the last reading, ns."""
+        part = self.slices[-1]
+        return int(part.record.batch.source_time[part.stop - 1])
+
+    def split(self, most: int) -> tuple[Run, Run | None]:
+        """The first `most` (>= 1) readings, and the rest if there is one."""
+        head: list[Slice] = []
+        room = most
+        for k, part in enumerate(self.slices):
+            if part.readings < room or (part.readings == room and k + 1 < len(self.slices)):
+                head.append(part)
+                room -= part.readings
+                if room == 0:
+                    return Run(self.series, tuple(head)), Run(self.series, self.slices[k + 1 :])
+                continue
+            if part.readings == room:
+                return self, None
+            middle = part.start + room
+            rest = (part._replace(start=middle), *self.slices[k + 1 :])
+            return Run(self.series, (*head, part._replace(stop=middle))), Run(self.series, rest)
+        return self, None
+
+
+def whole(record: BatchRecord, position: int) -> Slice:
+    """A slice of everything in a record."""
+    return Slice(record, 0, len(record.batch), position)
+
+
+def gather(slices: Iterable[Slice]) -> list[Run]:
+    """Runs of all series, in the order in which each begins; a hole in the offsets begins a new run."""
+    done: list[list[Slice]] = []
+    open_runs: dict[Series, list[Slice]] = {}
+    for part in slices:
+        series = part.record.series
+        run = open_runs.get(series)
+        if run is None or run[-1].record.n + run[-1].stop != part.n:
+            run = open_runs[series] = []
+            done.append(run)
+        run.append(part)
+    return [Run(run[0].record.series, tuple(run)) for run in done]

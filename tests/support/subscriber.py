@@ -1,0 +1,104 @@
+"""A receiver for tests: subscribes to everything and keeps each message, checked against its JSON Schema."""
+
+from __future__ import annotations
+
+import gzip
+import threading
+from collections import Counter
+from pathlib import Path
+from types import TracebackType
+from typing import Any, NamedTuple, Self
+
+import jsonschema
+import orjson
+import zstandard
+from paho.mqtt import client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
+
+
+def check(document: dict[str, Any]) -> None:
+    """Raises jsonschema.ValidationError when a message is not what its schema says."""
+    name = document["schema"].replace("/", "-")
+    schema = orjson.loads((SCHEMAS / f"{name}.schema.json").read_bytes())
+    jsonschema.Draft202012Validator(schema).validate(document)
+
+
+class Received(NamedTuple):
+    """One message."""
+
+    topic: str
+    document: dict[str, Any]
+    retained: bool
+    properties: dict[str, Any]
+
+
+class Subscriber:
+    """`with Subscriber(port) as centre: ... centre.messages`"""
+
+    def __init__(self, port: int, topic: str = "#", user: str | None = None, password: str | None = None) -> None:
+        self.messages: list[Received] = []
+        self.errors: list[str] = []
+        self._subscribed = threading.Event()
+        self._topic = topic
+        self._port = port
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        if user is not None:
+            self._client.username_pw_set(user, password)
+        self._client.reconnect_delay_set(1, 1)
+        self._client.on_connect = lambda client, *_: client.subscribe(self._topic, qos=1)
+        self._client.on_subscribe = lambda *_: self._subscribed.set()
+        self._client.on_message = self._on_message
+
+    def __enter__(self) -> Self:
+        self._client.connect("127.0.0.1", self._port)
+        self._client.loop_start()
+        if not self._subscribed.wait(10):
+            raise RuntimeError("the test's own subscriber could not subscribe")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def resubscribed(self, timeout_s: float = 10.0) -> None:
+        """Wait until subscribed again, after `forget`."""
+        if not self._subscribed.wait(timeout_s):
+            raise RuntimeError("the test's own subscriber did not come back")
+
+    def forget(self) -> None:
+        """Expect a new subscription, because the broker goes away now."""
+        self._subscribed.clear()
+
+    def of(self, schema: str) -> list[Received]:
+        """Messages of a schema, in the order of arrival."""
+        return [message for message in list(self.messages) if message.document.get("schema") == schema]
+
+    def offsets(self, device: str = "boiler-1", stream: str = "S1") -> Counter[int]:
+        """How often each offset of a series came."""
+        seen: Counter[int] = Counter()
+        for schema in ("readings/1", "columns/1"):
+            for message in self.of(schema):
+                document = message.document
+                if (document["device"], document["stream"]) == (device, stream):
+                    seen.update(range(document["n"], document["n"] + document["count"]))
+        return seen
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        payload = message.payload
+        if not payload:
+            return
+        if payload[:2] == b"\x1f\x8b":
+            payload = gzip.decompress(payload)
+        elif payload[:4] == b"\x28\xb5\x2f\xfd":
+            payload = zstandard.ZstdDecompressor().decompress(payload)
+        document = orjson.loads(payload)
+        try:
+            check(document)
+        except jsonschema.ValidationError as error:
+            self.errors.append(f"{message.topic}: {error.message}")
+        properties = message.properties.json() if message.properties is not None else {}
+        self.messages.append(Received(message.topic, document, message.retain, properties))
