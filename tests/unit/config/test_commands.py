@@ -48,10 +48,24 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("edge-gateway ")
 
 
-def test_checking_needs_no_protocol_terminal_or_broker_library() -> None:
+def test_run_refuses_a_wrong_config_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(write(tmp_path, GATEWAY.replace("C26", "C")))]) == 2
+    said = capsys.readouterr().err
+    assert "error: gateway.industry: expected" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("statement", "unwanted"),
+    [
+        ("from gateway.commands import run", ("typer", "click", "rich", "pymodbus", "asyncua")),
+        ("from gateway.config import load_config", ("typer", "click", "rich", "pymodbus", "asyncua", "paho")),
+    ],
+)
+def test_memory_is_spent_on_what_is_used(statement: str, unwanted: tuple[str, ...]) -> None:
     code = (
-        "import sys; from gateway.config import load_config; from pathlib import Path; load_config(Path('config'));"
-        "print([name for name in ('typer', 'rich', 'pymodbus', 'asyncua', 'paho') if name in sys.modules])"
+        f"import sys; {statement}; from gateway.config import load_config; from pathlib import Path;"
+        f"load_config(Path('config')); print([name for name in {unwanted} if name in sys.modules])"
     )
     root = Path(__file__).parents[3]
     found = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
