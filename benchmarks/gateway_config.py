@@ -1,0 +1,80 @@
+"""Configs for the gateway under test, written as an engineer would, into a temporary folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_GATEWAY = """\
+gateway: {{id: bench, name: bench, enterprise: "91370200MA3C00000K", timezone: Asia/Shanghai}}
+identifiers: {{prefix: "88.118.8", pattern: "{{prefix}}/{{device}}.{{point}}"}}
+governance: {{domain: production, grade: 1, class: general}}
+log: {{path: {log}, budget: 4GB, commit: {commit}}}
+destinations:
+  - name: centre
+    url: mqtt://127.0.0.1:{broker_port}
+    topic: "bench/{{gateway}}"
+    format: {format}
+    compression: {compression}
+    batch: {{max_wait: {max_wait}, max_bytes: 256KB}}
+    max_grade: 2
+metrics: {{listen: "127.0.0.1:{metrics_port}"}}
+"""
+_OPCUA = """\
+device: {device}
+adapter: opcua
+connection: {{url: "opc.tcp://127.0.0.1:{port}", timeout: 30s}}
+subscribe: {{publishing: {publishing}, sampling: {publishing}, queue: 30s}}
+points:
+"""
+_MODBUS = """\
+device: {device}
+adapter: modbus
+connection: {{url: "tcp://127.0.0.1:{port}", station: 1, timeout: 2s}}
+load: {{connections: {connections}}}
+every: {every}
+template: load
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What differs between workloads on the way out."""
+
+    format: str = "columns"
+    compression: str = "none"
+    max_wait: str = "200ms"
+    commit: str = "auto"
+
+
+def write_gateway(folder: Path, delivery: Delivery, broker_port: int, metrics_port: int) -> None:
+    """gateway.yaml; the log lies in `folder`/log."""
+    (folder / "devices").mkdir(parents=True, exist_ok=True)
+    text = _GATEWAY.format(
+        log=folder / "log",
+        commit=delivery.commit,
+        format=delivery.format,
+        compression=delivery.compression,
+        max_wait=delivery.max_wait,
+        broker_port=broker_port,
+        metrics_port=metrics_port,
+    )
+    (folder / "gateway.yaml").write_text(text)
+
+
+def write_opcua(folder: Path, port: int, points: int, publishing: str) -> None:
+    """One OPC UA device; point p<k> is item k."""
+    lines = [f'  - {{point: p{k}, node: "ns=1;i={k}"}}\n' for k in range(points)]
+    text = _OPCUA.format(device="load", port=port, publishing=publishing) + "".join(lines)
+    (folder / "devices" / "load.yaml").write_text(text)
+
+
+def write_modbus(folder: Path, ports: Sequence[int], points: int, every: str, connections: int = 1) -> None:
+    """Equal Modbus devices of `points` float32 each; point p<k> is the float at register 2k."""
+    (folder / "templates").mkdir(exist_ok=True)
+    lines = [f"  - {{point: p{k}, address: holding {2 * k}, type: float32}}\n" for k in range(points)]
+    (folder / "templates" / "load.yaml").write_text("points:\n" + "".join(lines))
+    for number, port in enumerate(ports):
+        text = _MODBUS.format(device=f"m{number}", port=port, every=every, connections=connections)
+        (folder / "devices" / f"m{number}.yaml").write_text(text)
