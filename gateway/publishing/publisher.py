@@ -89,6 +89,11 @@ class Publisher:
         self._delivery: Delivery | None = None
         self._window: Window | None = None
 
+    @property
+    def name(self) -> str:
+        """The destination's name."""
+        return self._config.name
+
     async def run(self) -> None:
         """Deliver until cancelled; then finish what is under way, say goodbye and save, within 5 s.
 
@@ -149,7 +154,11 @@ class Publisher:
         outbox = Outbox(window, self._clock, self._traffic)
         lost: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
         connection = Connection(
-            self._config, self._client_id, Will(f"{self._topic}/status", will), outbox.acknowledged, lost.set_result
+            self._config,
+            self._client_id,
+            Will(f"{self._topic}/status", will),
+            outbox.acknowledged,
+            lambda error: _tell(lost, error),
         )
         async with connection:
             window.slots = min(self._config.window, connection.limits.receive_maximum)
@@ -271,6 +280,12 @@ class Publisher:
 def default_client_id(enterprise: str, gateway: str, destination: str) -> str:
     """At most 64 letters, digits, "-" and "_"; the end is the part that tells gateways apart and is kept."""
     return re.sub(r"[^A-Za-z0-9_-]", "-", f"{enterprise}-{gateway}-{destination}")[-64:]
+
+
+def _tell(lost: asyncio.Future[BrokerError], error: BrokerError) -> None:
+    """The watch that waits for `lost` may be gone already."""
+    if not lost.done():
+        lost.set_result(error)
 
 
 async def _raise(error: asyncio.Future[BrokerError]) -> None:

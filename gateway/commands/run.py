@@ -1,0 +1,48 @@
+"""`edge-gateway run CONFIG_DIR`: collect and deliver until told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from gateway.config import load_config
+from gateway.contract.clock import SystemClock
+from gateway.memory import give_back
+from gateway.runtime.gateway import Gateway
+
+log = logging.getLogger(__name__)
+
+
+def main(config_dir: Path) -> int:
+    """Run until SIGINT or SIGTERM; returns 0. Raises ConfigError and GatewayError, whose messages say what to do."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr)
+    config = load_config(config_dir, for_run=True)
+    for problem in config.warnings:
+        log.warning("%s", problem)
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        runner.run(_run(Gateway(config, SystemClock())))
+    return 0
+
+
+async def _run(gateway: Gateway) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    gc.freeze()
+    give_back()
+    await gateway.run(stop)
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed; it does not exist on every platform."""
+    try:
+        import uvloop  # noqa: PLC0415 - optional
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,98 @@
+"""Builds each device's part of the path: points, normaliser, gaps, adapter, supervisor."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from gateway.config.load import LoadedConfig, LoadedDevice
+from gateway.contract.clock import Clock
+from gateway.log import Writer
+from gateway.log.records import Series
+from gateway.normalise import Normaliser
+from gateway.points.registry import DeviceDefinition, PointDefinition, Registry
+from gateway.points.streams import Streams, highest
+from gateway.points.table import PointTable
+from gateway.runtime.gaps import Gaps
+from gateway.runtime.sink import DeviceCounters, DeviceSink
+from gateway.runtime.supervisor import DeviceState, Supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One device at run time."""
+
+    name: str
+    adapter: str
+    state: DeviceState
+    counters: DeviceCounters
+    sink: DeviceSink
+    supervisor: Supervisor
+    last_received: int
+    """ns: the newest reading that the log knows of, or the start"""
+
+    async def run(self) -> None:
+        """Acquire until cancelled."""
+        await self.supervisor.run(self.sink, self.last_received)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What all devices share."""
+
+    table: PointTable
+    streams: Streams
+    registry: Registry
+    writer: Writer
+    clock: Clock
+    last_time: Mapping[Series, int]
+    """ns: newest source time per series before this start"""
+
+
+def build_devices(config: LoadedConfig, parts: Parts) -> list[Device]:
+    """Make every configured device; no I/O but the point entries that are queued for the log."""
+    return [_build(loaded, parts) for loaded in config.devices]
+
+
+def _build(loaded: LoadedDevice, parts: Parts) -> Device:
+    name = loaded.config.device
+    clock = parts.clock
+    points = parts.registry.bind(
+        DeviceDefinition(
+            device=name,
+            name=loaded.config.name,
+            adapter=loaded.config.adapter,
+            points=[
+                PointDefinition(config, labels, identifier)
+                for config, labels, identifier in zip(
+                    loaded.config.points, loaded.labels, loaded.identifiers, strict=True
+                )
+            ],
+        )
+    )
+    gaps = Gaps(
+        name,
+        parts.streams.for_labels(highest(list(loaded.labels))),
+        now=clock.time_ns,
+        write=lambda event: _discard(parts.writer.write_now([event])),
+        points=lambda: parts.table.points(name),
+    )
+    state = DeviceState()
+    counters = DeviceCounters()
+    supervisor = Supervisor(name, loaded.adapter.build(loaded.config, points, clock), points, gaps, state, clock)
+    sink = DeviceSink(
+        name,
+        Normaliser(name, parts.table, parts.registry),
+        parts.writer,
+        gaps,
+        counters,
+        on_online=supervisor.on_online,
+    )
+    known = [time for series, time in parts.last_time.items() if series.device == name]
+    if known:
+        gaps.begin(max(known), "gateway-down")
+    return Device(name, loaded.config.adapter, state, counters, sink, supervisor, max(known, default=clock.time_ns()))
+
+
+def _discard(_: object) -> None:
+    """An event's receipt is nobody's business: it is durable with the next commit."""

@@ -1,0 +1,182 @@
+"""The gateway: one task group owns it, and the order of its nesting is the order of its shutdown."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+from gateway import __version__
+from gateway.config.load import LoadedConfig
+from gateway.contract.clock import Clock
+from gateway.contract.errors import GatewayError
+from gateway.log import (
+    LogStore,
+    Recovery,
+    StateStore,
+    Tail,
+    Writer,
+    budget_bytes,
+    commit_default_s,
+    kind_of,
+    machine_id,
+)
+from gateway.log.records import Record, StreamRecord
+from gateway.memory import give_back
+from gateway.metrics.collector import registry_of
+from gateway.metrics.endpoint import Endpoint
+from gateway.points.registry import Registry
+from gateway.points.streams import Streams, closing_events
+from gateway.points.table import PointTable
+from gateway.publishing.config import DestinationConfig
+from gateway.publishing.publisher import Publisher
+from gateway.runtime.devices import Device, Parts, build_devices
+from gateway.runtime.housekeeping import Housekeeping
+from gateway.runtime.report import Report
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Opened:
+    """The log's folder, opened."""
+
+    store: LogStore
+    recovery: Recovery
+    state: StateStore
+    table: PointTable
+    tail: Tail
+
+
+class Gateway:
+    """Everything between a checked config and a stop."""
+
+    def __init__(self, config: LoadedConfig, clock: Clock) -> None:
+        self._config = config
+        self._clock = clock
+        self._publishers: list[Publisher] = []
+        self._devices: list[Device] = []
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set, then leave within 5 s with everything accepted in the log.
+
+        Raises GatewayError when something that the gateway cannot live without fails.
+        """
+        try:
+            async with AsyncExitStack() as stack:
+                await self._run(stack, stop)
+        except* GatewayError as group:
+            raise group.exceptions[0] from None
+
+    async def _run(self, stack: AsyncExitStack, stop: asyncio.Event) -> None:
+        opened = self._open(stack)
+        file = self._config.gateway
+        commit_s = file.log.commit or commit_default_s(kind_of(file.log.path))
+        writer = Writer(
+            opened.store,
+            next_n=dict(opened.recovery.next_n),
+            commit_s=commit_s,
+            clock=self._clock,
+            on_commit=opened.tail.add,
+        )
+        async with writer:
+            self._devices += self._build_devices(opened, writer)
+            budget = budget_bytes(file.log.path, file.log.budget or "auto", used=opened.store.size())
+            housekeeping = Housekeeping(
+                opened.store,
+                file.log.path,
+                self._publishers,
+                budget_bytes=budget,
+                keep_s=file.log.keep,
+                clock=self._clock,
+            )
+            report = Report(__version__, self._clock, self._devices, self._publishers, writer, housekeeping)
+            report.cut_readings = opened.recovery.cut_readings
+            self._publishers += [
+                self._build_publisher(destination, opened, report) for destination in file.destinations
+            ]
+            registry = registry_of(report.samples)
+            await stack.enter_async_context(
+                Endpoint(file.metrics.host, file.metrics.port, registry, report.healthy, report.ready)
+            )
+            await self._operate(writer, housekeeping, report, stop)
+
+    def _open(self, stack: AsyncExitStack) -> _Opened:
+        file = self._config.gateway
+        folder = file.log.path
+        box = machine_id(folder.with_name(folder.name + ".machine-id"))
+        identity = f"{file.gateway.enterprise}/{file.gateway.id}@{box}"
+        store, recovery = LogStore.open(folder, identity=identity, clock=self._clock)
+        stack.callback(store.close)
+        for sentence in recovery.damage:
+            log.warning("log: %s", sentence)
+        if recovery.cut_readings:
+            log.error("log: %d readings were lost to damage found at this start", recovery.cut_readings)
+        state = StateStore(folder / "state.db")
+        stack.callback(state.close)
+        table = PointTable()
+        table.apply(recovery.records)
+        return _Opened(store, recovery, state, table, Tail(store.bounds().end))
+
+    def _build_devices(self, opened: _Opened, writer: Writer) -> list[Device]:
+        recovery = opened.recovery
+
+        def begin(stream: StreamRecord) -> None:
+            opened.table.apply([stream])
+            writer.write_now([stream])
+
+        def write(records: Sequence[Record]) -> None:
+            writer.write_now(records)
+
+        now = self._clock.time_ns
+        streams = Streams(opened.table, continue_old=recovery.continuity is None, now=now, begin=begin)
+        if recovery.continuity is not None:
+            closing = closing_events(opened.table, streams, recovery.next_n, recovery.continuity, now())
+            writer.write_now(closing)
+            if closing:
+                log.warning("log: %s; new streams begin, no offset is used twice", recovery.continuity)
+        registry = Registry(opened.table, streams, now=now, write=write)
+        parts = Parts(opened.table, streams, registry, writer, self._clock, recovery.last_time)
+        return build_devices(self._config, parts)
+
+    def _build_publisher(self, destination: DestinationConfig, opened: _Opened, report: Report) -> Publisher:
+        identity = self._config.gateway.gateway
+        return Publisher(
+            destination,
+            enterprise=identity.enterprise,
+            gateway=identity.id,
+            version=__version__,
+            timezone=ZoneInfo(identity.timezone),
+            log=opened.store,
+            tail=opened.tail,
+            state=opened.state,
+            points=opened.table,
+            clock=self._clock,
+            health=report.health,
+        )
+
+    async def _operate(self, writer: Writer, housekeeping: Housekeeping, report: Report, stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as outer:
+            background = [
+                outer.create_task(writer.run(), name="log"),
+                outer.create_task(housekeeping.run(), name="housekeeping"),
+                outer.create_task(report.run(), name="report"),
+            ]
+            publishing = [
+                outer.create_task(publisher.run(), name=f"destination {publisher.name}")
+                for publisher in self._publishers
+            ]
+            async with asyncio.TaskGroup() as inner:
+                acquiring = [inner.create_task(device.run(), name=f"device {device.name}") for device in self._devices]
+                log.info("running: %d devices, %d destinations", len(self._devices), len(self._publishers))
+                give_back()
+                await stop.wait()
+                log.info("stopping: %d devices", len(acquiring))
+                for task in acquiring:
+                    task.cancel()
+            await writer.write_now(()).durable()
+            for task in publishing + background:
+                task.cancel()

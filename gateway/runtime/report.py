@@ -1,0 +1,144 @@
+"""What the gateway says about itself: metrics samples, health verdicts, and the health message for the centre."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from gateway.contract.clock import Clock
+from gateway.log import Writer
+from gateway.metrics.collector import Sample
+from gateway.metrics.endpoint import Verdict
+from gateway.publishing.publisher import Publisher
+from gateway.publishing.statistics import Statistics
+from gateway.rfc3339 import rfc3339
+from gateway.runtime.devices import Device
+from gateway.runtime.housekeeping import Housekeeping
+
+_QUALITIES = ("good", "uncertain", "bad", "bad")
+_LAG_EVERY_S = 0.5
+_LAG_WINDOW = 20
+
+
+class Report:
+    """Reads the parts' own counters when asked; keeps nothing but the event loop's lag."""
+
+    def __init__(
+        self,
+        version: str,
+        clock: Clock,
+        devices: Sequence[Device],
+        publishers: Sequence[Publisher],
+        writer: Writer,
+        housekeeping: Housekeeping,
+    ) -> None:
+        self._version = version
+        self._clock = clock
+        self._devices = devices
+        self._publishers = publishers
+        self._writer = writer
+        self._housekeeping = housekeeping
+        self._started = clock.time_ns()
+        self._lags: deque[float] = deque([0.0], maxlen=_LAG_WINDOW)
+        self.cut_readings = 0
+
+    async def run(self) -> None:
+        """Measure the event loop's lag until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + _LAG_EVERY_S
+            await asyncio.sleep(_LAG_EVERY_S)
+            self._lags.append(max(0.0, loop.time() - due))
+
+    def samples(self) -> Iterator[Sample]:
+        """All metrics, as declared in gateway.metrics.declarations."""
+        yield Sample("edge_gateway_build_info", 1, (self._version,))
+        yield Sample("edge_gateway_start_time_seconds", self._started / 1e9)
+        yield Sample("edge_gateway_event_loop_lag_seconds", max(self._lags))
+        yield from self._device_samples()
+        yield from self._log_samples()
+        for publisher in self._publishers:
+            yield from _destination_samples(publisher.name, publisher.statistics())
+
+    def healthy(self) -> Verdict:
+        """/healthz: the process lives and its loop answers in time."""
+        lag = max(self._lags)
+        return Verdict(lag < 5.0, {"event_loop_lag_s": round(lag, 3), "since": rfc3339(self._started)})
+
+    def ready(self) -> Verdict:
+        """/readyz: the log takes readings."""
+        stalled = self._writer.statistics().stalled
+        return Verdict(stalled is None, {"log": stalled or "takes readings", "devices": self._states()})
+
+    def health(self) -> dict[str, Any]:
+        """The body of a health/1 message."""
+        usage = self._housekeeping.usage
+        return {
+            "version": self._version,
+            "started": rfc3339(self._started),
+            "uptime_s": (self._clock.time_ns() - self._started) // 1_000_000_000,
+            "event_loop_lag_s": round(max(self._lags), 3),
+            "devices": self._states(),
+            "readings_accepted": sum(device.counters.readings for device in self._devices),
+            "log_bytes": usage.used,
+            "log_budget_bytes": usage.budget,
+            "log_stalled": self._writer.statistics().stalled,
+        }
+
+    def _states(self) -> dict[str, int]:
+        return dict(Counter(device.state.state for device in self._devices))
+
+    def _device_samples(self) -> Iterator[Sample]:
+        quality: Counter[str] = Counter()
+        states: Counter[tuple[str, str]] = Counter()
+        outages: Counter[str] = Counter()
+        for device in self._devices:
+            labels = (device.name, device.adapter)
+            yield Sample("edge_gateway_device_up", device.state.state == "up", labels)
+            yield Sample("edge_gateway_readings_accepted_total", device.counters.readings, labels)
+            states[device.adapter, device.state.state] += 1
+            outages[device.adapter] += device.state.outages
+            for name, count in zip(_QUALITIES, device.counters.quality, strict=True):
+                quality[name] += count
+        for pair, count in states.items():
+            yield Sample("edge_gateway_devices", count, pair)
+        for adapter, count in outages.items():
+            yield Sample("edge_gateway_device_outages_total", count, (adapter,))
+        for name, count in quality.items():
+            yield Sample("edge_gateway_readings_total", count, (name,))
+        yield Sample("edge_gateway_gaps_total", sum(device.counters.gaps for device in self._devices))
+
+    def _log_samples(self) -> Iterator[Sample]:
+        usage = self._housekeeping.usage
+        statistics = self._writer.statistics()
+        yield Sample("edge_gateway_log_bytes", usage.used)
+        yield Sample("edge_gateway_log_budget_bytes", usage.budget)
+        yield Sample("edge_gateway_log_free_bytes", usage.free)
+        yield Sample("edge_gateway_log_written_bytes_total", statistics.bytes_total)
+        yield Sample("edge_gateway_log_commits_total", statistics.commits)
+        yield Sample("edge_gateway_log_commit_seconds_total", statistics.commit_seconds_sum)
+        yield Sample("edge_gateway_log_pending_bytes", statistics.pending_bytes)
+        yield Sample("edge_gateway_log_stalled", statistics.stalled is not None)
+        yield Sample("edge_gateway_log_cut_readings", self.cut_readings)
+
+
+def _destination_samples(name: str, seen: Statistics) -> Iterator[Sample]:
+    one = (name,)
+    total = seen.total
+    yield Sample("edge_gateway_destination_state", 1, (name, seen.state))
+    yield Sample("edge_gateway_account_accepted_total", total.accepted, one)
+    yield Sample("edge_gateway_account_delivered_total", total.delivered, one)
+    yield Sample("edge_gateway_account_waiting", total.waiting, one)
+    yield Sample("edge_gateway_account_parked", total.parked, one)
+    yield Sample("edge_gateway_account_withheld_total", total.withheld, one)
+    for reason, count in total.dropped.items():
+        yield Sample("edge_gateway_account_dropped_total", count, (name, reason))
+    yield Sample("edge_gateway_account_difference", total.unbalanced, one)
+    yield Sample("edge_gateway_destination_messages_total", seen.acknowledged, one)
+    yield Sample("edge_gateway_destination_bytes_total", seen.nbytes, one)
+    yield Sample("edge_gateway_destination_in_flight", seen.in_flight, one)
+    yield Sample("edge_gateway_destination_puback_seconds_total", seen.puback_seconds, one)
+    if seen.delay_s is not None:
+        yield Sample("edge_gateway_destination_delay_seconds", seen.delay_s, one)

@@ -1,0 +1,178 @@
+"""The whole path in a test: a real gateway process, a real broker, the simulated centre, devices of the test's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+
+from simulators.centre.report import Report
+from simulators.centre.subscriber import Centre
+from tests.support.broker import Mosquitto, free_port
+from tests.support.wait import eventually
+
+STOP_S = 5.0
+
+GATEWAY: dict[str, Any] = {
+    "gateway": {"id": "gw-1", "enterprise": "91370200MA3C00000K"},
+    "identifiers": {"prefix": "88.118.8"},
+    "governance": {"domain": "production", "grade": 1, "class": "general"},
+}
+
+
+class GatewayProcess:
+    """`edge-gateway run` on a config folder of its own; start and end it as often as the test likes."""
+
+    def __init__(self, folder: Path, devices: Sequence[Mapping[str, Any]], **gateway: Any) -> None:
+        """`gateway`: top-level keys of gateway.yaml that replace or add to the usual ones."""
+        self.folder = folder
+        self.log = folder / "log"
+        self.metrics_port = free_port()
+        self.config = folder / "config"
+        (self.config / "devices").mkdir(parents=True)
+        content = {
+            **GATEWAY,
+            "log": {"path": str(self.log), "commit": "50ms"},
+            "metrics": {"listen": f"127.0.0.1:{self.metrics_port}"},
+            **gateway,
+        }
+        write_yaml(self.config / "gateway.yaml", content)
+        for device in devices:
+            write_yaml(self.config / "devices" / f"{device['device']}.yaml", device)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id while it runs."""
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def output(self) -> str:
+        """Everything that it said, over all starts."""
+        path = self.folder / "gateway.log"
+        return path.read_text(errors="replace") if path.exists() else ""
+
+    def start(self, **environment: str) -> None:
+        """Start it; returns at once."""
+        with (self.folder / "gateway.log").open("ab") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "gateway.commands.main", "run", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **environment},
+            )
+
+    def kill(self) -> None:
+        """SIGKILL: the power fails."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def stop(self) -> int:
+        """SIGTERM; returns the exit code. Fails when it takes more than 5 s, as promised."""
+        process, self._process = self._process, None
+        assert process is not None
+        process.send_signal(signal.SIGTERM)
+        try:
+            return process.wait(STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise AssertionError(f"the gateway did not stop within {STOP_S:g} s:\n{self.output}") from None
+
+    @property
+    def alive(self) -> bool:
+        """It runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def metrics(self) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
+        """All samples by name and sorted labels; empty while it cannot be read."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=3) as answer:
+                text = answer.read().decode()
+        except OSError:
+            return {}
+        found: dict[str, dict[tuple[tuple[str, str], ...], float]] = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                found.setdefault(sample.name, {})[tuple(sorted(sample.labels.items()))] = sample.value
+        return found
+
+    def metric(self, name: str, **labels: str) -> float:
+        """One sample's value, 0 when there is none."""
+        return self.metrics().get(name, {}).get(tuple(sorted(labels.items())), 0.0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is not None:
+            sys.stderr.write(f"--- the gateway said:\n{self.output[-6000:]}\n")
+        self.kill()
+
+
+class Delivery:
+    """A broker and a centre that subscribes to everything; context manager."""
+
+    def __init__(self, folder: Path, broker: Mosquitto | None = None) -> None:
+        self.broker = broker or Mosquitto(persistence=True)
+        self.database = folder / "centre.db"
+        self._centre: Centre | None = None
+
+    def destination(self, **keys: Any) -> dict[str, Any]:
+        """A destination of gateway.yaml that ends here."""
+        return {
+            "name": "centre",
+            "url": self.broker.url,
+            "topic": "iiot/v1/{enterprise}/{gateway}",
+            "max_grade": 2,
+            "batch": {"max_wait": "100ms"},
+            **keys,
+        }
+
+    def report(self) -> Report:
+        """What the centre knows; to be used as a context manager."""
+        return Report(self.database)
+
+    async def settled(self, gateway: GatewayProcess, timeout_s: float = 30.0) -> None:
+        """Wait until the gateway says that nothing waits, and the centre has stored what was delivered."""
+
+        def nothing_waits() -> bool:
+            account = gateway.metrics()
+            accepted = sum(account.get("edge_gateway_account_accepted_total", {}).values())
+            return accepted > 0 and sum(account.get("edge_gateway_account_waiting", {}).values()) == 0
+
+        await eventually(nothing_waits, timeout_s, "nothing waits")
+
+    def __enter__(self) -> Self:
+        self.broker.__enter__()
+        self._centre = Centre(self.broker.url, "iiot/v1/#", self.database)
+        self._centre.__enter__()
+        self._centre.wait_ready()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._centre is not None:
+            self._centre.__exit__(kind, error, trace)
+        self.broker.__exit__(kind, error, trace)
+
+
+def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a config file."""
+    path.write_text(yaml.safe_dump(dict(content), allow_unicode=True, sort_keys=False), encoding="utf-8")
