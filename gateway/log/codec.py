@@ -148,13 +148,13 @@ def decode_head(head: bytes, position: int, magic: bytes = SEGMENT) -> Head:
     fields = _HEAD.unpack_from(head)
     _, crc, sequence, version, flags, length, body, raw, body_crc, readings, commit_time = fields[:11]
     low_source, high_source, low_received, high_received = fields[11:]
+    if zlib.crc32(head[_CRC_START:]) != crc or length != len(head):
+        raise LogCorruptError(f"position {position}: the head's checksum does not match")
     if version != FORMAT:
         raise LogFormatError(
             f"position {position}: format version {version} found, this version reads {FORMAT}; "
             "use the version that wrote this log, or a newer one"
         )
-    if zlib.crc32(head[_CRC_START:]) != crc or length != len(head):
-        raise LogCorruptError(f"position {position}: the head's checksum does not match")
     if sequence != position:
         raise LogCorruptError(f"position {position}: the head says that it is {sequence}")
     series = _read_tables(Reader(head, _HEAD.size))
