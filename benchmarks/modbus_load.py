@@ -20,12 +20,14 @@ import numpy.typing as npt
 import uvloop
 
 from benchmarks import control
+from benchmarks.scramble import scramble, unscramble
 
 REGISTERS: Final = 65_536
 SLOT_SPAN: Final = 40_000
 """more than the number of floats"""
 TICKS: Final = 400
 """a float32 holds 24 bits: the tick begins anew after so many"""
+BITS: Final = 24
 FRACTION: Final = 128.0
 CHANGE_S: Final = 0.05
 
@@ -37,7 +39,12 @@ _SLOTS: Final = np.arange(REGISTERS // 2)
 
 def slot_values(tick: int, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
     """float32[n]: what the float at register 2 x slot reads at `tick`; exact, distinct for `TICKS` ticks."""
-    return ((tick % TICKS * SLOT_SPAN + slots) / FRACTION).astype(np.float32)
+    return (scramble(tick % TICKS * SLOT_SPAN + slots, BITS) / FRACTION).astype(np.float32)
+
+
+def slots_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Which slots the values belong to."""
+    return unscramble(np.rint(values * FRACTION).astype(np.int64), BITS) % SLOT_SPAN
 
 
 class Image:

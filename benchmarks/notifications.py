@@ -5,8 +5,8 @@ from tick to tick is encoded once. Binary layout: OPC UA Part 6, 5.2.2.16 (Varia
 7.25.2 (MonitoredItemNotification).
 
 Every value carries its tick and its item, so that a receiver can tell distinct, missing, repeated and mixed-up values
-apart: `tick * SPAN + item` is the integer in it, floats hold a 128th of that (exact in binary, printed with decimals as
-real measurements are).
+apart: `tick * SPAN + item` is the integer in it, scrambled to look like noise. Floats hold a fraction of it that is
+exact in binary and prints with decimals as measurements do.
 """
 
 from __future__ import annotations
@@ -17,11 +17,18 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.scramble import scramble, unscramble
+
 SPAN: Final = 100_000
 """more than any number of items"""
-FRACTION: Final = 128.0
+DOUBLE_BITS: Final = 40
+DOUBLE_FRACTION: Final = float(1 << 20)
+"""doubles are 0 to 1,048,576 with some thirteen digits"""
+FLOAT_BITS: Final = 24
+FLOAT_FRACTION: Final = 128.0
 FLOAT_TICKS: Final = 160
 """a float32 holds 24 bits: its tick begins anew after so many"""
+INT_BITS: Final = 31
 INT_TICKS: Final = 20_000
 STRING_DIGITS: Final = 14
 
@@ -29,6 +36,12 @@ VALUE: Final = 0x01
 SOURCE: Final = 0x04
 SERVER: Final = 0x08
 
+_SCRAMBLED: Final = {
+    "double": (DOUBLE_BITS, DOUBLE_FRACTION),
+    "float": (FLOAT_BITS, FLOAT_FRACTION),
+    "int32": (INT_BITS, 1.0),
+    "uint32": (INT_BITS, 1.0),
+}
 _EPOCH_TICKS: Final = 116_444_736_000_000_000
 _DATA_CHANGE: Final = b"\x01\x00\x2b\x03\x01"  # NodeId i=811, body is a ByteString
 _NO_DIAGNOSTICS: Final = b"\xff\xff\xff\xff"
@@ -75,11 +88,20 @@ def numbers(kind: str, tick: int, items: npt.NDArray[np.int64]) -> npt.NDArray[A
     if kind == "int16":
         return ((tick * 7 + items) % 0x8000).astype(np.int16)
     if kind in ("int32", "uint32"):
-        return (tick % INT_TICKS * SPAN + items).astype(kind)
+        return scramble(tick % INT_TICKS * SPAN + items, INT_BITS).astype(kind)
     if kind == "float":
-        return ((tick % FLOAT_TICKS * SPAN + items) / FRACTION).astype(np.float32)
-    whole = tick * SPAN + items
-    return whole / FRACTION if kind == "double" else whole
+        return (scramble(tick % FLOAT_TICKS * SPAN + items, FLOAT_BITS) / FLOAT_FRACTION).astype(np.float32)
+    if kind == "double":
+        return scramble(tick * SPAN + items, DOUBLE_BITS) / DOUBLE_FRACTION
+    return tick * SPAN + items
+
+
+def ticks_and_items(kind: str, values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """What `numbers` was given, for doubles, floats (tick modulo FLOAT_TICKS) and 32-bit integers (INT_TICKS)."""
+    bits, fraction = _SCRAMBLED[kind]
+    whole = unscramble(np.rint(values * fraction).astype(np.int64), bits)
+    ticks, items = np.divmod(whole, SPAN)
+    return ticks, items
 
 
 def encoded(kind: Kind, tick: int, items: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:

@@ -29,18 +29,32 @@ class ValueCheck:
         """Check `values[k]` of item `items[k]`; `follow`: no reading was left out since the last call."""
         self.checked += len(items)
         if self._source == "mix":
-            self.wrong += sum(not _fits(item, value) for item, value in zip(items.tolist(), values, strict=True))
+            self._check_mix(items, values)
             return
         numbers = np.array(values, np.float64)
         if self._source == "modbus":
-            slots = np.rint(numbers * modbus_load.FRACTION).astype(np.int64) % modbus_load.SLOT_SPAN
-            self.wrong += int((slots != items).sum())
+            self.wrong += int((modbus_load.slots_of(numbers) != items).sum())
             return
-        fraction = notifications.FRACTION if self._source in ("double", "float") else 1.0
-        ticks, carried = np.divmod(np.rint(numbers * fraction).astype(np.int64), notifications.SPAN)
+        ticks, carried = notifications.ticks_and_items(self._source, numbers)
         self.wrong += int((carried != items).sum())
         if follow and self._source == "double":
             self._follow(items, ticks)
+
+    def _check_mix(self, items: Ints, values: Sequence[Any]) -> None:
+        names = np.array(notifications.MIX)[items % len(notifications.MIX)]
+        for name in set(notifications.MIX):
+            rows = np.flatnonzero(names == name)
+            found = [values[row] for row in rows.tolist()]
+            wanted = items[rows]
+            if name in ("bool", "int16"):
+                type = bool if name == "bool" else int
+                self.wrong += sum(not isinstance(value, type) for value in found)
+            elif name == "string":
+                carried = np.array([int(value) if isinstance(value, str) else -1 for value in found], np.int64)
+                self.wrong += int((carried % notifications.SPAN != wanted).sum())
+            else:
+                numbers = np.array([value if isinstance(value, (int, float)) else -1 for value in found], np.float64)
+                self.wrong += int((notifications.ticks_and_items(name, numbers)[1] != wanted).sum())
 
     def _follow(self, items: Ints, ticks: Ints) -> None:
         if len(items) > 1 and not (items[1:] > items[:-1]).all():
@@ -56,18 +70,3 @@ class ValueCheck:
         self.repeated += int((step < 1).sum())
         last = np.append(first[1:], True)
         self._last[items[last]] = ticks[last]
-
-
-def _fits(item: int, value: Any) -> bool:
-    """Whether a value of the mix can be its item's at some tick."""
-    match notifications.kind_of(item, "mix").name:
-        case "bool":
-            return isinstance(value, bool)
-        case "int16":
-            return type(value) is int and 0 <= value < 0x8000
-        case "string":
-            return isinstance(value, str) and int(value) % notifications.SPAN == item
-        case "double" | "float" if isinstance(value, float):
-            return int(value * notifications.FRACTION) % notifications.SPAN == item
-        case _:
-            return type(value) is int and value % notifications.SPAN == item
