@@ -29,14 +29,16 @@ JSON_PLUS: Final = 8
 
 _U32: Final = struct.Struct("<I")
 _NARROW: Final = struct.Struct("<IB")
-_SCALES: Final = (1_000_000_000, 1_000_000, 1_000, 100)
-"""units that real clocks count in: s, ms, us and OPC UA's 100 ns (Part 6, 5.2.2.5)"""
+_MAX_SCALE: Final = 0xFFFFFFFF
+_SECOND: Final = 1_000_000_000
 _UNSIGNED: Final[dict[int, np.dtype[Any]]] = {
     1: np.dtype("<u1"),
     2: np.dtype("<u2"),
     4: np.dtype("<u4"),
     8: np.dtype("<u8"),
 }
+
+_SIGNED: Final[dict[int, np.dtype[Any]]] = {2: np.dtype("<i2"), 4: np.dtype("<i4"), 8: np.dtype("<i8")}
 
 Column = npt.NDArray[Any]
 
@@ -90,14 +92,19 @@ def encode_integers(column: Column) -> bytes:
     steps_raw: bytes = steps.tobytes()
     if steps_raw[width:] == steps_raw[:-width]:
         return bytes((RANGE,)) + raw[:width] + steps_raw[:width]
-    narrowed = _narrow(column, unsigned)
-    # Deltas pay where the values run far away from each other but evenly; equal widths are cheaper to read as offsets.
-    if narrowed is None or narrowed[1] > 2:
-        deltas = _narrow(steps.view(column.dtype.str.replace("u", "i")), steps)
-        if deltas is not None and (narrowed is None or deltas[1] < narrowed[1]):
-            return bytes((DELTAS,)) + raw[:width] + deltas[0]
-    if narrowed is not None:
-        return bytes((OFFSETS,)) + narrowed[0]
+    low = int(column.min())
+    span = int(column.max()) - low
+    # Below 2^62 no difference wraps, so dividing by the unit is exact.
+    scale = _common_scale(unsigned - unsigned[0]) if width == 8 and 0xFF < span < 1 << 62 else 1
+    narrow = _narrow_width(span // scale)
+    # Deltas pay where the values run far but evenly; at equal width offsets are cheaper to read.
+    signed = steps.view(_SIGNED[width])
+    low_step = int(signed.min())
+    narrow_steps = _narrow_width((int(signed.max()) - low_step) // scale)
+    if narrow_steps < min(narrow, width):
+        return bytes((DELTAS,)) + raw[:width] + _narrowed(steps, low_step, scale, narrow_steps)
+    if narrow < width:
+        return bytes((OFFSETS,)) + _narrowed(unsigned, low, scale, narrow)
     return bytes((RAW,)) + _planes(raw, width)
 
 
@@ -212,33 +219,27 @@ def _unplanes(planes: bytes, width: int) -> Column:
     return np.ascontiguousarray(np.frombuffer(planes, np.uint8).reshape(width, -1).T).reshape(-1).view(_UNSIGNED[width])
 
 
-def _narrow(column: Column, unsigned: Column) -> tuple[bytes, int] | None:
-    """The column as base + scale x narrow unsigned, and the narrow width; None where it would not get narrower."""
-    low, high = int(column.min()), int(column.max())
-    width = column.itemsize
-    offsets = unsigned - unsigned.dtype.type(low & (1 << 8 * width) - 1)
-    span = high - low
-    scale = 1
-    if span > 0xFF and width == 8:
-        scale = _common_scale(offsets)
-        span //= scale
-    narrow = 1 if span <= 0xFF else 2 if span <= 0xFFFF else 4 if span <= 0xFFFFFFFF else 8
-    if narrow >= width:
-        return None
+def _narrow_width(span: int) -> int:
+    return 1 if span <= 0xFF else 2 if span <= 0xFFFF else 4 if span <= 0xFFFFFFFF else 8
+
+
+def _narrowed(unsigned: Column, low: int, scale: int, narrow: int) -> bytes:
+    """The column as base + scale x narrow unsigned."""
+    width = unsigned.itemsize
+    base = low & (1 << 8 * width) - 1
+    offsets = unsigned - unsigned.dtype.type(base)
     if scale != 1:
-        offsets = offsets // np.uint64(scale)
+        offsets //= unsigned.dtype.type(scale)
     data = _planes(offsets.astype(_UNSIGNED[narrow]).tobytes(), narrow)
-    base = (low & (1 << 8 * width) - 1).to_bytes(width, "little")
-    return base + _NARROW.pack(scale, narrow) + data, narrow
+    return base.to_bytes(width, "little") + _NARROW.pack(scale, narrow) + data
 
 
-def _common_scale(offsets: Column) -> int:
-    sample = offsets[:16]
-    for scale in _SCALES:
-        divisor = np.uint64(scale)
-        if not (sample % divisor).any() and not (offsets % divisor).any():
-            return scale
-    return 1
+def _common_scale(differences: Column) -> int:
+    """The unit that all differences, taken as signed, are multiples of: clocks count in ms, us, or 100 ns."""
+    unit = int(np.gcd.reduce(differences.view(np.int64)))
+    if unit > _MAX_SCALE:
+        return _SECOND if unit % _SECOND == 0 else 1
+    return unit
 
 
 def _widen(reader: Reader, count: int, unsigned: np.dtype[Any]) -> Column:

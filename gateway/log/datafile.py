@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import shutil
 import sqlite3
 import struct
 import zlib
@@ -22,6 +24,7 @@ from gateway.log.records import DeviceRecord, PointRecord, Series, StreamRecord
 APPLICATION_ID: Final = 0x45474C47
 NEW_NAME: Final = "new.db"
 DAMAGED: Final = ".damaged"
+_FULL_BYTES: Final = 1_000_000
 _WAL_HEAD: Final = 32
 _FRAME_HEAD: Final = 24
 _SCHEMA: Final = """
@@ -156,7 +159,7 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _translation(path, error) from error
     except OSError as error:
-        kind = LogFullError if error.errno in (28, 122) else LogIOError  # ENOSPC, EDQUOT
+        kind = LogFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else LogIOError
         raise kind(f"{path}: {error.strerror or error}; check the disk, its free space and its permissions") from error
 
 
@@ -169,6 +172,9 @@ def _translation(path: Path, error: sqlite3.Error) -> LogError:
             return LogCorruptError(f"{path}: damaged: {error}")
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return LogError(f"{path}: cannot be written: {error}; give the gateway's user write access to this folder")
+        case sqlite3.SQLITE_IOERR if _nearly_full(path):
+            # SQLite says so when it cannot enlarge the write-ahead log's index.
+            return LogFullError(f"{path}: the disk is full; free space, or give the log a smaller budget")
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return LogIOError(f"{path}: {error}; check the disk and the kernel's messages")
         case sqlite3.SQLITE_CONSTRAINT:
@@ -176,6 +182,13 @@ def _translation(path: Path, error: sqlite3.Error) -> LogError:
         case _:
             # An empty file or one without our tables ends here: SQL that finds no table.
             return LogCorruptError(f"{path}: not as the log left it: {error}")
+
+
+def _nearly_full(path: Path) -> bool:
+    try:
+        return shutil.disk_usage(path.parent).free < _FULL_BYTES
+    except OSError:
+        return False
 
 
 def connect(path: Path) -> sqlite3.Connection:

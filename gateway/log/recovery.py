@@ -147,8 +147,11 @@ def advance(preamble: Preamble, head: codec.Head) -> None:
 
 
 def _same_session(session: Session | None, witness: Witnessed) -> bool:
-    # The session before counts too: a crash between the log's row and the witness leaves the witness one behind.
-    return session is not None and witness.session in (session.session, session.previous)
+    # A session that could not write the witness left an old one. And the session before counts too: a crash between
+    # the log's row and the witness leaves the witness one behind.
+    if session is None:
+        return False
+    return not session.witness or witness.session in (session.session, session.previous)
 
 
 def _copied(found: Found, witness: Witnessed | None, lock_inode: int) -> str | None:

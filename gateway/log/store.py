@@ -70,7 +70,8 @@ class LogStore:
         self._append_lock = threading.Lock()
         self._read_lock = threading.Lock()
         self._readers: OrderedDict[Path, sqlite3.Connection] = OrderedDict()
-        self._complained: set[Path] = set()
+        self._complained: set[Path | int] = set()
+        """damaged files and positions that have had their log line"""
         with translated(files[-1].path):
             self._writer = datafile.connect(files[-1].path)
         self._written = recovery.size_of(files[-1].path)
@@ -176,7 +177,7 @@ class LogStore:
                 try:
                     yield row.position, codec.decode_head(row.head, row.position).series
                 except LogCorruptError as error:
-                    logger.error("%s: passed over: %s", self._folder, error)
+                    self._complain(row.position, error)
 
     def bounds(self) -> Bounds:
         """The first position that is kept and the position that the next segment gets."""
@@ -318,9 +319,8 @@ class LogStore:
                 with translated(path):
                     found = self._reader(path).execute(sql, (start, stop, at_once)).fetchall()
             except LogCorruptError as error:
-                if path not in self._complained and path.exists():
-                    logger.error("passed over from position %d to the end of the file: %s", start, error)
-                self._complained.add(path)
+                if path.exists():  # else it was trimmed meanwhile
+                    self._complain(path, error)
                 return []
         return [Row(*row) for row in found]
 
@@ -344,9 +344,14 @@ class LogStore:
         except LogFormatError:
             raise
         except LogCorruptError as error:
-            logger.error("%s: passed over: %s", self._folder, error)
+            self._complain(row.position, error)
             segment.damage = str(error)
         return segment
+
+    def _complain(self, damaged: Path | int, error: LogCorruptError) -> None:
+        if damaged not in self._complained:
+            logger.error("%s: passed over: %s", self._folder, error)
+            self._complained.add(damaged)
 
 
 def _lock_folder(folder: Path) -> int:

@@ -342,7 +342,8 @@ class Writer:
         next_n = self._number(segments)
         readings = _count(segments)
         encoded = self._clock.monotonic_ns()
-        self._append(segments)
+        if segments:
+            self._append(segments)
         self._next_n.update(next_n)
         commits, total_s, _, readings_total, bytes_total, encode_s = self._figures
         took = (self._clock.monotonic_ns() - start) / 1e9
@@ -400,6 +401,8 @@ class Writer:
 
 def _pieces(records: Sequence[Record]) -> list[Segment]:
     """One call's records as one segment, or as one each where they are too large together."""
+    if not records:
+        return []
     packed = [codec.pack_record(record) for record in records]
     segment = Segment(0, list(records), packed=packed)
     if _size(segment) <= codec.SEGMENT_BYTES or len(records) == 1 or _compresses(segment):

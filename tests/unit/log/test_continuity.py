@@ -172,6 +172,19 @@ def test_a_witness_that_could_never_be_written_is_not_missed(folder: Path, clock
     assert write(folder, clock)[0].continuity is None
 
 
+def test_a_witness_that_cannot_be_written_any_more_is_no_doubt(folder: Path, clock: SetClock) -> None:
+    begin(folder, clock)
+    witness = folder.with_name("log.witness")
+    old = witness.read_bytes()
+    witness.unlink()
+    witness.mkdir()
+    write(folder, clock)
+    write(folder, clock)
+    witness.rmdir()
+    witness.write_bytes(old)
+    assert write(folder, clock)[0].continuity is None
+
+
 def test_emptied_folder_uses_no_position_again(folder: Path, clock: SetClock) -> None:
     begin(folder, clock)
     _, lost = write(folder, clock)

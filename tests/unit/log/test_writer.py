@@ -341,6 +341,13 @@ async def test_a_dead_disk_ends_run_and_every_receipt() -> None:
         await writer.__aexit__(None, None, None)
 
 
+async def test_nothing_at_all_is_durable_at_once(store: LogStore) -> None:
+    async with writing(store) as writer:
+        await writer.write_now([]).durable()
+        await (await writer.write([], 0, "a")).durable()
+    assert store.bounds() == (1, 1)
+
+
 async def test_statistics_count(store: LogStore) -> None:
     async with writing(store) as writer:
         await writer.write_now([*definitions(), event(-1), reading(-1, 7)]).durable()
