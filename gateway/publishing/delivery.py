@@ -23,7 +23,7 @@ from gateway.publishing.mqtt import publish_properties
 from gateway.publishing.outbox import Outbox
 from gateway.publishing.runs import Run
 from gateway.publishing.sources import Source
-from gateway.publishing.verdicts import Verdict, advice, verdict, word
+from gateway.publishing.verdicts import TOO_LARGE, Verdict, advice, verdict, word
 
 READ_BYTES = 1_000_000
 """encoded segments per read of the log"""
@@ -232,7 +232,7 @@ class Delivery:
                 continue
             payload, piece, rest = tools.maker.make(rest, lane.name, version)
             message = _Message(lane, chunk, piece, topic, len(payload))
-            if len(payload) > tools.maker.packet_bytes:
+            if len(payload) > tools.maker.payload_bytes:
                 chunk.pending += 1
                 self._park(message, _LOCAL_REFUSAL)
             else:
@@ -253,6 +253,8 @@ class Delivery:
     def _acknowledged(self, message: _Message, code: int) -> None:
         if self._over:  # sent again by the next attempt, from the ranges
             return
+        if code == TOO_LARGE:
+            self._tools.maker.too_large(message.nbytes, message.readings)
         match verdict(code, message.readings, self._hold):
             case Verdict.DELIVERED:
                 self._tools.delivered()
@@ -261,7 +263,6 @@ class Delivery:
             case Verdict.HOLD:
                 self.end(Held(message.topic))
             case Verdict.SPLIT:
-                self._tools.maker.too_large(message.nbytes)
                 self._resend.append(message)
                 self._resend_wanted.set()
             case Verdict.PARK:

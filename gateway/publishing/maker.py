@@ -10,7 +10,7 @@ from gateway.publishing.config import DestinationConfig
 from gateway.publishing.documents import Origin
 from gateway.publishing.encode_columns import encode_columns
 from gateway.publishing.encode_json import Header, PointPrefixes, encode_readings
-from gateway.publishing.mqtt import publish_properties
+from gateway.publishing.mqtt import LARGEST_PACKET, publish_properties
 from gateway.publishing.runs import Run
 
 _FIRST_GUESS = {"json": 150.0, "columns": 40.0}  # bytes per reading
@@ -26,42 +26,71 @@ class Made(NamedTuple):
     rest: Run | None
 
 
+class Learned:
+    """What a broker turned out to find too large; it outlives connections, because Mosquitto cuts them for that."""
+
+    def __init__(self) -> None:
+        self.most_bytes = LARGEST_PACKET
+        """aim for payloads of at most so many bytes"""
+        self.payload_bytes = LARGEST_PACKET
+        """a larger payload is certain to be refused"""
+
+    def too_large(self, nbytes: int, readings: int) -> None:
+        """The broker refused a payload of `nbytes`."""
+        self.payload_bytes = min(self.payload_bytes, nbytes - 1)
+        if readings > 1:
+            self.most_bytes = max(_LEAST_BYTES, min(self.most_bytes, nbytes // 2))
+
+
 class Maker:
     """Encodes runs for one connection."""
 
-    def __init__(self, config: DestinationConfig, origin: Origin, points: PointTable, packet_bytes: int) -> None:
-        """`packet_bytes`: the largest packet that the broker takes."""
+    def __init__(
+        self, config: DestinationConfig, origin: Origin, points: PointTable, packet_bytes: int, learned: Learned
+    ) -> None:
+        """`packet_bytes`: the largest packet that the broker says it takes."""
         self._origin = origin
         self._points = points
         self._format = config.format
         self._compress = compressor(config.compression)
-        self.packet_bytes = packet_bytes - _OVERHEAD_BYTES
-        """no payload may be larger"""
+        self._payload_bytes = packet_bytes - _OVERHEAD_BYTES
+        self._learned = learned
         pace = config.batch.max_bytes if config.bandwidth is None else config.bandwidth // 2
-        self._most_bytes = max(_LEAST_BYTES, min(config.batch.max_bytes, pace, self.packet_bytes))
+        self._configured_bytes = max(_LEAST_BYTES, min(config.batch.max_bytes, pace))
         schema = "readings/1" if config.format == "json" else "columns/1"
         self.properties: Any = publish_properties(config.mqtt, schema, config.compression)
         self._reading_bytes: dict[str, float] = {}
         self._prefixes: dict[str, tuple[int, PointPrefixes]] = {}
 
+    @property
+    def payload_bytes(self) -> int:
+        """No payload may be larger."""
+        return min(self._payload_bytes, self._learned.payload_bytes)
+
+    @property
+    def most_bytes(self) -> int:
+        """No payload of more than one reading is larger, before compression."""
+        return min(self._configured_bytes, self.payload_bytes, self._learned.most_bytes)
+
     def make(self, run: Run, lane: str, catalogue: int) -> Made:
         """A message of as many readings from the run's start as fit."""
         device = run.series.device
+        most_bytes = self.most_bytes
         header = Header(*self._origin, lane, catalogue)
         guess = self._reading_bytes.get(device, _FIRST_GUESS[self._format])
-        piece, rest = run.split(max(1, int(self._most_bytes / guess)))
+        piece, rest = run.split(max(1, int(most_bytes / guess)))
         payload = self._encode(header, piece)
-        while len(payload) > self._most_bytes and piece.count > 1:
-            fitting = piece.count * self._most_bytes // len(payload)
+        while len(payload) > most_bytes and piece.count > 1:
+            fitting = piece.count * most_bytes // len(payload)
             piece, more = piece.split(max(1, min(fitting, piece.count - 1)))
             rest = _joined(more, rest)
             payload = self._encode(header, piece)
         self._reading_bytes[device] = 0.5 * guess + 0.5 * len(payload) / piece.count
         return Made(self._compress(payload), piece, rest)
 
-    def too_large(self, nbytes: int) -> None:
-        """The broker found a payload of `nbytes` too large: make smaller ones from now on."""
-        self._most_bytes = max(_LEAST_BYTES, min(self._most_bytes, nbytes // 2))
+    def too_large(self, nbytes: int, readings: int) -> None:
+        """The broker refused a payload of `nbytes` with `readings` readings."""
+        self._learned.too_large(nbytes, readings)
 
     def _encode(self, header: Header, run: Run) -> bytes:
         if self._format == "columns":

@@ -50,8 +50,14 @@ _CONNACK_ADVICE = {
     0x9B: "the broker does not offer QoS 1, which delivery needs: use another broker",
     0x9F: "too many connections in a short time",
 }
+_TOO_LARGE = 0x95
 _TEMPORARY = {0x88, 0x89, 0x9F}
 _TAKEN_OVER = 0x8E
+
+
+# Mosquitto answers an oversized message with "Packet too large" in the PUBACK. MQTT 5, 3.4.2.1 does not list the code
+# there, so that paho would call it a protocol error and cut the connection, again and again.
+ReasonCode.names = {**ReasonCode.names, _TOO_LARGE: {"Packet too large": [*PacketTypes.indexes]}}
 
 
 class Will(NamedTuple):

@@ -20,7 +20,7 @@ from gateway.publishing.clearance import Rule
 from gateway.publishing.config import DestinationConfig
 from gateway.publishing.delivery import Delivery, Drained, Held, Progress, Tools
 from gateway.publishing.errors import BrokerError, BrokerRefused
-from gateway.publishing.maker import Maker
+from gateway.publishing.maker import Learned, Maker
 from gateway.publishing.mqtt import Connection, Will, publish_properties
 from gateway.publishing.outbox import Outbox, Traffic
 from gateway.publishing.pacing import Backoff
@@ -84,6 +84,7 @@ class Publisher:
         self._reason = ""
         self._since = clock.time_ns()
         self._blocked = False
+        self._learned = Learned()
         self._stopping = asyncio.Event()
         self._connected = False
         self._delivery: Delivery | None = None
@@ -184,10 +185,12 @@ class Publisher:
         """Deliver until we are told to stop. Raises BrokerError."""
         if not self._blocked:
             self._set_state("online", "")
-        slots = window.slots
+        # Begin with one message: Mosquitto cuts the connection after a refusal, and the reason is lost when more is
+        # under way.
+        slots, window.slots = window.slots, 1
         self._window = window
         packet_bytes = connection.limits.packet_bytes
-        maker = Maker(self._config, self._origin, self._points, packet_bytes)
+        maker = Maker(self._config, self._origin, self._points, packet_bytes, self._learned)
         catalogues = Catalogues(
             self._origin,
             self._topic,
@@ -196,7 +199,7 @@ class Publisher:
             outbox,
             self._clock,
             self._config.mqtt,
-            min(self._config.batch.max_bytes, maker.packet_bytes),
+            maker.most_bytes,
         )
 
         def delivered() -> None:

@@ -19,6 +19,8 @@ from gateway.publishing.verdicts import advice, word
 SECOND_NS = 1_000_000_000
 DAY_S = 86_400
 TICK_S = 1.0
+REFUSAL_NS = 3600 * SECOND_NS
+"""how long a refused kind of report is not tried again"""
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class Reporter:
         self._period_start = clock.time_ns()
         self._health_ns = round(config.health * SECOND_NS)
         self._health_due = 0
-        self._refused: set[str] = set()
+        self._refused: dict[str, int] = {}
 
     async def run(self, outbox: Outbox) -> None:
         """Publish what is due until cancelled. Raises BrokerError when the connection breaks."""
@@ -123,11 +125,14 @@ class Reporter:
     async def _publish(self, outbox: Outbox, kind: str, document: documents.Document) -> None:
         topic = f"{self._topic}/{kind}"
         properties = publish_properties(self._config.mqtt, document["schema"], "none")
+        if self._clock.monotonic_ns() < self._refused.get(topic, 0):
+            return  # some brokers cut the connection whenever they refuse
         code = await outbox.call(topic, documents.encode(document), properties=properties)
         if code < 0x80:
-            self._refused.discard(topic)
-        elif topic not in self._refused:
-            self._refused.add(topic)
+            self._refused.pop(topic, None)
+            return
+        if topic not in self._refused:
             logger.error(
                 "destination %s: the broker refuses %s (%s): %s", self._config.name, topic, word(code), advice(code)
             )
+        self._refused[topic] = self._clock.monotonic_ns() + REFUSAL_NS

@@ -31,13 +31,11 @@ NOW = 1_763_700_000_000_000_000
 class FakeLog:
     """Append on the event loop; read from anywhere."""
 
-    def __init__(self, in_memory: int = 5) -> None:
-        """`in_memory`: how many of the newest segments the tail still has."""
+    def __init__(self) -> None:
         self.segments: list[Segment] = []
         self.first = 0
         self.points = PointTable()
         self.next_n: defaultdict[Series, int] = defaultdict(int)
-        self._in_memory = in_memory
         self._arrived: set[asyncio.Event] = set()
 
     # -- LogReader --
@@ -48,7 +46,7 @@ class FakeLog:
     def heads(self, start: int, end: int) -> list[tuple[int, list[SeriesHead]]]:
         return [(s.position, s.heads) for s in self.segments[max(start, self.first) : end]]
 
-    def fetch(self, position: int, limit_bytes: int) -> list[Segment]:
+    def read(self, position: int, limit_bytes: int) -> list[Segment]:
         found: list[Segment] = []
         size = 0
         for segment in self.segments[max(position, self.first) :]:
@@ -57,8 +55,6 @@ class FakeLog:
             found.append(segment)
             size += segment.nbytes
         return found
-
-    read = fetch
 
     # -- LogTail: see `FakeTail` --
 
@@ -120,7 +116,7 @@ class FakeTail:
         return self._log.end
 
     def read(self, position: int, limit_bytes: int) -> list[Segment] | None:
-        return None if position < self.end - self._in_memory else self._log.fetch(position, limit_bytes)
+        return None if position < self.end - self._in_memory else self._log.read(position, limit_bytes)
 
 
 class FakeState:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gzip
 import threading
 from collections import Counter
@@ -20,9 +21,13 @@ SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 def check(document: dict[str, Any]) -> None:
     """Raises jsonschema.ValidationError when a message is not what its schema says."""
-    name = document["schema"].replace("/", "-")
-    schema = orjson.loads((SCHEMAS / f"{name}.schema.json").read_bytes())
-    jsonschema.Draft202012Validator(schema).validate(document)
+    _validator(document["schema"]).validate(document)
+
+
+@functools.cache
+def _validator(name: str) -> jsonschema.Draft202012Validator:
+    schema = orjson.loads((SCHEMAS / f"{name.replace('/', '-')}.schema.json").read_bytes())
+    return jsonschema.Draft202012Validator(schema)
 
 
 class Received(NamedTuple):

@@ -1,0 +1,57 @@
+"""Keys of a destination."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from gateway.publishing.config import DestinationConfig
+
+
+def config(**keys: Any) -> DestinationConfig:
+    return DestinationConfig.model_validate({"name": "centre", "url": "mqtt://h:1883", "max_grade": 2} | keys)
+
+
+def test_defaults_lose_nothing_and_leak_nothing() -> None:
+    destination = config()
+    assert (destination.no_subscribers, destination.start, destination.mqtt) == ("hold", "oldest", 5)
+    assert (destination.batch.max_wait, destination.batch.max_bytes, destination.window) == (1.0, 256_000, 100)
+    with pytest.raises(ValidationError):
+        DestinationConfig.model_validate({"name": "centre", "url": "mqtt://h"})
+
+
+def test_written_as_in_the_documentation() -> None:
+    destination = config(
+        **{"from": "now", "bandwidth": "1MB/s", "url": "mqtts://[::1]", "mqtt": "3.1.1", "keepalive": "10s"},
+        batch={"max_wait": "500ms", "max_bytes": "10KB"},
+        user={"name": "u", "password": "secret"},
+    )
+    assert (destination.host, destination.port, destination.secure) == ("::1", 8883, True)
+    assert (destination.bandwidth, destination.start) == (1_000_000, "now")
+    assert "secret" not in repr(destination)
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"url": "http://h"}, "expected mqtt://host:port"),
+        ({"url": "mqtt://h:99999"}, "ort"),
+        ({"url": "mqtt://u:p@h"}, "do not belong into the url"),
+        ({"url": "mqtt://h/topic"}, "key of its own"),
+        ({"topic": "a/{plant}"}, "unknown {plant}"),
+        ({"topic": "a/#"}, "without"),
+        ({"topic": "a/{gateway"}, "braces"),
+        ({"bandwidth": "1MB"}, "a rate such as"),
+        ({"bandwidth": "1B/s"}, "at least"),
+        ({"max_grade": 4}, "1, 2 or 3"),
+        ({"classes": ["secret"]}, "general"),
+        ({"qos": 1}, "not permitted"),
+        ({"client_id": "a b"}, "pattern"),
+        ({"window": 0}, "greater than or equal to 1"),
+    ],
+)
+def test_mistakes(keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        config(**keys)
