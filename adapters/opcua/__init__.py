@@ -1,9 +1,9 @@
 """OPC UA: one session and one subscription per device, raw notifications decoded into columns.
 
 `config`: the keys of a device file. `adapter`: a connection's life; `session`: connecting, the server's limits;
-`items`: monitored items; `publish`, `sequence`: the publish loop. `envelope`, `decode`, `variant`, `layouts`: the pure
-decoder; `fallback`: values that only asyncua can decode; `batches`: from decoded items to the gateway's batches.
-`stack`: all that reaches into asyncua; `errors`: translation of its failures.
+`certificates`: our own; `items`: monitored items; `publish`, `sequence`: the publish loop. `envelope`, `decode`,
+`variant`, `layouts`: the pure decoder; `fallback`: values of rarer types; `batches`: from decoded items to the
+gateway's batches. `stack`: all that reaches into asyncua; `errors`: translation of its failures.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class OpcUaAdapter:
 
 
 def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException | None:
-    """What the supervisor should act on: a refusal rather than the lost links that follow it; None if there is a bug."""
+    """What the supervisor should act on: a refusal rather than the lost links that follow; None for a bug."""
     leaves = _leaves(failures)
     if not all(isinstance(leaf, AdapterError) for leaf in leaves):
         return None

@@ -122,6 +122,7 @@ class BatchBuilder:
     def bad(self, points: Sequence[int], statuses: Sequence[int], moment: Moment) -> list[Batch]:
         """One reading without a value per point, with its status and the gateway's time."""
         n = len(points)
+        self._fresh[list(points)] = False  # the reading is ours, not the server's initial one
         items = Items(
             layouts.NULL,
             False,

@@ -9,7 +9,7 @@ import uuid
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
 
 from gateway.contract import DeviceConfig, Duration, PointConfig
 from gateway.contract.config import StrictModel
@@ -181,6 +181,9 @@ class OpcUaPointConfig(PointConfig):
 
 class OpcUaDeviceConfig(DeviceConfig):
     """A device file with `adapter: opcua`."""
+
+    # The input may hold a password, and errors are printed.
+    model_config = ConfigDict(hide_input_in_errors=True)
 
     connection: ConnectionConfig
     subscribe: SubscribeConfig = SubscribeConfig()

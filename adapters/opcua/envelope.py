@@ -81,11 +81,12 @@ def skip_diagnostics(data: bytes, offset: int, end: int) -> int:
     count = read_length(data, offset, end)
     offset += 4
     for _ in range(count):
-        offset = _skip_diagnostic(data, offset, end)
+        offset = skip_diagnostic(data, offset, end)
     return offset
 
 
-def _skip_diagnostic(data: bytes, offset: int, end: int) -> int:
+def skip_diagnostic(data: bytes, offset: int, end: int) -> int:
+    """Where the DiagnosticInfo at `offset` ends (Part 6, 5.2.2.12)."""
     for _ in range(_DEEPEST_DIAGNOSTICS):
         if offset >= end:
             raise DecodeError("the message ends inside diagnostics")
@@ -113,7 +114,7 @@ def _header(data: bytes) -> tuple[int, int, int]:
     if offset + _HEADER.size > len(data):
         raise DecodeError("the message ends inside its header")
     _, _, result = _HEADER.unpack_from(data, offset)
-    offset = _skip_diagnostic(data, offset + _HEADER.size, len(data))
+    offset = skip_diagnostic(data, offset + _HEADER.size, len(data))
     count = read_length(data, offset, len(data))
     offset += 4
     for _ in range(count):

@@ -118,19 +118,21 @@ SIZES: Final = _sizes()
 
 
 class Tail(NamedTuple):
-    """What follows the value: unpacks to `fields` in this order."""
+    """What follows the value, and where in it status and timestamps are; -1 = absent."""
 
     struct: struct.Struct
-    fields: tuple[int, ...]
+    status: int
+    source: int
+    server: int
 
 
-TAILS: Final = tuple(
-    Tail(
-        struct.Struct(
-            "<" + "".join({"<u4": "I", "<i8": "q", "<u2": "H"}[format] for bit, _, format in _TAIL if mask & bit)
-        ),
-        tuple(bit for bit, _, _ in _TAIL if mask & bit),
-    )
-    for mask in range(MASKS)
-)
+def _tail(mask: int) -> Tail:
+    present = [(bit, format) for bit, _, format in _TAIL if mask & bit]
+    bits = [bit for bit, _ in present]
+    places = (bits.index(bit) if bit in bits else -1 for bit in (STATUS, SOURCE, SERVER))
+    formats = {"<u4": "I", "<i8": "q", "<u2": "H"}
+    return Tail(struct.Struct("<" + "".join(formats[format] for _, format in present)), *places)
+
+
+TAILS: Final = tuple(_tail(mask) for mask in range(MASKS))
 """By mask: the fields after the value"""

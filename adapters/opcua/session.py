@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from adapters.opcua import stack
+from adapters.opcua.certificates import application_uri, own_certificate
 from adapters.opcua.config import ConnectionConfig, LoadConfig, SubscribeConfig
 from adapters.opcua.errors import translate_errors
 from gateway.contract import AdapterError, LinkLost
@@ -169,7 +169,7 @@ async def open_session(config: ConnectionConfig, load: LoadConfig) -> AsyncItera
     client = Client(config.url, timeout=config.timeout)
     client.name = client.description = "edge-gateway"
     client.product_uri = "urn:edge-gateway"
-    client.application_uri = f"urn:{socket.gethostname()}:edge-gateway"
+    client.application_uri = application_uri()
     client.session_timeout = round(_SESSION_TIMEOUT_S * 1000)
     try:
         with translate_errors(f"{config.url}: connecting"):
@@ -195,7 +195,7 @@ async def _secure(client: Client, config: ConnectionConfig) -> None:
         return
     policy, _, mode = config.security.partition("/")
     certificate, key = Path(config.certificate), Path(config.key)
-    await client.setup_self_signed_certificate(key, certificate)
+    client.application_uri = await asyncio.to_thread(own_certificate, certificate, key)
     await client.set_security(
         getattr(security_policies, f"SecurityPolicy{policy}"),
         certificate,

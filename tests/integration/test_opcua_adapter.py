@@ -12,13 +12,16 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from asyncua import Server, ua
+from asyncua.crypto.cert_gen import setup_self_signed_certificate
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.user_managers import UserManager
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from adapters.opcua import ADAPTER
 from adapters.opcua.adapter import OpcUaAdapter
@@ -403,6 +406,85 @@ async def test_a_server_that_stops_is_a_lost_link(p: Plant, wire: OpcUaWire) -> 
         await eventually(task.done)
         with pytest.raises(LinkLost):
             task.result()
+
+
+async def test_a_server_that_shuts_down_is_a_lost_link() -> None:
+    async with serving() as (server, port):
+        p = await corner(server, port)
+        await p.add("level", 0.0, ua.VariantType.Double)
+        sink = FakeSink()
+        async with running(build(p.config()), sink) as task:
+            await seen(sink, task, 0)
+            await server.stop()
+            await eventually(task.done)
+            with pytest.raises(LinkLost):
+                task.result()
+        await server.start()
+
+
+async def test_a_subscription_that_the_server_ends_is_a_lost_link(p: Plant) -> None:
+    await p.add("level", 0.0, ua.VariantType.Double)
+    sink = FakeSink()
+    async with running(build(p.config()), sink) as task:
+        await seen(sink, task, 0)
+        origin = sink.origins[0]
+        assert origin is not None
+        subscription = p.server.iserver.subscription_service.subscriptions[origin.subscription]
+        await subscription.enqueue_statuschange(ua.StatusCode(ua.UInt32(0x800A0000)))
+        await p.write("level", ua.DataValue(ua.Variant(1.0, ua.VariantType.Double)))
+        await eventually(task.done)
+        with pytest.raises(LinkLost, match="ended the subscription with BadTimeout"):
+            task.result()
+        assert sink.readings(0)[-1][1] == 1.0, "what came with the end is not lost"
+
+
+async def test_items_are_created_in_batches_that_the_server_takes(p: Plant, wire: OpcUaWire) -> None:
+    names = [f"n{i}" for i in range(25)]
+    for name in names:
+        await p.add(name, 1.0, ua.VariantType.Double)
+    limit = p.server.get_node(ua.NodeId(11714))
+    await limit.write_value(ua.UInt32(10))
+    try:
+        sink = FakeSink()
+        async with running(build(p.config(*map(p.point, names), port=wire.port)), sink) as task:
+            for i in range(25):
+                await seen(sink, task, i)
+        assert wire.count(751) == 3
+    finally:
+        await limit.write_value(ua.UInt32(0))
+
+
+async def test_signed_and_encrypted(tmp_path: Path) -> None:
+    server = Server()
+    await server.init()
+    port = free_port()
+    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}")
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity, ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
+    key, certificate = tmp_path / "server.pem", tmp_path / "server.der"
+    await setup_self_signed_certificate(
+        key, certificate, "urn:freeopcua:python:server", "localhost", [ExtendedKeyUsageOID.SERVER_AUTH], {}
+    )
+    await server.load_certificate(str(certificate))
+    await server.load_private_key(str(key))
+    async with server:
+        p = await corner(server, port)
+        await p.add("level", 2.5, ua.VariantType.Double)
+        sink = FakeSink()
+        ours = {"certificate": str(tmp_path / "own" / "c.der"), "key": str(tmp_path / "own" / "k.pem")}
+        for _ in range(2):
+            checked = p.config(connection={"security": "Basic256Sha256/SignAndEncrypt", **ours})
+            async with running(build(checked), sink) as task:
+                await seen(sink, task, 0)
+        assert (tmp_path / "own" / "k.pem").stat().st_mode & 0o077 == 0
+        made = (tmp_path / "own" / "c.der").read_bytes()
+        (tmp_path / "own" / "k.pem").rename(tmp_path / "k.pem")
+        with pytest.raises(Refused, match=r"k\.pem is missing"):
+            await build(checked).run(FakeSink())
+        (tmp_path / "k.pem").rename(tmp_path / "own" / "k.pem")
+        assert (tmp_path / "own" / "c.der").read_bytes() == made, "a certificate is never replaced"
+        checked = p.config(connection={"security": "Aes128Sha256RsaOaep/Sign", **ours})
+        with pytest.raises(Refused, match=r"connection\.security"):
+            await build(checked).run(FakeSink())
 
 
 async def test_nobody_listens(p: Plant) -> None:

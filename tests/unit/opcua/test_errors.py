@@ -1,0 +1,37 @@
+"""Failures translated: which are refusals, and what the messages say."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+
+from adapters.opcua.errors import translate_errors
+from gateway.contract import LinkLost, Refused
+
+
+@pytest.mark.parametrize(
+    ("failure", "error", "says"),
+    [
+        (UaStatusCodeError(0x801F0000), Refused, "BadUserAccessDenied.*connection.user"),
+        (UaStatusCodeError(0x80210000), Refused, "BadIdentityTokenRejected.*connection.user"),
+        (UaStatusCodeError(0x801A0000), Refused, "BadCertificateUntrusted.*trust our certificate"),
+        (UaStatusCodeError(0x80550000), Refused, "connection.security"),
+        (UaStatusCodeError(0x80560000), Refused, "BadTooManySessions"),
+        (UaStatusCodeError(0x80790000), LinkLost, "BadNoSubscription"),
+        (UaError("No matching endpoints: x"), Refused, "connection.security"),
+        (UaError("odd"), LinkLost, "odd"),
+        (AssertionError(), Refused, "certificate"),
+        (TimeoutError(), LinkLost, "no answer in time"),
+        (ConnectionRefusedError(111, "Connection refused"), LinkLost, "Connection refused.*connection.url"),
+        (ConnectionError("connection lost"), LinkLost, "connection lost"),
+        (struct.error("short"), LinkLost, "cannot be read"),
+    ],
+)
+def test_translation(failure: Exception, error: type[Exception], says: str) -> None:
+    with (
+        pytest.raises(error, match=f"^opc.tcp://h:1: connecting: .*{says}"),
+        translate_errors("opc.tcp://h:1: connecting"),
+    ):
+        raise failure

@@ -1,0 +1,38 @@
+"""Sequence numbers: gaps, repetitions, keep-alives, the wrap."""
+
+from __future__ import annotations
+
+from adapters.opcua.sequence import SequenceWatch
+
+LAST = 2**32 - 1
+
+
+def watch(sequence: int, keep_alive: bool = False) -> SequenceWatch:
+    made = SequenceWatch()
+    assert made.missing(sequence, 10) == ([], False)
+    made.advance(sequence, keep_alive)
+    return made
+
+
+def test_the_next_number_is_no_gap() -> None:
+    assert watch(7).missing(8, 10) == ([], False)
+
+
+def test_a_keep_alive_uses_up_no_number() -> None:
+    assert watch(7, keep_alive=True).missing(7, 10) == ([], False)
+
+
+def test_missing_numbers() -> None:
+    assert watch(7).missing(10, 10) == ([8, 9], False)
+    assert watch(7).missing(100, 3) == ([8, 9, 10], True)
+
+
+def test_a_repetition() -> None:
+    assert watch(7).missing(7, 10) is None
+    assert watch(7).missing(3, 10) is None
+
+
+def test_after_the_last_number_comes_one() -> None:
+    assert watch(LAST).missing(1, 10) == ([], False)
+    assert watch(LAST - 1).missing(2, 10) == ([LAST, 1], False)
+    assert watch(1).missing(LAST, 10) is None
