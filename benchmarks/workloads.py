@@ -19,7 +19,7 @@ from benchmarks.measure import (
     start_script,
     summary,
 )
-from benchmarks.processes import CORES, Bench, Child
+from benchmarks.processes import Bench, Child
 
 ITEMS: Final = 10_000
 MIX_SHARE: Final = 0.2
@@ -176,6 +176,3 @@ def _poll(
         if not steps[-1].keeps_up:
             break
     return steps, size
-
-
-__all__ = ["CORES", "delay", "idle", "modbus", "modbus_script", "opcua", "opcua_script"]
