@@ -17,6 +17,8 @@ from gateway.runtime.gaps import Gaps
 from gateway.runtime.sink import DeviceCounters, DeviceSink
 from gateway.runtime.supervisor import DeviceState, Supervisor
 
+_CLOSE_NS = 60 * 10**9
+
 
 @dataclass(frozen=True, slots=True)
 class Device:
@@ -47,6 +49,20 @@ class Parts:
     clock: Clock
     last_time: Mapping[Series, int]
     """ns: newest source time per series before this start"""
+    last_commit: int | None
+    """ns: when the log last took anything before this start, gateway clock"""
+
+    def last_seen(self, device: str) -> int | None:
+        """Until when (ns) the log covers a device; None for a device that the log does not know.
+
+        That is its newest source time if it is close to the last commit. Else its clock cannot be compared with ours
+        or it was quiet, and the last commit is the bound: everything that arrived before is in the log.
+        """
+        known = [time for series, time in self.last_time.items() if series.device == device]
+        if not known or self.last_commit is None:
+            return None
+        newest = max(known)
+        return newest if self.last_commit - _CLOSE_NS <= newest <= self.last_commit else self.last_commit
 
 
 def build_devices(config: LoadedConfig, parts: Parts) -> list[Device]:
@@ -88,10 +104,10 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
         counters,
         on_online=supervisor.on_online,
     )
-    known = [time for series, time in parts.last_time.items() if series.device == name]
-    if known:
-        gaps.begin(max(known), "gateway-down")
-    return Device(name, loaded.config.adapter, state, counters, sink, supervisor, max(known, default=clock.time_ns()))
+    last = parts.last_seen(name)
+    if last is not None:
+        gaps.begin(last, "gateway-down")
+    return Device(name, loaded.config.adapter, state, counters, sink, supervisor, last or clock.time_ns())
 
 
 def _discard(_: object) -> None:

@@ -139,7 +139,7 @@ class Gateway:
             if closing:
                 log.warning("log: %s; new streams begin, no offset is used twice", recovery.continuity)
         registry = Registry(opened.table, streams, now=now, write=write)
-        parts = Parts(opened.table, streams, registry, writer, self._clock, recovery.last_time)
+        parts = Parts(opened.table, streams, registry, writer, self._clock, recovery.last_time, recovery.last_commit)
         return build_devices(self._config, parts)
 
     def _build_publisher(self, destination: DestinationConfig, opened: _Opened, report: Report) -> Publisher:

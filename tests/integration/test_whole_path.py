@@ -54,7 +54,7 @@ def modbus_cases() -> Iterator[Case]:
         yield Case(f"{type}_low", address, {"type": type}, [value & 0xFF], value)
         address += 1
     extra = [
-        ("bcd4", {"type": "bcd", "length": 4}, encode_bcd(12345678, 2), 12345678),
+        ("bcd4", {"type": "bcd", "length": 2}, encode_bcd(12345678, 2), 12345678),
         ("text", {"type": "string", "length": 10}, encode_text("泵-7 ok", 5), "泵-7 ok"),
         ("raw", {"type": "bytes", "length": 4}, [0xDEAD, 0xBEEF], "3q2+7w=="),
         ("scaled", {"type": "int16", "scale": 0.1, "offset": -5, "unit": "℃"}, [3], -4.7),

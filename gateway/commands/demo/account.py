@@ -13,12 +13,12 @@ def print_account(report: Report, console: Console, elapsed_s: float) -> bool:
     reconciliation = report.reconcile()
     table = Table(title=f"Loss account after {elapsed_s:.0f} s", title_justify="left", title_style="bold")
     for index, column in enumerate(
-        ("device", "accepted", "delivered", "waiting", "parked", "withheld", "dropped", "at the centre")
+        ("device", "stream", "accepted", "delivered", "waiting", "parked", "withheld", "dropped", "at the centre")
     ):
-        table.add_column(column, justify="left" if index == 0 else "right")
+        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=index > 0)
     for line in reconciliation.lines:
         counts = (line.accepted, line.delivered, line.waiting, line.parked, line.withheld, line.dropped, line.stored)
-        table.add_row(line.source.device, *(f"{count:,}" for count in counts))
+        table.add_row(line.source.device, f"…{line.source.stream[-6:]}", *(f"{count:,}" for count in counts))
     console.print(table)
     missing, errors, conflicts = report.missing(), report.errors(), report.conflicts()
     for gap in missing:

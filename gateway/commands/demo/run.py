@@ -46,7 +46,7 @@ def main(seconds: float | None, *, keep: Path | None = None) -> int:
     """
     console = Console()
     with _folder(keep) as folder, Children(folder) as children:
-        running = _start(children, folder)
+        running = _start(children, folder, console)
         started = time.monotonic()
         try:
             _watch(running, console, seconds, started)
@@ -79,7 +79,8 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _start(children: Children, folder: Path) -> Running:
+def _start(children: Children, folder: Path, console: Console) -> Running:
+    console.print("starting the broker, the plant, the centre and the gateway ...")
     broker_port = free_port()
     mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if mosquitto:
@@ -105,10 +106,10 @@ def _start(children: Children, folder: Path) -> Running:
     gateway = children.python("gateway", "gateway.commands.main", "run", str(config))
     gateway.wait_for(lambda: accepts(metrics_port))
     metrics = f"http://127.0.0.1:{metrics_port}/metrics"
-    control = urls["control"].removeprefix("tcp://").replace(":", " ")
+    control = urls["control"].removeprefix("tcp://").replace(":", "/")
     hints = [
         f"broker {url} ({'Mosquitto' if mosquitto else 'amqtt, MQTT 3.1.1'})   metrics {metrics}   files {folder}",
-        f"break something:  echo 'meter-1 stop' | nc -q1 {control}     mend it:  echo 'meter-1 ok' | nc -q1 {control}",
+        f"in another bash, break something:  echo 'meter-1 stop' > /dev/tcp/{control}     mend it:  'meter-1 ok'",
         "Ctrl-C ends everything",
     ]
     return Running(children, gateway, metrics, database, hints)
