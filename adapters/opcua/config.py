@@ -9,7 +9,7 @@ import uuid
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
 
 from gateway.contract import DeviceConfig, Duration, PointConfig
 from gateway.contract.config import StrictModel
@@ -19,6 +19,9 @@ POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
 """Policies that are not deprecated (Part 7, 6.6: Basic128Rsa15 and Basic256 rest on SHA-1)."""
 
 _NODE = re.compile(r"(?:ns=(?P<ns>\d{1,5});|nsu=(?P<uri>[^;]+);)?(?P<kind>[isgb])=(?P<id>.+)", re.DOTALL)
+
+
+_SHIFT = r"^-?[0-9]+(\.[0-9]+)?\s*(ms|s|m|min|h|d)$"
 
 
 def _check_url(url: str) -> str:
@@ -97,7 +100,7 @@ def _signed_duration(text: Any) -> float:
 class ClockShift(StrictModel):
     """A device clock that is set to local time, say: `shift: 8h` = its stamps are eight hours ahead of UTC."""
 
-    shift: Annotated[float, BeforeValidator(_signed_duration)]
+    shift: Annotated[float, BeforeValidator(_signed_duration), WithJsonSchema({"type": "string", "pattern": _SHIFT})]
 
 
 def _parse_clock(value: Any) -> Any:
@@ -107,7 +110,19 @@ def _parse_clock(value: Any) -> Any:
     return value
 
 
-ClockRule = Annotated[Literal["trust", "server", "gateway"] | ClockShift, BeforeValidator(_parse_clock)]
+ClockRule = Annotated[
+    Literal["trust", "server", "gateway"] | ClockShift,
+    BeforeValidator(_parse_clock),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"enum": ["trust", "server", "gateway"]},
+                {"type": "string", "pattern": f"^shift:\\s*{_SHIFT.removeprefix('^')}"},
+                ClockShift.model_json_schema(),
+            ]
+        }
+    ),
+]
 
 PointType = Literal[
     "bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float32", "float64",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,8 @@ def translate_errors(where: str) -> Iterator[None]:
         raise LinkLost(f"{where}: no answer in time; check that the server runs and the network is up") from error
     except OSError as error:
         reason = error.strerror or str(error) or type(error).__name__
+        if isinstance(error, ConnectionError) and error.errno:
+            reason = os.strerror(error.errno)  # asyncio's own words name the call and not the cause
         raise LinkLost(f"{where}: {reason}; check connection.url, and that the server runs") from error
     except UaError as error:
         if str(error).startswith("No matching endpoints"):

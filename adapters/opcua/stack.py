@@ -19,8 +19,10 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 
 T = TypeVar("T")
 
-# At INFO asyncua prints whole results, and a line for each call.
+# At INFO asyncua prints whole results, and a line for each call. Its client warns of every fault that we raise as an
+# error anyway, so that a refused login would fill the log at every attempt.
 logging.getLogger("asyncua").setLevel(logging.WARNING)
+logging.getLogger("asyncua.client").setLevel(logging.ERROR)
 
 
 def node_id(identifier: Any, namespace: int = 0, kind: ua.NodeIdType = ua.NodeIdType.Numeric) -> ua.NodeId:

@@ -26,6 +26,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from adapters.opcua import ADAPTER
 from adapters.opcua.adapter import OpcUaAdapter
 from adapters.opcua.config import OpcUaDeviceConfig
+from adapters.opcua.session import open_session
 from gateway.contract import Basis, Batch, Flag, Gap, LinkLost, Origin, Point, Refused, SystemClock, ValueType
 from gateway.contract.status import BAD_NODE_ID_UNKNOWN, BAD_TYPE_MISMATCH
 from tests.support.opcua_wire import PUBLISH, REPUBLISH, OpcUaWire
@@ -556,3 +557,15 @@ async def test_the_entry_point_builds_an_adapter_that_runs_again(p: Plant, wire:
             assert sink.readings(3)[0][5] == Flag.INITIAL
     assert wire.connections == 2
     wire.assert_read_only()
+
+
+async def test_session_and_channel_are_kept_alive(p: Plant, wire: OpcUaWire) -> None:
+    checked = p.config(port=wire.port)
+    async with open_session(checked.connection, checked.load) as session:
+        session.client.session_timeout = 150
+        session.client.secure_channel_timeout = 100
+        before = wire.count(631), wire.count(446)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(session.stay_alive(), name="stay alive")
+            await eventually(lambda: wire.count(631) >= before[0] + 3 and wire.count(446) >= before[1] + 3)
+            task.cancel()
