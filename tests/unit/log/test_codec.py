@@ -56,16 +56,16 @@ def as_objects(values: list[Any]) -> np.ndarray:
     return column
 
 
-def floats_from_bits(width: int) -> st.SearchStrategy[float]:
-    return st.floats(width=width)
+def decimals() -> st.SearchStrategy[float]:
+    return st.integers(-(10**9), 10**9).flatmap(lambda k: st.integers(0, 7).map(lambda digits: k / 10**digits))
 
 
 VALUES: dict[ValueType, Any] = {
     ValueType.BOOL: st.booleans(),
     ValueType.INT64: integers(64, True),
     ValueType.UINT64: integers(64, False),
-    ValueType.FLOAT32: floats_from_bits(32),
-    ValueType.FLOAT64: floats_from_bits(64),
+    ValueType.FLOAT32: st.floats(width=32) | decimals(),
+    ValueType.FLOAT64: st.floats(width=64) | decimals(),
     ValueType.STRING: st.text(st.characters()),
     ValueType.BYTES: st.binary(),
     ValueType.JSON: JSON_VALUES,
@@ -201,6 +201,25 @@ def test_integers_take_the_narrowest_form(values: Any, encoding: int) -> None:
     assert encoded[0] == encoding
     decoded = columns.decode_column(columns.Reader(encoded), len(column), column.dtype)
     assert decoded.tolist() == column.tolist()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("digits", range(7))
+def test_decimals_become_integers_and_come_back_to_the_bit(dtype: Any, digits: int) -> None:
+    column = (np.random.default_rng(digits).integers(-30_000, 30_000, 200) / 10**digits).astype(dtype)
+    encoded = columns.encode_floats(column)
+    assert encoded[0] == columns.DECIMAL
+    assert len(encoded) < 3 * 200
+    assert columns.decode_column(columns.Reader(encoded), 200, column.dtype).tobytes() == column.tobytes()
+
+
+@pytest.mark.parametrize("odd", [np.nan, -0.0, np.inf, 1e300, 5e-324, 0.1 + 0.2, 2.0**53])
+def test_one_odd_value_keeps_all_bits(odd: float) -> None:
+    for place in (0, 13, 99):
+        column = np.arange(100) / 8 + 20
+        column[place] = odd
+        encoded = columns.encode_floats(column)
+        assert columns.decode_column(columns.Reader(encoded), 100, column.dtype).tobytes() == column.tobytes()
 
 
 def test_offsets_that_do_not_follow_on_are_refused() -> None:
