@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
-from gateway.contract import Clock
+from gateway.contract import Clock, GatewayError
 from gateway.log.records import Series, SeriesHead
 from gateway.points.table import PointTable
 from gateway.publishing.clearance import Clearance, Rule
@@ -47,6 +47,7 @@ class Books:
         self._marks: deque[tuple[int, int]] = deque(maxlen=_MARKS)
         self._complete_until: int | None = None
         self._unbalanced: dict[Series, int] = {}
+        self._failing = False
         self.loaded = asyncio.Event()
         self.ledger = Ledger(Ranges(), Clearance(rule))
 
@@ -82,11 +83,11 @@ class Books:
         self.loaded.set()
 
     async def run(self) -> None:
-        """Follow the log and save, once a second, until cancelled."""
+        """Follow the log and save, once a second, until cancelled. Raises LogError."""
         while True:
             await asyncio.sleep(SAVE_S)
             await self.follow()
-            await self.save()
+            await self._save_or_complain()
 
     async def follow(self) -> None:
         """Account for what the log has taken since the last look."""
@@ -157,6 +158,21 @@ class Books:
     def unbalanced(self) -> dict[Series, int]:
         """Series whose account does not add up."""
         return self._unbalanced
+
+    async def _save_or_complain(self) -> None:
+        """A full disk costs duplicates after a restart, not the delivery."""
+        try:
+            await self.save()
+        except GatewayError as error:
+            if not error.retry:
+                raise
+            if not self._failing:
+                logger.error("destination %s: its position cannot be saved: %s", self._name, error)
+            self._failing = True
+        else:
+            if self._failing:
+                logger.info("destination %s: its position is saved again", self._name)
+            self._failing = False
 
     async def _recount(self, ledger: Ledger, part: Range, end: int) -> None:
         for start in range(part.start, end, _HEADS_AT_ONCE):

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -53,6 +53,8 @@ class Progress:
 
     delay_s: float | None = None
     """age of the newest reading of the last live message when it was acknowledged"""
+    parking: set[str] = field(default_factory=set)
+    """reasons for parking that were logged"""
 
 
 class Tools(NamedTuple):
@@ -97,7 +99,6 @@ class Delivery:
         self._hold = tools.config.no_subscribers == "hold"
         self._resend: deque[_Message] = deque()
         self._resend_wanted = asyncio.Event()
-        self._parking: set[str] = set()
         self._over = False
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
 
@@ -282,8 +283,8 @@ class Delivery:
             parked[content.position][series] += 1
             positions = content.position, content.position
         self._tools.books.park(series, n, message.readings, positions, reason)
-        if reason not in self._parking:
-            self._parking.add(reason)
+        if reason not in self._tools.progress.parking:
+            self._tools.progress.parking.add(reason)
             logger.error(
                 "destination %s: set aside %d readings of %s from n=%d, the broker never takes them (%s); "
                 "further ones are counted as parked",

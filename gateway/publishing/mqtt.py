@@ -119,6 +119,7 @@ class Connection:
         self._acknowledged = acknowledged
         self._closed = closed
         self._inbox: deque[Acknowledgement] = deque()
+        self._tls: _TlsContext | None = None
         self._hop = threading.Lock()
         self._hopping = False
         self._left = False
@@ -178,7 +179,8 @@ class Connection:
             password = config.user.password
             client.username_pw_set(config.user.name, None if password is None else password.get_secret_value())
         if config.secure:
-            client.tls_set_context(_tls_context(config.tls or TlsConfig()))
+            self._tls = _tls_context(config.tls or TlsConfig())
+            client.tls_set_context(self._tls)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
@@ -199,6 +201,8 @@ class Connection:
                 )
             except (OSError, ValueError) as problem:
                 error = _translate(self._where, problem)
+                if self._tls is not None:
+                    self._tls.close()
             if self._left:
                 _shut(self._client)
             else:
@@ -295,9 +299,27 @@ def _shut(client: paho.Client) -> None:
             link.shutdown(socket.SHUT_RDWR)
 
 
-def _tls_context(tls: TlsConfig) -> ssl.SSLContext:
+class _TlsContext(ssl.SSLContext):
+    """Remembers its socket: paho forgets it when the handshake fails, and then nobody would close it."""
+
+    wrapped: ssl.SSLSocket | None = None
+
+    def wrap_socket(self, *arguments: Any, **keys: Any) -> ssl.SSLSocket:
+        self.wrapped = super().wrap_socket(*arguments, **keys)
+        return self.wrapped
+
+    def close(self) -> None:
+        if self.wrapped is not None:
+            self.wrapped.close()
+
+
+def _tls_context(tls: TlsConfig) -> _TlsContext:
+    context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)
     try:
-        context = ssl.create_default_context(cafile=tls.ca)
+        if tls.ca is None:
+            context.load_default_certs()
+        else:
+            context.load_verify_locations(tls.ca)
         if tls.certificate is not None:
             context.load_cert_chain(tls.certificate, tls.key)
     except (OSError, ssl.SSLError) as error:

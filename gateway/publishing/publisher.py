@@ -33,6 +33,7 @@ from gateway.publishing.window import Window
 IN_FLIGHT_BYTES = 8_000_000
 DRAIN_S = 2.0
 GOODBYE_S = 1.0
+CUT_S = 0.1
 STOP_S = 4.5
 """a stop takes no longer, whatever the broker does"""
 
@@ -153,13 +154,19 @@ class Publisher:
         will = self._status("offline", started, session)
         window = self._new_window()
         outbox = Outbox(window, self._clock, self._traffic)
-        lost: asyncio.Future[BrokerError] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        lost: asyncio.Future[BrokerError] = loop.create_future()
+
+        def closed(error: BrokerError) -> None:
+            # A refusal and the cut that follows it arrive together: let the refusal be acted on first.
+            loop.call_later(CUT_S, _tell, lost, error)
+
         connection = Connection(
             self._config,
             self._client_id,
             Will(f"{self._topic}/status", will),
             outbox.acknowledged,
-            lambda error: _tell(lost, error),
+            closed,
         )
         async with connection:
             window.slots = min(self._config.window, connection.limits.receive_maximum)
@@ -176,7 +183,7 @@ class Publisher:
                     connection.orderly = await self._goodbye(outbox, session)
                     watch.cancel()
             except* BrokerError as errors:
-                failure = _first(errors)
+                failure = _worst(errors)
             if failure is not None:
                 self._blocked = isinstance(failure, BrokerRefused)
                 raise failure
@@ -295,6 +302,9 @@ async def _raise(error: asyncio.Future[BrokerError]) -> None:
     raise await error
 
 
-def _first(errors: BaseExceptionGroup[BrokerError]) -> BrokerError:
-    error = errors.exceptions[0]
-    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+def _worst(errors: BaseExceptionGroup[BrokerError]) -> BrokerError:
+    """The refusal if there is one: it says more than the cut connection."""
+    refused, _ = errors.split(BrokerRefused)
+    group: BaseExceptionGroup[BrokerError] = refused or errors
+    error = group.exceptions[0]
+    return _worst(error) if isinstance(error, BaseExceptionGroup) else error

@@ -7,19 +7,25 @@ import contextlib
 import random
 import time
 from collections.abc import AsyncIterator
-from datetime import UTC
+from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 from paho.mqtt import client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from gateway.contract import Batch, SystemClock, ValueType
+from gateway.log.errors import LogFullError
 from gateway.log.records import BatchRecord, EventRecord
 from gateway.publishing.config import DestinationConfig
 from gateway.publishing.publisher import Publisher
-from tests.support.broker import Mosquitto
+from tests.support.broker import Mosquitto, free_port
 from tests.support.fakelog import NOW, FakeLog, FakeState, FakeTail, define, readings, stream
 from tests.support.subscriber import Subscriber
 from tests.support.wait import eventually
@@ -39,8 +45,8 @@ class Plant:
 
     def publisher(self, broker: Mosquitto | int, **keys: Any) -> Publisher:
         port = broker if isinstance(broker, int) else broker.port
-        keys = {"batch": {"max_wait": "50ms"}, "max_grade": 1} | keys
-        config = DestinationConfig(name="centre", url=f"mqtt://127.0.0.1:{port}", **keys)
+        defaults = {"batch": {"max_wait": "50ms"}, "max_grade": 1, "url": f"mqtt://127.0.0.1:{port}"}
+        config = DestinationConfig(name="centre", **(defaults | keys))
         return Publisher(
             config,
             enterprise=ENTERPRISE,
@@ -385,3 +391,64 @@ async def test_the_will_speaks_when_the_gateway_dies() -> None:
             will = next(m.document for m in centre.of("status/1") if m.document["state"] == "offline")
             assert "reason" not in will
             assert will["session"] == centre.of("status/1")[0].document["session"]
+
+
+async def test_a_full_disk_stops_the_saving_and_not_the_delivery(caplog: pytest.LogCaptureFixture) -> None:
+    class FullState(FakeState):
+        full = True
+
+        def put_many(self, changes: Any) -> list[int]:
+            if self.full:
+                raise LogFullError("no space left")
+            return super().put_many(changes)
+
+    state = FullState()
+    plant = Plant(state=state)
+    plant.log.append(readings(10))
+    async with Mosquitto() as broker:
+        with Subscriber(broker.port):
+            async with running(plant.publisher(broker)) as publisher:
+                await eventually(lambda: delivered(publisher, 10))
+                await eventually(lambda: "cannot be saved" in caplog.text)
+                state.full = False
+                await eventually(lambda: saved_delivered(state) == 10)
+
+
+async def test_tls_with_a_trusted_and_an_untrusted_certificate(tmp_path: Path) -> None:
+    ca, certificate, key = make_certificates(tmp_path)
+    plant = Plant()
+    plant.log.append(readings(10))
+    options = [f"listener {(port := free_port())} 127.0.0.1", f"certfile {certificate}", f"keyfile {key}"]
+    async with Mosquitto(options=options) as broker:
+        with Subscriber(broker.port):
+            url = f"mqtts://127.0.0.1:{port}"
+            async with running(plant.publisher(broker, url=url)) as untrusting:
+                await eventually(lambda: state_of(untrusting)[0] == "refused")
+                assert "check `tls: ca`" in state_of(untrusting)[1]
+            async with running(plant.publisher(broker, url=url, tls={"ca": str(ca)})) as publisher:
+                await eventually(lambda: delivered(publisher, 10))
+
+
+def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
+    """A self-signed certificate for 127.0.0.1: CA, certificate, key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker")])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    encoding = serialization.Encoding.PEM
+    paths = folder / "ca.pem", folder / "certificate.pem", folder / "key.pem"
+    paths[0].write_bytes(certificate.public_bytes(encoding))
+    paths[1].write_bytes(certificate.public_bytes(encoding))
+    paths[2].write_bytes(key.private_bytes(encoding, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()))
+    return paths
