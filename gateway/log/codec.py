@@ -110,9 +110,9 @@ def encode_segment(
     for record, payload in zip(records, payloads, strict=True):
         kind, index = _KINDS[type(record)], _NO_SERIES
         if isinstance(record, BatchRecord):
-            times = record.batch.source_time
+            low, high = columns.bounds(record.batch.source_time)
             tally = _tally(tallies, record)
-            tally.add(record.n, len(record.batch), int(times.min()), int(times.max()))
+            tally.add(record.n, len(record.batch), low, high)
             tally.batches = True
             received.append(record.batch.received_time)
             readings += len(record.batch)
