@@ -16,7 +16,9 @@ from gateway.publishing.ledger import Ledger
 from gateway.publishing.ranges import Range, Ranges
 from gateway.publishing.sources import Source, State
 
+FOLLOW_S = 1.0
 SAVE_S = 1.0
+"""a crash costs duplicates of what was delivered within this time; each save is a write to disk"""
 TRIMMED = "trimmed"
 """reason of a drop that nobody told us about: the log no longer holds what our position needs"""
 _HEADS_AT_ONCE = 5_000
@@ -29,7 +31,15 @@ class Books:
     """The ledger with its place in the state store, key "destination/<name>"."""
 
     def __init__(
-        self, name: str, rule: Rule, from_now: bool, source: Source, state: State, points: PointTable, clock: Clock
+        self,
+        name: str,
+        rule: Rule,
+        from_now: bool,
+        source: Source,
+        state: State,
+        points: PointTable,
+        clock: Clock,
+        save_s: float = SAVE_S,
     ) -> None:
         self._name = name
         self._rule = rule
@@ -38,6 +48,7 @@ class Books:
         self._state = state
         self._points = points
         self._clock = clock
+        self._save_s = save_s
         self._key = f"destination/{name}"
         self._version = 0
         self._saved: dict[str, Any] | None = None
@@ -83,11 +94,14 @@ class Books:
         self.loaded.set()
 
     async def run(self) -> None:
-        """Follow the log and save, once a second, until cancelled. Raises LogError."""
+        """Follow the log once a second and save every `save_s`, until cancelled. Raises LogError."""
+        next_save = asyncio.get_running_loop().time()
         while True:
-            await asyncio.sleep(SAVE_S)
+            await asyncio.sleep(min(FOLLOW_S, self._save_s))
             await self.follow()
-            await self._save_or_complain()
+            if (now := asyncio.get_running_loop().time()) >= next_save:
+                next_save = now + self._save_s
+                await self._save_or_complain()
 
     async def follow(self) -> None:
         """Account for what the log has taken since the last look."""

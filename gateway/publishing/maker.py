@@ -14,6 +14,8 @@ from gateway.publishing.mqtt import LARGEST_PACKET, publish_properties
 from gateway.publishing.runs import Run
 
 _FIRST_GUESS = {"json": 150.0, "columns": 40.0}  # bytes per reading
+_AIM = 0.95
+"""share of the limit to aim for: readings differ in length, and a message that came out too large is encoded twice"""
 _LEAST_BYTES = 1000
 _OVERHEAD_BYTES = 512  # topic, properties and fixed header of a publish packet
 
@@ -78,7 +80,7 @@ class Maker:
         most_bytes = self.most_bytes
         header = Header(*self._origin, lane, catalogue)
         guess = self._reading_bytes.get(device, _FIRST_GUESS[self._format])
-        piece, rest = run.split(max(1, int(most_bytes / guess)))
+        piece, rest = run.split(max(1, int(_AIM * most_bytes / guess)))
         payload = self._encode(header, piece)
         while len(payload) > most_bytes and piece.count > 1:
             fitting = piece.count * most_bytes // len(payload)

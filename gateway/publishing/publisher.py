@@ -14,7 +14,7 @@ from gateway.contract import Clock
 from gateway.log.records import SeriesHead
 from gateway.points.table import PointTable
 from gateway.publishing import documents
-from gateway.publishing.books import Books
+from gateway.publishing.books import SAVE_S, Books
 from gateway.publishing.catalogues import Catalogues
 from gateway.publishing.clearance import Rule
 from gateway.publishing.config import DestinationConfig
@@ -43,7 +43,7 @@ logger = logging.getLogger(__name__)
 class Publisher:
     """Delivers everything that a destination is entitled to, at least once; `run` it in a task of its own."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  all but one by name: each is something that tests replace
         self,
         config: DestinationConfig,
         *,
@@ -58,8 +58,12 @@ class Publisher:
         clock: Clock,
         health: Callable[[], Mapping[str, Any]] | None = None,
         draw: random.Random | None = None,
+        save_s: float = SAVE_S,
     ) -> None:
-        """`version` is the software's; `health` gives the metrics of health messages (None: none are sent)."""
+        """`save_s`: least time between two writes of the position (flash wear against duplicates after a crash).
+
+        `version` is the software's; `health` gives the metrics of health messages (None: none are sent).
+        """
         self._config = config
         self._origin = documents.Origin(enterprise, gateway)
         self._topic = config.topic.format(enterprise=enterprise, gateway=gateway)
@@ -74,7 +78,7 @@ class Publisher:
             None if config.classes is None else frozenset(config.classes),
             None if config.domains is None else frozenset(config.domains),
         )
-        self._books = Books(config.name, rule, config.start == "now", self._source, state, points, clock)
+        self._books = Books(config.name, rule, config.start == "now", self._source, state, points, clock, save_s)
         schedule = Schedule(config.account, timezone, clock.time_ns())
         self._reporter = Reporter(config, self._origin, self._topic, self._books, schedule, clock, health)
         self._backoff = Backoff(self._random)
