@@ -25,6 +25,8 @@ IDENTITY = Linear(1.0, 0.0, 1.0)
 
 def linear(scale: float | None, offset: float | None) -> Linear:
     """The exact fraction form of a decimal scale and offset as they were written; None means 1 and 0."""
+    if scale is None and offset is None:
+        return IDENTITY  # most points: a start with thousands of them must not wait for fractions
     factor = Fraction(Decimal(repr(scale))) if scale is not None else Fraction(1)
     addend = Fraction(Decimal(repr(offset))) if offset is not None else Fraction(0)
     divisor = lcm(factor.denominator, addend.denominator)
