@@ -117,9 +117,10 @@ class Writer:
         self._failed: asyncio.Future[None]
         self._thread: threading.Thread | None = None
         self._signal = threading.Condition()
-        """guards the four below"""
+        """guards the five below"""
         self._gathering: _Gathering | None = None
         self._hurry = False
+        self._flushing = 0
         self._closing = False
         self._error: BaseException | None = None
         self._stalled: str | None = None
@@ -181,6 +182,21 @@ class Writer:
         nbytes = sum(r.batch.nbytes if isinstance(r, BatchRecord) else _NOW_BYTES for r in records)
         self._take(_NOW_SHARE, nbytes)
         return self._queue(records, _NOW_SHARE, nbytes)
+
+    async def flush(self) -> None:
+        """Return once everything written before is committed; does not wait for the commit interval.
+
+        Raises LogError when the writer fails before that.
+        """
+        receipt = self.write_now(())
+        with self._signal:
+            self._flushing += 1
+            self._signal.notify()
+        try:
+            await receipt.durable()
+        finally:
+            with self._signal:
+                self._flushing -= 1
 
     async def run(self) -> None:
         """Wait until committing fails for good (a dead disk, a bug) and raise that."""
@@ -331,7 +347,7 @@ class Writer:
                     continue
                 wait_ns = 0 if last_start is None else last_start + self._commit_ns - self._clock.monotonic_ns()
                 # Somebody waits for memory: sooner is as good for the flash, which wears by volume.
-                if wait_ns <= 0 or self._closing or self._hurry:
+                if wait_ns <= 0 or self._closing or self._hurry or self._flushing:
                     gathering, self._gathering = self._gathering, None
                     return gathering
                 self._signal.wait(wait_ns / 1e9)

@@ -39,6 +39,11 @@ from gateway.runtime.report import Report
 
 log = logging.getLogger(__name__)
 
+SAVE_S = 1.0
+"""between two saves of a destination's position; what was delivered since is delivered twice after a power cut"""
+SAVE_FLASH_S = 10.0
+"""the same on eMMC and SD cards, whose writes are a budget"""
+
 
 @dataclass(slots=True)
 class _Opened:
@@ -156,6 +161,7 @@ class Gateway:
             points=opened.table,
             clock=self._clock,
             health=report.health,
+            save_s=SAVE_FLASH_S if kind_of(self._config.gateway.log.path) in ("emmc", "sd") else SAVE_S,
         )
 
     async def _operate(self, writer: Writer, housekeeping: Housekeeping, report: Report, stop: asyncio.Event) -> None:
@@ -177,6 +183,6 @@ class Gateway:
                 log.info("stopping: %d devices", len(acquiring))
                 for task in acquiring:
                     task.cancel()
-            await writer.write_now(()).durable()
+            await writer.flush()
             for task in publishing + background:
                 task.cancel()

@@ -26,6 +26,8 @@ OK = 0
 FAILED = 1
 _GATEWAY_ENDS_IN_S = 4.0
 _ACCOUNT_WITHIN_S = 2.0
+_PLAIN_WIDTH = 120
+"""columns where the output is no terminal"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +47,8 @@ def main(seconds: float | None, *, keep: Path | None = None) -> int:
     `keep` is a folder for config, log and the centre's database, which are thrown away otherwise. Raises DemoError.
     """
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PLAIN_WIDTH)
     with _folder(keep) as folder, Children(folder) as children:
         running = _start(children, folder, console)
         started = time.monotonic()

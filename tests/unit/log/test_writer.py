@@ -149,6 +149,15 @@ async def test_closing_commits_everything_at_once(store: LogStore) -> None:
         await writer.write([fresh()], 100, "a")
 
 
+async def test_a_flush_does_not_wait_for_the_interval(store: LogStore) -> None:
+    async with writing(store, commit_s=60) as writer, asyncio.timeout(10):
+        await (await writer.write([fresh()], 100, "a")).durable()
+        await writer.write([fresh()], 100, "a")
+        await writer.flush()
+        assert offsets(store.read(1, 10**9)) == list(range(20))
+        await writer.flush()
+
+
 async def test_cancelling_the_owner_still_commits(store: LogStore) -> None:
     entered = asyncio.Event()
 
