@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.gateway_config import Delivery, write_gateway
-from benchmarks.processes import CORES, Bench, BenchmarkError, Child, free_port
+from benchmarks.processes import CORES, Bench, BenchmarkError, Child, core_busy_s, free_port
 
 READY_S: Final = 60.0
 SETTLE_S: Final = 1.5
@@ -44,6 +44,8 @@ class Step:
     """of the measured core"""
     cpu_us: float
     """us of CPU per delivered value"""
+    others_share: float
+    """of the measured core, used by anything but the measured process: more than a few per cent spoil the figures"""
     load_cpu_share: float
     """of the other core: load server, broker, receiver"""
     rss_mb: float
@@ -62,9 +64,11 @@ class System:
         """Measure for `seconds` at a rate that is already set, after letting it settle."""
         time.sleep(SETTLE_S)
         self.receiver.ask("reset")
+        busy0 = core_busy_s(CORES.measured)
         load0, got0, used0, other0 = self._look()
         time.sleep(seconds)
         load1, got1, used1, other1 = self._look()
+        busy1 = core_busy_s(CORES.measured)
         elapsed = got1["time"] - got0["time"]
         per_reading = 2 if sent_key == "registers" else 1
         sent = (load1[sent_key] - load0[sent_key]) / (load1["time"] - load0["time"])
@@ -95,6 +99,7 @@ class System:
             backlog=backlog,
             cpu_share=cpu / elapsed,
             cpu_us=cpu / max(delivered * elapsed, 1) * 1e6,
+            others_share=max(0.0, (busy1 - busy0 - cpu) / elapsed),
             load_cpu_share=(other1 - other0) / elapsed,
             rss_mb=used1.rss / 1e6,
             delay_ms=got1["delay_ms"],
@@ -174,7 +179,10 @@ def climb(
     for rate in rates:
         system.load.ask(f"rate {rate / (items * values_per_tick)}")
         steps.append(system.step(rate, seconds))
-        progress(f"  {steps[-1].delivered:>10,.0f} of {rate:>10,.0f} values/s  {steps[-1].cpu_share:5.0%} of the core")
+        progress(
+            f"  {steps[-1].delivered:>10,.0f} of {rate:>10,.0f} values/s  {steps[-1].cpu_share:5.0%} of the core"
+            f"  (others {steps[-1].others_share:.0%})"
+        )
         if not steps[-1].keeps_up:
             break
     return steps

@@ -26,6 +26,7 @@ from typing import Any, Final, NamedTuple, Self
 
 ANSWER_S: Final = 20.0
 END_S: Final = 5.0
+BYTECODE: Final = Path(__file__).parent / "results" / "bytecode"
 _PR_SET_PDEATHSIG: Final = 1
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -75,6 +76,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
+                env=_environment(),
                 start_new_session=True,
                 preexec_fn=lambda: _prepare(core),  # noqa: PLW1509 - this process has one thread
             )
@@ -214,6 +216,23 @@ def find_program(name: str) -> str:
     if (found := shutil.which(name, path=path)) is None:
         raise BenchmarkError(f"{name} is not installed: apt-get install mosquitto")
     return found
+
+
+def core_busy_s(core: int) -> float:
+    """Seconds for which a core has been busy since boot, whoever it was."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        name, *ticks = line.split()
+        if name == f"cpu{core}":
+            user, nice, system, _, _, irq, softirq, *_ = map(int, ticks)
+            return (user + nice + system + irq + softirq) * _TICK_S
+    return 0.0
+
+
+def _environment() -> dict[str, str]:
+    """Ours, but compiled modules are kept, as an installed package has them."""
+    environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(BYTECODE)}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    return environment
 
 
 def _prepare(core: int) -> None:

@@ -61,8 +61,8 @@ def _rates(results: Data) -> list[str]:
         return []
     lines = [
         "",
-        f"{'end to end, highest rate kept up with':<38} {'per s':>10} {'core':>6} {'us/value':>9} {'other core':>11} "
-        f"{'RSS MB':>7} {'p50 ms':>7} {'p99 ms':>7} {'limit':>22}",
+        f"{'end to end, highest rate kept up with':<38} {'per s':>10} {'core':>6} {'others':>6} {'us/value':>9} "
+        f"{'load':>5} {'RSS MB':>7} {'p50 ms':>7} {'p99 ms':>7} {'limit':>22}",
     ]
     for name, data in rows:
         top, last = data["best"], data["steps"][-1]
@@ -71,8 +71,8 @@ def _rates(results: Data) -> list[str]:
             continue
         delay = top["delay_ms"]
         lines.append(
-            f"{name:<38} {top['delivered']:>10,.0f} {top['cpu_share']:>6.0%} {top['cpu_us']:>9.3f} "
-            f"{top['load_cpu_share']:>11.0%} {top['rss_mb']:>7.0f} {delay.get('p50', 0):>7.0f} "
+            f"{name:<38} {top['delivered']:>10,.0f} {top['cpu_share']:>6.0%} {top['others_share']:>6.0%} "
+            f"{top['cpu_us']:>9.3f} {top['load_cpu_share']:>5.0%} {top['rss_mb']:>7.0f} {delay.get('p50', 0):>7.0f} "
             f"{delay.get('p99', 0):>7.0f} {_limit(last):>22}"
         )
         if account := data.get("account"):
