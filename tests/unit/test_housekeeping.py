@@ -77,7 +77,7 @@ class Destination:
 async def test_every_destination_counts_before_the_file_is_unlinked(tmp_path: Path) -> None:
     store = Store(files(10, 10, 10))
     destinations = [Destination(store), Destination(store)]
-    keeping = Housekeeping(store, tmp_path, destinations, budget_bytes=20, keep_s=1e9, clock=SystemClock())
+    keeping = Housekeeping(store, tmp_path, destinations, budget_bytes=20, keep_s=1e10, clock=SystemClock())
     await keeping.tidy()
     assert store.calls == ["heads 1 101", *["dropped below 101: 10 budget"] * 2, "trim 101"]
     await keeping.tidy()

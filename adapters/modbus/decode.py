@@ -1,0 +1,285 @@
+"""From the replies of a group of blocks to columns, by layouts that are compiled once. Pure; no Python per register.
+
+All replies of one cycle are joined and looked at as one array of words. For each kind of value the layout holds an
+array of word positions, least significant word first, so one gather and one view decode all points of that kind,
+whatever their word order; byte order only decides which of two views of the same bytes is gathered from. Registers
+travel most significant byte first (MODBUS Application Protocol V1.1b3, 4.2), bits least significant first (6.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from adapters.modbus.config import ModbusPointConfig, RegisterType
+from adapters.modbus.planner import Block
+from adapters.modbus.values import Read, scalar_reader
+from gateway.contract import Basis, Batch, Point, ValueType
+from gateway.contract.status import GOOD
+
+Columns = npt.NDArray[Any]
+
+
+class Replies(NamedTuple):
+    """What one cycle of a layout's blocks brought; one element per block, in the layout's order."""
+
+    payloads: Sequence[bytes | None]
+    """the reply's data; None where there is none"""
+    status: Sequence[int]
+    """OPC UA status; anything but Good makes the block's points Bad without a value"""
+    read: Sequence[bool]
+    """False: the block was not tried, its points get no reading"""
+    time_ns: Sequence[int]
+    """middle between request and reply, ns since the epoch"""
+
+
+class _Cells(NamedTuple):
+    """The joined replies, seen in the ways that decoders need."""
+
+    words: Columns
+    """uint16[n]: registers, high byte sent first"""
+    swapped: Columns
+    """uint16[n]: the same with the low byte first"""
+    bits: Columns
+    """uint8[n] of 0 or 1"""
+    raw: bytes
+    """the registers' bytes as sent"""
+
+
+class _Group(NamedTuple):
+    """A stretch of a column that one call fills."""
+
+    part: slice
+    read: Callable[[_Cells], Columns]
+
+
+class _Scalar(NamedTuple):
+    """An element of a column that needs a call of its own: text, decimal digits, arrays."""
+
+    place: int
+    start: int
+    """first byte (in a table of bits: bit) in the joined replies"""
+    end: int
+    in_bits: bool
+    read: Read
+
+
+class _Column(NamedTuple):
+    """Everything fixed about the batch of one value type."""
+
+    type: ValueType
+    points: npt.NDArray[np.int32]
+    block: npt.NDArray[np.intp]
+    """number of each point's block"""
+    groups: tuple[_Group, ...]
+    scalars: tuple[_Scalar, ...]
+    valid: npt.NDArray[np.bool_]
+    status: npt.NDArray[np.uint32]
+    basis: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint8]
+
+
+class _Place(NamedTuple):
+    """A point within the joined replies."""
+
+    point: Point
+    config: ModbusPointConfig
+    block: int
+    start: int
+    """first word, or first bit, in the joined replies"""
+
+
+class Layout:
+    """The decoder of some blocks that are offered together. Make a new one when the blocks change.
+
+    `points[span.key]` is the point of a span; its config is a `ModbusPointConfig`.
+    """
+
+    def __init__(self, device: str, points: Sequence[Point], blocks: Sequence[Block]) -> None:
+        self._device = device
+        self._in_bits = [block.table.is_bits for block in blocks]
+        self._sizes = [(block.cells + 7) // 8 if block.table.is_bits else 2 * block.cells for block in blocks]
+        by_type: dict[ValueType, list[_Place]] = {}
+        for place in _places(points, blocks):
+            by_type.setdefault(place.config.value_type, []).append(place)
+        self._columns = [_column(type, by_type[type]) for type in sorted(by_type)]
+
+    def decode(self, replies: Replies, received_ns: int, monotonic_ns: int) -> list[Batch]:
+        """Batches of all points whose block was tried, one per value type.
+
+        `received_ns` (since the epoch) and `monotonic_ns` say when the last reply came. Every payload must have its
+        block's size, which the client checks.
+        """
+        cells = self._join(replies.payloads)
+        times = np.array(replies.time_ns, dtype=np.int64)
+        status = np.array(replies.status, dtype=np.uint32)
+        read = np.array(replies.read, dtype=np.bool_)
+        whole = bool(read.all()) and not status.any()
+        batches = []
+        for column in self._columns:
+            tried = read[column.block]
+            if tried.any():
+                batch = self._batch(column, cells, times, received_ns, monotonic_ns)
+                batches.append(batch if whole else _cut(batch, tried, status[column.block]))
+        return batches
+
+    def _join(self, payloads: Sequence[bytes | None]) -> _Cells:
+        registers: list[bytes] = []
+        bits: list[bytes] = []
+        for payload, in_bits, size in zip(payloads, self._in_bits, self._sizes, strict=True):
+            (bits if in_bits else registers).append(bytes(size) if payload is None else payload)
+        raw = b"".join(registers)
+        return _Cells(
+            np.frombuffer(raw, ">u2").astype("<u2"),
+            np.frombuffer(raw, "<u2"),
+            np.unpackbits(np.frombuffer(b"".join(bits), np.uint8), bitorder="little"),
+            raw,
+        )
+
+    def _batch(
+        self, column: _Column, cells: _Cells, times: npt.NDArray[np.int64], received_ns: int, monotonic_ns: int
+    ) -> Batch:
+        values = np.empty(len(column.points), column.type.dtype)
+        valid, status = column.valid, column.status
+        for group in column.groups:
+            values[group.part] = group.read(cells)
+        if column.scalars:
+            valid, status = valid.copy(), status.copy()
+            for scalar in column.scalars:
+                source = cells.bits if scalar.in_bits else cells.raw
+                values[scalar.place], bad = scalar.read(source[scalar.start : scalar.end])
+                if bad:
+                    valid[scalar.place], status[scalar.place] = False, bad
+        return Batch(
+            device=self._device,
+            type=column.type,
+            points=column.points,
+            values=values,
+            valid=valid,
+            status=status,
+            source_time=times[column.block],
+            basis=column.basis,
+            flags=column.flags,
+            received_time=received_ns,
+            monotonic=monotonic_ns,
+        )
+
+
+def _cut(batch: Batch, read: npt.NDArray[np.bool_], bad: npt.NDArray[np.uint32]) -> Batch:
+    """`batch` without the points that were not tried, and with the status of blocks that failed."""
+    failed = bad != GOOD
+    return Batch(
+        device=batch.device,
+        type=batch.type,
+        points=batch.points[read],
+        values=batch.values[read],
+        valid=(batch.valid & ~failed)[read],
+        status=np.where(failed, bad, batch.status)[read],
+        source_time=batch.source_time[read],
+        basis=batch.basis[read],
+        flags=batch.flags[read],
+        received_time=batch.received_time,
+        monotonic=batch.monotonic,
+    )
+
+
+def _places(points: Sequence[Point], blocks: Sequence[Block]) -> list[_Place]:
+    """Where each point begins when the blocks' replies are joined, registers and bits apart."""
+    places = []
+    words = bits = 0
+    for number, block in enumerate(blocks):
+        base = bits if block.table.is_bits else words
+        for span in block.spans:
+            point = points[span.key]
+            config = point.config
+            assert isinstance(config, ModbusPointConfig)
+            places.append(_Place(point, config, number, base + span.start - block.start))
+        if block.table.is_bits:
+            bits += 8 * ((block.cells + 7) // 8)
+        else:
+            words += block.cells
+    return places
+
+
+def _column(type: ValueType, places: Sequence[_Place]) -> _Column:
+    """Arrange the places so that each kind of value is one stretch; in a stretch the order is that of the plan."""
+    kinds: dict[tuple[Any, ...], list[_Place]] = {}
+    alone: list[_Place] = []
+    for place in places:
+        if (kind := _kind(place.config)) is None:
+            alone.append(place)
+        else:
+            kinds.setdefault(kind, []).append(place)
+    ordered: list[_Place] = []
+    groups = []
+    for members in kinds.values():
+        part = slice(len(ordered), len(ordered) + len(members))
+        groups.append(_Group(part, _gather(members)))
+        ordered.extend(members)
+    scalars = [_scalar(len(ordered) + i, place) for i, place in enumerate(alone)]
+    ordered.extend(alone)
+    n = len(ordered)
+    return _Column(
+        type,
+        _fixed([place.point.index for place in ordered], np.int32),
+        np.array([place.block for place in ordered], np.intp),
+        tuple(groups),
+        tuple(scalars),
+        _fixed([True] * n, np.bool_),
+        _fixed([GOOD] * n, np.uint32),
+        _fixed([Basis.GATEWAY] * n, np.uint8),
+        _fixed([0] * n, np.uint8),
+    )
+
+
+def _fixed(content: Sequence[Any], dtype: Any) -> Columns:
+    """A column that all cycles' batches share; nobody may write to it."""
+    column = np.array(content, dtype)
+    column.setflags(write=False)
+    return column
+
+
+def _kind(config: ModbusPointConfig) -> tuple[Any, ...] | None:
+    """What points must have in common to be decoded by one gather; None for those that need a call each."""
+    type = config.register_type
+    if config.count is not None or type in (RegisterType.BCD, RegisterType.STRING, RegisterType.BYTES):
+        return None
+    return config.address.table.is_bits, type, config.swaps_bytes, type is RegisterType.BOOL and config.bit is None
+
+
+def _gather(places: Sequence[_Place]) -> Callable[[_Cells], Columns]:
+    """The decoder of points of one kind, choosing everything now and nothing per cycle."""
+    config = places[0].config
+    type, swapped = config.register_type, config.swaps_bytes
+    starts = np.array([place.start for place in places], np.intp)
+    if config.address.table.is_bits:
+        return lambda cells: cells.bits.take(starts).view(np.bool_)
+
+    def words(cells: _Cells, index: npt.NDArray[np.intp]) -> Columns:
+        return (cells.swapped if swapped else cells.words).take(index)
+
+    if type is RegisterType.BOOL:
+        if config.bit is None:
+            return lambda cells: words(cells, starts) != 0
+        masks = np.array([1 << (place.config.bit or 0) for place in places], np.uint16)
+        return lambda cells: (words(cells, starts) & masks) != 0
+    if type in (RegisterType.INT8, RegisterType.UINT8):
+        return lambda cells: words(cells, starts).astype(np.uint8).view(type.value)
+    # least significant word first: the value is then little-endian whatever the host and the device are
+    width = config.words
+    offsets = np.arange(width, dtype=np.intp)
+    index = np.array(
+        [place.start + (offsets if place.config.swaps_words else offsets[::-1]) for place in places], np.intp
+    ).reshape(-1)
+    dtype = np.dtype(type.value).newbyteorder("<")
+    return lambda cells: words(cells, index).view(dtype)
+
+
+def _scalar(place: int, at: _Place) -> _Scalar:
+    in_bits = at.config.address.table.is_bits
+    size = at.config.cells if in_bits else 2 * at.config.cells
+    start = at.start if in_bits else 2 * at.start
+    return _Scalar(place, start, start + size, in_bits, scalar_reader(at.config))
