@@ -51,10 +51,10 @@ def parse_address(text: Any) -> Address:
     """The cell that `text` names. Raises ValueError saying what was expected; a bare number gets both readings."""
     if isinstance(text, Address):
         return text
-    if isinstance(text, int) or (isinstance(text, str) and text.strip().isdecimal()):
-        raise ValueError(_both_readings(str(text).strip()))
-    if not isinstance(text, str):
+    if isinstance(text, bool) or not isinstance(text, int | str):
         raise ValueError(f"{_EXPECTED}, found {text!r}")
+    if isinstance(text, int) or text.strip().isdecimal():
+        raise ValueError(_both_readings(str(text).strip()))
     if match := _NAMED.fullmatch(text.strip()):
         offset = int(match[2])
         if offset >= CELLS:

@@ -68,7 +68,7 @@ def _array_reader(config: ModbusPointConfig) -> Read:
     bit = config.bit
 
     def little_endian(raw: bytes) -> Any:
-        return np.frombuffer(raw, view).astype("<u2").reshape(-1, words)[:, ::step].reshape(-1)
+        return np.frombuffer(raw, view).astype("<u2").reshape(-1, words)[:, ::step].flatten()
 
     if type is RegisterType.BOOL:
         mask = 0xFFFF if bit is None else 1 << bit

@@ -34,7 +34,7 @@ LONG_NAMES = {"ABCDEFGH": "ABCD", "GHEFCDAB": "CDAB", "BADCFEHG": "BADC", "HGFED
 
 
 def arrange(big_endian: bytes, order: str) -> bytes:
-    """Bytes as they travel: 'A' is the most significant. Letters are followed literally where the name is long enough."""
+    """Bytes as they travel; 'A' is the most significant. Letters count one by one where the name is long enough."""
     if len(order) == len(big_endian):
         return bytes(big_endian["ABCDEFGH".index(letter)] for letter in order)
     words = [big_endian[i : i + 2] for i in range(0, len(big_endian), 2)]
