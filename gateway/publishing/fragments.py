@@ -27,7 +27,9 @@ def rfc3339(time: int) -> str:
 
     Years 1 to 9999; what lies outside is shown as the nearest second inside.
     """
-    return _times_text(np.array([time], np.int64))[0].decode() + "Z"
+    second, ns = divmod(time, SECOND_NS)
+    fraction = f".{ns:09}".rstrip("0") if ns else ""  # columns of one element would cost more than the whole text
+    return f"{_second_text(second).decode()}{fraction}Z"
 
 
 def time_fragments(times: npt.NDArray[np.int64]) -> list[bytes]:
