@@ -32,7 +32,7 @@ Workload = Callable[[], Any]
 
 def plan(speed: str) -> dict[str, Workload]:
     """Name and work of everything that is measured."""
-    seconds = {"quick": 3.0, "normal": 4.0, "full": 10.0}[speed]
+    seconds = {"quick": 2.0, "normal": 3.0, "full": 10.0}[speed]
     step = 2 if speed == "quick" else 1
     rates = {name: values[::step] for name, values in RATES.items()}
     periods = workloads.MODBUS_PERIODS[::step]
@@ -44,8 +44,8 @@ def plan(speed: str) -> dict[str, Workload]:
         "opcua json": lambda: workloads.opcua(json_, rates["json"], seconds),
         "opcua mix columns": lambda: workloads.opcua(columns, rates["mix"], seconds, "mix"),
         "opcua script": lambda: workloads.opcua_script(rates["script"], seconds),
-        "modbus columns": lambda: workloads.modbus(columns, periods, seconds),
-        "modbus script": lambda: workloads.modbus_script(periods, seconds),
+        "modbus columns": lambda: workloads.modbus(columns, periods[1:], seconds),
+        "modbus script": lambda: workloads.modbus_script(periods[:-1], seconds),
         "idle": lambda: [
             workloads.idle(count, protocol, 2 * seconds) for protocol in ("opcua", "modbus") for count in points
         ],
