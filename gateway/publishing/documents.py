@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from gateway.log.records import EVENTS_DEVICE, DeviceRecord, EventRecord, Labels, PointRecord, Series
-from gateway.publishing.fragments import rfc3339
 from gateway.publishing.ledger import Ledger
+from gateway.rfc3339 import rfc3339
 
 Document = dict[str, Any]
 

@@ -13,8 +13,9 @@ import numpy.typing as npt
 
 from gateway.contract.batch import Batch
 from gateway.publishing.encode_json import Header, envelope
-from gateway.publishing.fragments import integer_block, rfc3339, value_block
+from gateway.publishing.fragments import integer_block, value_block
 from gateway.publishing.runs import Run, Slice
+from gateway.rfc3339 import rfc3339
 
 Column = npt.NDArray[Any]
 

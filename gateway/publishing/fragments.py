@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import math
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy.typing as npt
 import orjson
 
 from gateway.contract.batch import ValueType
+from gateway.rfc3339 import second_text
 
 NULL = b"null"
 SECOND_NS = 1_000_000_000
@@ -20,16 +20,6 @@ SECOND_NS = 1_000_000_000
 _FLOATS = (ValueType.FLOAT32, ValueType.FLOAT64)
 _OBJECTS = (ValueType.STRING, ValueType.BYTES, ValueType.JSON)
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
-
-
-def rfc3339(time: int) -> str:
-    """UTC text of ns since the epoch, with as many fraction digits as needed: "2026-11-20T08:00:00.5Z" (RFC 3339, 5.6).
-
-    Years 1 to 9999; what lies outside is shown as the nearest second inside.
-    """
-    second, ns = divmod(time, SECOND_NS)
-    fraction = f".{ns:09}".rstrip("0") if ns else ""  # columns of one element would cost more than the whole text
-    return f"{_second_text(second).decode()}{fraction}Z"
 
 
 def time_fragments(times: npt.NDArray[np.int64]) -> list[bytes]:
@@ -134,9 +124,6 @@ def _digit_groups() -> npt.NDArray[np.uint8]:
 _GROUPS = _digit_groups()
 _SECONDS_WIDTH = 19  # 2026-11-20T08:00:00
 _WIDTH = _SECONDS_WIDTH + 1 + 9
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST_SECOND = int((datetime(1, 1, 1, tzinfo=UTC) - _EPOCH).total_seconds())
-_LAST_SECOND = int((datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC) - _EPOCH).total_seconds())
 
 
 def _times_text(times: npt.NDArray[np.int64]) -> list[bytes]:
@@ -163,11 +150,5 @@ def _seconds_text(seconds: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
 
 
 def _join_seconds(seconds: Sequence[int]) -> npt.NDArray[np.uint8]:
-    text = b"".join(map(_second_text, seconds))
+    text = b"".join(map(second_text, seconds))
     return np.frombuffer(text, np.uint8).reshape(len(seconds), _SECONDS_WIDTH)
-
-
-def _second_text(second: int) -> bytes:
-    within = min(max(second, _FIRST_SECOND), _LAST_SECOND)
-    moment = datetime.fromtimestamp(within, UTC)
-    return b"%04d-%02d-%02dT%02d:%02d:%02d" % moment.timetuple()[:6]

@@ -1,8 +1,6 @@
-"""Pace: a token bucket for the bandwidth cap and a back-off with full jitter. Pure."""
+"""Pace: a token bucket for the bandwidth cap. Pure."""
 
 from __future__ import annotations
-
-import random
 
 
 class Bucket:
@@ -29,23 +27,3 @@ class Bucket:
         gained = max(0, now_ns - self._then_ns) / 1e9 * self._rate
         self._level = min(self._most, self._level + gained)
         self._then_ns = now_ns
-
-
-class Backoff:
-    """Seconds to wait before the next attempt: uniform up to a ceiling that doubles with each attempt."""
-
-    def __init__(self, random: random.Random, first_s: float = 0.5, most_s: float = 30.0) -> None:
-        self._random = random
-        self._first_s = first_s
-        self._most_s = most_s
-        self._ceiling_s = first_s
-
-    def next_s(self) -> float:
-        """The next delay; a tenth of the ceiling at least, so that no attempt follows at once."""
-        ceiling = self._ceiling_s
-        self._ceiling_s = min(self._most_s, ceiling * 2)
-        return max(ceiling / 10, self._random.uniform(0, ceiling))
-
-    def reset(self) -> None:
-        """Begin anew: it works."""
-        self._ceiling_s = self._first_s

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from typing import Any
 
+from gateway.backoff import Backoff
 from gateway.contract import Clock
 from gateway.log.records import SeriesHead
 from gateway.points.table import PointTable
@@ -23,7 +24,6 @@ from gateway.publishing.errors import BrokerError, BrokerRefused
 from gateway.publishing.maker import Learned, Maker
 from gateway.publishing.mqtt import Connection, Will, publish_properties
 from gateway.publishing.outbox import Outbox, Traffic
-from gateway.publishing.pacing import Backoff
 from gateway.publishing.reports import Reporter, Schedule
 from gateway.publishing.sources import LogReader, LogTail, Source, State
 from gateway.publishing.statistics import Statistics, collect

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gateway.backoff import Backoff
 from gateway.contract.adapter import Adapter, Point
 from gateway.contract.batch import Basis, Batch, ValueType
 from gateway.contract.clock import Clock
 from gateway.contract.errors import AdapterError, LinkLost
-from gateway.runtime.backoff import Backoff
 from gateway.runtime.gaps import Gaps
 from gateway.runtime.sink import DeviceSink
 

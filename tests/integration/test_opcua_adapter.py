@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import datetime
-import socket
 import struct
 import time
 import uuid
@@ -29,6 +28,7 @@ from adapters.opcua.config import OpcUaDeviceConfig
 from adapters.opcua.session import open_session
 from gateway.contract import Basis, Batch, Flag, Gap, LinkLost, Origin, Point, Refused, SystemClock, ValueType
 from gateway.contract.status import BAD_NODE_ID_UNKNOWN, BAD_TYPE_MISMATCH
+from tests.support.broker import free_port
 from tests.support.opcua_wire import PUBLISH, REPUBLISH, OpcUaWire
 from tests.support.wait import eventually
 
@@ -94,12 +94,6 @@ class FakeSink:
                         )
                     )
         return found
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Plant:

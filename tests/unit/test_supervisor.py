@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 
+from gateway.backoff import Backoff
 from gateway.contract import (
     AdapterError,
     Batch,
@@ -21,7 +22,6 @@ from gateway.contract import (
     ValueType,
 )
 from gateway.log.records import BatchRecord, EventRecord, Record
-from gateway.runtime.backoff import Backoff
 from gateway.runtime.gaps import Gaps
 from gateway.runtime.sink import DeviceCounters, DeviceSink
 from gateway.runtime.supervisor import DeviceState, Supervisor
@@ -76,7 +76,7 @@ class Rig:
         )
         points = [Point(index, PointConfig(point=name)) for index, name in enumerate("ab")]
         self.supervisor = Supervisor("d", self.adapter, points, self.gaps, self.state, self.clock)
-        self.supervisor._backoff = Backoff(0.001, 0.002)
+        self.supervisor._backoff = Backoff(first_s=0.001, most_s=0.002)
         self.sink = DeviceSink(
             "d", bench.normaliser(), self.writer, self.gaps, self.counters, on_online=self.supervisor.on_online
         )
@@ -173,7 +173,7 @@ async def test_counters_know_the_quality() -> None:
 
 
 def test_backoff_is_jittered_bounded_and_resets() -> None:
-    backoff = Backoff(0.5, 30.0)
+    backoff = Backoff()
     delays = [backoff.next_s() for _ in range(50)]
     assert all(0.05 <= delay <= 30 for delay in delays)
     assert max(delays[8:]) > 5

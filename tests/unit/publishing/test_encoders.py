@@ -18,8 +18,8 @@ from gateway.contract.status import quality, reason
 from gateway.log.records import BatchRecord, PointRecord
 from gateway.publishing.encode_columns import encode_columns
 from gateway.publishing.encode_json import Header, PointPrefixes, encode_readings
-from gateway.publishing.fragments import rfc3339
 from gateway.publishing.runs import Run, gather, whole
+from gateway.rfc3339 import rfc3339
 from tests.support.fakelog import NOW
 from tests.support.subscriber import check
 

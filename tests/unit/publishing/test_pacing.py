@@ -8,8 +8,9 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from gateway.backoff import Backoff
 from gateway.publishing.compress import compressor, decompress
-from gateway.publishing.pacing import Backoff, Bucket
+from gateway.publishing.pacing import Bucket
 from gateway.publishing.publisher import default_client_id
 from gateway.publishing.reports import Period, Schedule
 from gateway.publishing.verdicts import Verdict, verdict

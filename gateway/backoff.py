@@ -8,7 +8,7 @@ import random
 class Backoff:
     """Delays between attempts: uniform between 0 and a ceiling that doubles from `first_s` to `most_s`."""
 
-    def __init__(self, first_s: float = 0.5, most_s: float = 30.0, draw: random.Random | None = None) -> None:
+    def __init__(self, draw: random.Random | None = None, *, first_s: float = 0.5, most_s: float = 30.0) -> None:
         self._first_s = first_s
         self._most_s = most_s
         self._ceiling_s = first_s
