@@ -45,7 +45,7 @@ def plan(speed: str) -> dict[str, Workload]:
         "opcua mix columns": lambda: workloads.opcua(columns, rates["mix"], seconds, "mix"),
         "opcua script": lambda: workloads.opcua_script(rates["script"], seconds),
         "modbus columns": lambda: workloads.modbus(columns, periods[1:], seconds),
-        "modbus script": lambda: workloads.modbus_script(periods[:-1], seconds),
+        "modbus script": lambda: workloads.modbus_script(periods[:3], seconds),
         "idle": lambda: [
             workloads.idle(count, protocol, 2 * seconds) for protocol in ("opcua", "modbus") for count in points
         ],

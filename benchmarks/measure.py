@@ -110,7 +110,9 @@ class System:
         """Wait until a reading of every point has arrived; how long it took, s."""
         start = time.monotonic()
         while self.receiver.ask("stats")["distinct"] < points:
-            if time.monotonic() - start > READY_S or not self.measured.running():
+            if not self.measured.running():
+                raise BenchmarkError(f"{self.measured.name} has ended:\n{self.measured.log_tail()}")
+            if time.monotonic() - start > READY_S:
                 raise BenchmarkError(
                     f"{self.measured.name}: {points} points did not arrive within {READY_S:.0f} s:\n"
                     f"{self.measured.log_tail()}\n{self.receiver.ask('stats')}\n{self.load.ask('stats')}"

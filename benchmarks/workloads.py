@@ -29,11 +29,11 @@ IDLE_SETTLE_S: Final = 3.0
 """catalogues and first commits are not what idling costs"""
 SCRIPT_ITEMS: Final = 1_000
 
-COLUMNS_RATES: Final = (500_000, 1_000_000, 1_500_000, 2_000_000)
-JSON_RATES: Final = (200_000, 400_000, 600_000, 700_000, 900_000)
+COLUMNS_RATES: Final = (500_000, 1_000_000, 1_500_000, 2_000_000, 2_500_000)
+JSON_RATES: Final = (200_000, 400_000, 600_000, 800_000, 1_000_000)
 MIX_RATES: Final = (100_000, 200_000, 250_000, 300_000, 500_000)
 SCRIPT_RATES: Final = (10_000, 20_000, 25_000, 30_000, 40_000, 60_000)
-MODBUS_PERIODS: Final = (("500ms", 0.5), ("250ms", 0.25), ("100ms", 0.1), ("50ms", 0.05))
+MODBUS_PERIODS: Final = (("500ms", 0.5), ("250ms", 0.25), ("125ms", 0.125), ("100ms", 0.1), ("50ms", 0.05))
 MODBUS_DEVICES: Final = 10
 MODBUS_POINTS: Final = 5_000
 
