@@ -37,11 +37,13 @@ class Normaliser:
 
     def records(self, batches: Sequence[Batch], origin: Origin | None = None) -> list[BatchRecord]:
         """The canonical records for what an adapter offered together."""
+        scaled = [part for batch in batches for part in self._scaled(batch)]
+        if self._untyped:
+            self._fill_types(scaled)
         return [
             BatchRecord(stream, part, origin)
-            for batch in batches
-            for scaled in self._scaled(batch)
-            for typed in self._typed(scaled)
+            for one in scaled
+            for typed in self._typed(one)
             for stream, part in self._streamed(typed)
         ]
 
@@ -60,6 +62,7 @@ class Normaliser:
             self._fill(index, current)
         self._scaled_points = (self._linear != IDENTITY).any(axis=1)
         self._scales = bool(self._scaled_points.any())
+        self._untyped = bool((self._type == _UNKNOWN).any())
 
     def _fill(self, index: int, current: PointRecord) -> None:
         if current.type is not None:
@@ -105,13 +108,26 @@ class Normaliser:
                 batch = batch.take(~strays)
         yield replace(batch, points=self._target[batch.points])
 
+    def _fill_types(self, batches: Sequence[Batch]) -> None:
+        """First values show the types of points; all of one offer make one new catalogue version."""
+        found: dict[int, ValueType] = {}
+        for batch in batches:
+            first = batch.valid & (self._type[batch.points] == _UNKNOWN)
+            if first.any():
+                for index in np.unique(self._target[batch.points[first]]).tolist():
+                    found.setdefault(index, batch.type)
+        if found:
+            self._registry.type_points(self._device, list(found.items()))
+            known = np.full(len(self._type), _UNKNOWN, np.uint8)
+            known[list(found)] = list(found.values())
+            untyped = self._type == _UNKNOWN
+            self._type[untyped] = known[self._target[untyped]]
+            self._untyped = bool((self._type == _UNKNOWN).any())
+
     def _retype(self, batch: Batch, types: npt.NDArray[np.uint8]) -> None:
-        wrong = (types != batch.type) & batch.valid
-        current = self._target[batch.points]
-        unknown = np.unique(current[wrong & (types == _UNKNOWN)]).tolist()
-        if unknown:
-            self._registry.type_points(self._device, [(index, batch.type) for index in unknown])
-        for index in np.unique(current[wrong & (types != _UNKNOWN)]).tolist():
+        """The source sends another type than it did: new entries, and the old indexes lead to them."""
+        changed = np.unique(self._target[batch.points[(types != batch.type) & batch.valid]])
+        for index in changed.tolist():
             self._registry.retype(self._device, index, batch.type)
         self._learn()
 

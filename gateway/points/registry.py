@@ -80,18 +80,20 @@ class Registry:
         self._commit(changes)
         return points
 
+    def retire(self, device: str) -> None:
+        """The device left the config: its points mean nothing any more from here on."""
+        version, now = self._table.version(device) + 1, self._now()
+        live = [record for record in self._table.points(device).values() if record.retired_at is None]
+        self._commit([replace(gone, catalogue=version, retired_at=now) for gone in live])
+
     def retype(self, device: str, index: int, type: ValueType) -> PointRecord:
-        """A point's values are of `type` now: fills an unknown type, else makes a new entry and retires the old."""
+        """A point's values are of another type from now on: makes a new entry and retires the old."""
         now = self._now()
         known = self._table.points(device)
         old = known[index]
         version = self._table.version(device) + 1
-        if old.type is None:
-            record = replace(old, catalogue=version, type=type)
-            self._commit([record])
-        else:
-            record = replace(old, index=max(known) + 1, catalogue=version, valid_from=now, type=type)
-            self._commit([replace(old, catalogue=version, retired_at=now), record])
+        record = replace(old, index=max(known) + 1, catalogue=version, valid_from=now, type=type)
+        self._commit([replace(old, catalogue=version, retired_at=now), record])
         return record
 
     def type_points(self, device: str, types: Sequence[tuple[int, ValueType]]) -> None:

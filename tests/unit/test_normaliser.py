@@ -143,6 +143,26 @@ def test_the_first_value_fills_the_type_and_a_null_does_not() -> None:
     assert bench.table.version("d") == 2
 
 
+def test_all_first_values_of_an_offer_make_one_catalogue_version() -> None:
+    bench = Bench()
+    bench.bind(define("a"), define("b"), define("c", scale=0.1))
+    normaliser = bench.normaliser()
+    normaliser.records([batch(ValueType.INT64, [0, 2], [1, 2]), batch(ValueType.STRING, [1], np.array(["x"], object))])
+    types = {record.point: record.type for record in bench.table.points("d").values()}
+    assert types == {"a": ValueType.INT64, "b": ValueType.STRING, "c": ValueType.FLOAT64}
+    assert bench.table.version("d") == 2
+
+
+def test_a_point_with_two_types_in_its_first_offer_keeps_both_readings() -> None:
+    bench = Bench()
+    bench.bind(define("a"))
+    records = bench.normaliser().records([batch(ValueType.INT64, [0], [1]), batch(ValueType.FLOAT64, [0], [1.5])])
+    assert [(record.batch.points.tolist(), record.batch.values.tolist()) for record in records] == [
+        ([0], [1]),
+        ([1], [1.5]),
+    ]
+
+
 def test_a_null_goes_to_a_batch_of_its_points_known_type() -> None:
     bench = Bench()
     bench.bind(define("a"), define("b"))
