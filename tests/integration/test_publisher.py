@@ -429,6 +429,29 @@ async def test_tls_with_a_trusted_and_an_untrusted_certificate(tmp_path: Path) -
                 await eventually(lambda: delivered(publisher, 10))
 
 
+async def test_a_broker_that_wants_a_certificate_gets_one(tmp_path: Path) -> None:
+    ca, certificate, key = make_certificates(tmp_path)
+    plant = Plant()
+    plant.log.append(readings(10))
+    port = free_port()
+    options = [
+        f"listener {port} 127.0.0.1",
+        f"cafile {ca}",
+        f"certfile {certificate}",
+        f"keyfile {key}",
+        "require_certificate true",
+    ]
+    async with Mosquitto(options=options) as broker:
+        with Subscriber(broker.port):
+            url = f"mqtts://127.0.0.1:{port}"
+            async with running(plant.publisher(broker, url=url, tls={"ca": str(ca)})) as stranger:
+                await eventually(lambda: state_of(stranger)[0] in ("refused", "down"))
+                assert not delivered(stranger, 10)
+            tls = {"ca": str(ca), "certificate": str(certificate), "key": str(key)}
+            async with running(plant.publisher(broker, url=url, tls=tls)) as publisher:
+                await eventually(lambda: delivered(publisher, 10))
+
+
 def make_certificates(folder: Path) -> tuple[Path, Path, Path]:
     """A self-signed certificate for 127.0.0.1: CA, certificate, key."""
     key = ec.generate_private_key(ec.SECP256R1())
