@@ -94,9 +94,8 @@ class _Loading:
 
     def load(self, for_run: bool) -> LoadedConfig | None:
         if not self.folder.is_dir():
-            self._problem(
-                self.folder, "there is no such folder", "name the folder that holds gateway.yaml and devices/"
-            )
+            what = "this is a file, not a folder" if self.folder.is_file() else "there is no such folder"
+            self._problem(self.folder, what, "name the folder that holds gateway.yaml and devices/")
             return None
         source = self._gateway_source()
         gateway = self._validate(GatewayFile, source) if source else None
@@ -106,7 +105,8 @@ class _Loading:
         gateway_id = data.get("gateway", {}).get("id") if isinstance(data.get("gateway"), dict) else None
         devices = [device for file in self._device_files() if (device := self._device(file))]
         self.problems += cross.check_devices(devices)
-        labels = cross.resolve_labels(devices, governance, self.problems) if governance is not None else []
+        # Without a readable gateway.yaml every point would seem unlabelled: only the cause is told.
+        labels = cross.resolve_labels(devices, governance, self.problems) if source and governance is not None else []
         ids, found = resolve_identifiers(devices, identifiers, str(gateway_id), source)
         self.problems += found
         if source and gateway:
@@ -134,7 +134,7 @@ class _Loading:
             return []
         files = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
         for file in files:
-            if file.suffix == ".yml":
+            if file.suffix != ".yaml" and file.suffix.lower() in (".yaml", ".yml"):
                 self._problem(
                     file, "device files end in .yaml, so this one is not read", f"rename it to {file.stem}.yaml"
                 )

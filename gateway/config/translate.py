@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.config.problems import Path, Problem, path_text
 from gateway.config.sources import Source
-from gateway.config.yaml import ABSENT, child
+from gateway.config.yaml import ABSENT, child, full_width_hint
 
 _NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 _COMPARISONS = {
@@ -125,7 +125,9 @@ def _point_name(path: Path, data: Any) -> str | None:
 
 def _unknown_key(path: Path, model: type[BaseModel], source: Source) -> Problem:
     key, valid, hint = str(path[-1]), _valid_keys(path, model), ""
-    if near := _nearest(key, valid):
+    if wide := full_width_hint(key):
+        message, hint = f'unknown key "{key}"', wide
+    elif near := _nearest(key, valid):
         message = f'unknown key "{key}", did you mean "{near}"?'
     elif elsewhere := _elsewhere(model, key):
         message, hint = f'key "{key}" is in the wrong place', f'"{key}" belongs to {elsewhere}'

@@ -26,6 +26,8 @@ _WORDS = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
+_FULL_WIDTH = re.compile("[：，“”｛｝［］＂＇＃]")
+_PLAIN = str.maketrans("：，“”｛｝［］＂＇＃", ':,""{}[]"\'#')
 _NUMBER_STARTS = frozenset("0123456789+-.")
 
 
@@ -271,7 +273,18 @@ def _syntax_problem(file: str, text: str, error: yaml.YAMLError) -> Problem:
     context = getattr(error, "context_mark", None)
     if context is not None and context.line != mark.line:
         message += f" (in what begins on line {context.line + 1})"
+    first = max(0, min(mark.line - 1, context.line if context is not None else mark.line))
+    for number in range(first, min(mark.line + 1, len(lines))):
+        if wide := full_width_hint(lines[number]):
+            hint = f"line {number + 1}: {wide}"
     return Problem.at(place, f"YAML: {message}", hint)
+
+
+def full_width_hint(text: str) -> str:
+    """What to do about the first Chinese full-width sign in `text` that was meant as YAML; empty when there is none."""
+    if found := _FULL_WIDTH.search(text):
+        return f'"{found[0]}" is a full-width sign; YAML needs the plain "{found[0].translate(_PLAIN)}"'
+    return ""
 
 
 def _in_words(problem: str, character: str) -> tuple[str, str]:
