@@ -14,11 +14,13 @@ demo:
 
 test:
 	@scripts/mosquitto
+	@scripts/interop
 	@scripts/setup dev
 	@.venv/bin/python -m pytest
 
 check:
 	@scripts/mosquitto
+	@scripts/interop
 	@scripts/setup dev
 	@scripts/check
 
