@@ -8,13 +8,6 @@ from gateway.log.records import EventRecord, Labels, Series, StreamRecord
 from gateway.points.table import PointTable
 from gateway.points.ulid import ulid
 
-_CLASS_RANK = {"general": 0, "important": 1, "core": 2}
-
-
-def highest(labels: list[Labels]) -> Labels:
-    """The labels under which something that concerns all of `labels` travels: highest grade, then highest class."""
-    return max(labels, key=lambda one: (one.grade, _CLASS_RANK[one.data_class], one.domain))
-
 
 class Streams:
     """Finds or begins the stream for a set of labels.
@@ -28,6 +21,8 @@ class Streams:
     ) -> None:
         self._now = now
         self._begin = begin
+        # A clock that was put back must not make a new stream look older than the one it follows.
+        self._newest = max((stream.stream for stream in table.streams()), default="")
         self._open: dict[Labels, StreamRecord] = {}
         if continue_old:
             for stream in table.streams():
@@ -39,7 +34,8 @@ class Streams:
         """The id of the stream for these labels; begins one if there is none."""
         if labels not in self._open:
             now = self._now()
-            self._open[labels] = StreamRecord(ulid(now), labels, now)
+            self._newest = ulid(now, self._newest)
+            self._open[labels] = StreamRecord(self._newest, labels, now)
             self._begin(self._open[labels])
         return self._open[labels].stream
 
