@@ -57,6 +57,8 @@ class Preamble:
     last_time: dict[Series, int] = field(default_factory=dict)
     records: dict[DefinitionKey, Definition] = field(default_factory=dict)
     """latest form of every stream, device and point record"""
+    open_gaps: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """bodies of the gap events that have no end yet, by gap id"""
 
     def encode(self) -> tuple[bytes, bytes]:
         """Head and body of the preamble's row."""
@@ -70,6 +72,7 @@ class Preamble:
             "next_n": [[*series, n] for series, n in self.next_n.items()],
             "last_time": [[*series, time] for series, time in self.last_time.items()],
             "records": [[_NAMES[type(r)], codec.definition_json(r)] for r in self.records.values()],
+            "open_gaps": list(self.open_gaps.values()),
         }
         return codec.encode_document(document, self.first, self.created)
 
@@ -87,6 +90,7 @@ class Preamble:
             next_n={Series(stream, device): n for stream, device, n in found["next_n"]},
             last_time={Series(stream, device): time for stream, device, time in found["last_time"]},
             records={definition_key(record): record for record in records},
+            open_gaps={body["id"]: body for body in found.get("open_gaps", [])},
         )
 
 

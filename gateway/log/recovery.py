@@ -6,13 +6,13 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from gateway.log import codec, datafile
 from gateway.log.datafile import DataFile, Definition, DefinitionKey, Preamble
 from gateway.log.errors import LogCorruptError
 from gateway.log.identity import Session, Witnessed, inode
-from gateway.log.records import DeviceRecord, PointRecord, Record, Series, StreamRecord
+from gateway.log.records import EVENTS_DEVICE, DeviceRecord, EventRecord, PointRecord, Record, Series, StreamRecord
 
 HOLE: Final = 1_000_000
 """positions left out where continuity broke; far more than the commits of the second that a witness may be behind"""
@@ -26,6 +26,8 @@ class Recovery:
 
     records: list[StreamRecord | DeviceRecord | PointRecord] = field(default_factory=list)
     """everything ever known, retired entries included, each in its latest form"""
+    open_gaps: list[dict[str, Any]] = field(default_factory=list)
+    """bodies of the gap events that have no end yet"""
     next_n: dict[Series, int] = field(default_factory=dict)
     last_time: dict[Series, int] = field(default_factory=dict)
     """greatest source time of each series, ns since the epoch"""
@@ -117,6 +119,7 @@ def judge(found: Found, *, identity: str, witness: Witnessed | None, lock_inode:
     lost = max(found.cut_readings, witness.total - found.total) if witness else found.cut_readings
     return Recovery(
         records=list(found.preamble.records.values()),
+        open_gaps=list(found.preamble.open_gaps.values()),
         next_n=dict(found.preamble.next_n),
         last_time=dict(found.preamble.last_time),
         last_commit=found.preamble.last_commit,
@@ -206,8 +209,10 @@ def _scan(connection: sqlite3.Connection, path: Path, preamble: Preamble, found:
             head = codec.decode_head(head_bytes, position)
             advance(preamble, head)
             codec.check_body(head, body)
-            if head.defines:
-                define(preamble.records, codec.decode_body(head, body))
+            if head.defines or any(series.series.device == EVENTS_DEVICE for series in head.series):
+                records = codec.decode_body(head, body)
+                define(preamble.records, records)
+                note_gaps(preamble.open_gaps, records)
         except LogCorruptError as error:
             found.corrupt.append(f"{path.name}: {error}")
             found.cut_readings += sum(series.readings for series in head.series) if head else 0
@@ -219,6 +224,15 @@ def define(records: dict[DefinitionKey, Definition], segment: Iterable[Record]) 
     for record in segment:
         if isinstance(record, StreamRecord | DeviceRecord | PointRecord):
             records[datafile.definition_key(record)] = record
+
+
+def note_gaps(open_gaps: dict[str, dict[str, Any]], segment: Iterable[Record]) -> None:
+    """Keep track of the gaps that have begun and not ended."""
+    for record in segment:
+        if isinstance(record, EventRecord) and record.body.get("schema") == "gap/1" and "id" in record.body:
+            open_gaps.pop(record.body["id"], None)
+            if record.body.get("to") is None:
+                open_gaps[record.body["id"]] = record.body
 
 
 def _examine_older(path: Path, first: int) -> DataFile:

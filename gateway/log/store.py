@@ -292,6 +292,7 @@ class LogStore:
                 preamble.next_n[series] = n + readings
                 preamble.last_time[series] = max(preamble.last_time.get(series, high), high)
             recovery.define(preamble.records, segment.records)
+            recovery.note_gaps(preamble.open_gaps, segment.records)
             self._written += segment.nbytes
         preamble.last_commit = now
         self._end += len(segments)
@@ -397,4 +398,5 @@ def _renewed(preamble: Preamble | None, identity: str, first: int, now: int) -> 
         dict(preamble.next_n),
         dict(preamble.last_time),
         dict(preamble.records),
+        dict(preamble.open_gaps),
     )

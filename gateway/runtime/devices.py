@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from gateway.config.load import LoadedConfig, LoadedDevice
 from gateway.contract.clock import Clock
@@ -11,7 +12,7 @@ from gateway.log import Writer
 from gateway.log.records import Series
 from gateway.normalise import Normaliser
 from gateway.points.registry import DeviceDefinition, PointDefinition, Registry
-from gateway.points.streams import Streams, highest
+from gateway.points.streams import Streams
 from gateway.points.table import PointTable
 from gateway.runtime.gaps import Gaps
 from gateway.runtime.sink import DeviceCounters, DeviceSink
@@ -51,6 +52,8 @@ class Parts:
     """ns: newest source time per series before this start"""
     last_commit: int | None
     """ns: when the log last took anything before this start, gateway clock"""
+    open_gaps: Sequence[Mapping[str, Any]]
+    """bodies of the gap events that were left without an end"""
 
     def last_seen(self, device: str) -> int | None:
         """Until when (ns) the log covers a device; None for a device that the log does not know.
@@ -67,6 +70,9 @@ class Parts:
 
 def build_devices(config: LoadedConfig, parts: Parts) -> list[Device]:
     """Make every configured device; no I/O but the point entries that are queued for the log."""
+    configured = {loaded.config.device for loaded in config.devices}
+    for gone in set(parts.table.devices()) - configured:
+        parts.registry.retire(gone)
     return [_build(loaded, parts) for loaded in config.devices]
 
 
@@ -88,7 +94,7 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
     )
     gaps = Gaps(
         name,
-        parts.streams.for_labels(highest(list(loaded.labels))),
+        list(dict.fromkeys(map(parts.streams.for_labels, loaded.labels))),
         now=clock.time_ns,
         write=lambda event: _discard(parts.writer.write_now([event])),
         points=lambda: parts.table.points(name),
@@ -104,6 +110,7 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
         counters,
         on_online=supervisor.on_online,
     )
+    gaps.resume(parts.open_gaps)
     last = parts.last_seen(name)
     if last is not None:
         gaps.begin(last, "gateway-down")

@@ -24,7 +24,7 @@ from gateway.log import (
     kind_of,
     machine_id,
 )
-from gateway.log.records import Record, StreamRecord
+from gateway.log.records import Record, Segment, StreamRecord
 from gateway.memory import give_back
 from gateway.metrics.collector import registry_of
 from gateway.metrics.endpoint import Endpoint
@@ -44,6 +44,13 @@ SAVE_S = 1.0
 SAVE_FLASH_S = 10.0
 """the same on eMMC and SD cards, whose writes are a budget"""
 
+LET_GO_S = 0.5
+"""how long destinations wait at a stop for the devices' last readings; a device has 2 s"""
+FLUSH_S = 1.0
+FILES_IN_BUDGET = 8
+FILE_LEAST_BYTES = 1_000_000
+FILE_MOST_BYTES = 256_000_000
+
 
 @dataclass(slots=True)
 class _Opened:
@@ -53,7 +60,17 @@ class _Opened:
     recovery: Recovery
     state: StateStore
     table: PointTable
+    """what is known, at once"""
+    durable: PointTable
+    """what the log holds: destinations must not tell of an entry that a power cut can still undo, because its index
+    and its catalogue version would be given again"""
     tail: Tail
+
+    def committed(self, segments: list[Segment]) -> None:
+        """The log has taken these."""
+        for segment in segments:
+            self.durable.apply(segment.records)
+        self.tail.add(segments)
 
 
 class Gateway:
@@ -85,7 +102,7 @@ class Gateway:
             next_n=dict(opened.recovery.next_n),
             commit_s=commit_s,
             clock=self._clock,
-            on_commit=opened.tail.add,
+            on_commit=opened.committed,
         )
         async with writer:
             self._devices += self._build_devices(opened, writer)
@@ -114,7 +131,14 @@ class Gateway:
         folder = file.log.path
         box = machine_id(folder.with_name(folder.name + ".machine-id"))
         identity = f"{file.gateway.enterprise}/{file.gateway.id}@{box}"
-        store, recovery = LogStore.open(folder, identity=identity, clock=self._clock)
+        # Only whole files can be let go, so a small budget needs small files.
+        share = budget_bytes(folder, file.log.budget or "auto") // FILES_IN_BUDGET
+        store, recovery = LogStore.open(
+            folder,
+            identity=identity,
+            clock=self._clock,
+            rotate_bytes=min(FILE_MOST_BYTES, max(FILE_LEAST_BYTES, share)),
+        )
         stack.callback(store.close)
         for sentence in recovery.damage:
             log.warning("log: %s", sentence)
@@ -122,9 +146,10 @@ class Gateway:
             log.error("log: %d readings were lost to damage found at this start", recovery.cut_readings)
         state = StateStore(folder / "state.db")
         stack.callback(state.close)
-        table = PointTable()
+        table, durable = PointTable(), PointTable()
         table.apply(recovery.records)
-        return _Opened(store, recovery, state, table, Tail(store.bounds().end))
+        durable.apply(recovery.records)
+        return _Opened(store, recovery, state, table, durable, Tail(store.bounds().end))
 
     def _build_devices(self, opened: _Opened, writer: Writer) -> list[Device]:
         recovery = opened.recovery
@@ -144,7 +169,16 @@ class Gateway:
             if closing:
                 log.warning("log: %s; new streams begin, no offset is used twice", recovery.continuity)
         registry = Registry(opened.table, streams, now=now, write=write)
-        parts = Parts(opened.table, streams, registry, writer, self._clock, recovery.last_time, recovery.last_commit)
+        parts = Parts(
+            opened.table,
+            streams,
+            registry,
+            writer,
+            self._clock,
+            recovery.last_time,
+            recovery.last_commit,
+            recovery.open_gaps,
+        )
         return build_devices(self._config, parts)
 
     def _build_publisher(self, destination: DestinationConfig, opened: _Opened, report: Report) -> Publisher:
@@ -158,7 +192,7 @@ class Gateway:
             log=opened.store,
             tail=opened.tail,
             state=opened.state,
-            points=opened.table,
+            points=opened.durable,
             clock=self._clock,
             health=report.health,
             save_s=SAVE_FLASH_S if kind_of(self._config.gateway.log.path) in ("emmc", "sd") else SAVE_S,
@@ -183,6 +217,23 @@ class Gateway:
                 log.info("stopping: %d devices", len(acquiring))
                 for task in acquiring:
                     task.cancel()
-            await writer.flush()
-            for task in publishing + background:
+                # A device that takes its time to let go must not use up the time that destinations need.
+                if acquiring:
+                    await asyncio.wait(acquiring, timeout=LET_GO_S)
+                await _flush(writer)
+                for task in publishing:
+                    task.cancel()
+            await _flush(writer)
+            for task in background:
                 task.cancel()
+
+
+async def _flush(writer: Writer) -> None:
+    """Commit what there is, so that destinations get it. What a stalled log does not take now, it is asked again to
+    take when the writer closes, and then says what is lost.
+    """
+    try:
+        async with asyncio.timeout(FLUSH_S):
+            await writer.flush()
+    except TimeoutError:
+        log.warning("stopping: the log has not taken everything within %g s", FLUSH_S)

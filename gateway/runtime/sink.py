@@ -10,9 +10,19 @@ import numpy as np
 
 from gateway.contract.adapter import Gap, Origin, Receipt
 from gateway.contract.batch import Batch
+from gateway.contract.status import (
+    BAD_COMMUNICATION_ERROR,
+    BAD_NO_COMMUNICATION,
+    BAD_NOT_CONNECTED,
+    BAD_TIMEOUT,
+    CODE_MASK,
+)
 from gateway.log.records import Record
 from gateway.normalise import Normaliser
 from gateway.runtime.gaps import Gaps
+
+_SILENCE = np.array([BAD_COMMUNICATION_ERROR, BAD_NO_COMMUNICATION, BAD_NOT_CONNECTED, BAD_TIMEOUT], np.uint32)
+"""what an adapter says of points that the device did not answer for"""
 
 
 class RecordWriter(Protocol):
@@ -54,18 +64,21 @@ class DeviceSink:
         self._gaps = gaps
         self._counters = counters
         self._on_online = on_online
+        self._last_answer: int | None = None
 
     @property
     def last_received(self) -> int | None:
-        """ns since the epoch: when the newest reading of this run arrived."""
-        return self._counters.last_received
+        """ns since the epoch: when the newest reading of this run arrived that the device itself gave."""
+        return self._last_answer
 
     async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> Receipt:
         """See `gateway.contract.Sink.offer`."""
         receipt = await self._write(batches, origin)
         self._counters.last_received = max(batch.received_time for batch in batches)
-        if self._gaps.is_open:
-            self._gaps.end(self._counters.last_received)
+        if any(_answered(batch) for batch in batches):
+            self._last_answer = self._counters.last_received
+            if self._gaps.is_open:
+                self._gaps.end(self._last_answer)
         return receipt
 
     async def offer_outage(self, batches: Sequence[Batch]) -> Receipt:
@@ -90,3 +103,10 @@ class DeviceSink:
             for severity in np.flatnonzero(severities).tolist():
                 self._counters.quality[severity] += int(severities[severity])
         return receipt
+
+
+def _answered(batch: Batch) -> bool:
+    """Whether the device itself said anything of this: a Bad reading of its own is data, silence is not."""
+    if not batch.status.any():
+        return True
+    return not bool(np.isin(batch.status & np.uint32(CODE_MASK), _SILENCE).all())

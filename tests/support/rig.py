@@ -39,13 +39,13 @@ class GatewayProcess:
         self.metrics_port = free_port()
         self.config = folder / "config"
         (self.config / "devices").mkdir(parents=True)
-        content = {
+        self.content: dict[str, Any] = {
             **GATEWAY,
             "log": {"path": str(self.log), "commit": "50ms"},
             "metrics": {"listen": f"127.0.0.1:{self.metrics_port}"},
             **gateway,
         }
-        write_yaml(self.config / "gateway.yaml", content)
+        write_yaml(self.config / "gateway.yaml", self.content)
         for device in devices:
             write_yaml(self.config / "devices" / f"{device['device']}.yaml", device)
         self._process: subprocess.Popen[bytes] | None = None

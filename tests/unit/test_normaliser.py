@@ -16,7 +16,7 @@ from gateway.log.records import Labels, PointRecord, Record, Series, StreamRecor
 from gateway.normalise import Normaliser
 from gateway.normalise.linear import linear
 from gateway.points.registry import DeviceDefinition, PointDefinition, Registry
-from gateway.points.streams import Streams, closing_events, highest
+from gateway.points.streams import Streams, closing_events
 from gateway.points.table import PointTable
 
 GRADE_1 = Labels("production", 1, "general")
@@ -100,11 +100,6 @@ def test_a_broken_continuity_begins_new_streams_and_closes_the_old_by_an_event()
     assert events[0].body["last"] == {"d": 16}
     assert events[0].body["successor"] == events[0].stream != streams[GRADE_1]
     assert new.bind(define("a"), define("b", GRADE_2)) == [2, 3]
-
-
-def test_the_highest_label_wins() -> None:
-    assert highest([GRADE_1, GRADE_2]) == GRADE_2
-    assert highest([GRADE_1, Labels("production", 1, "core")]) == Labels("production", 1, "core")
 
 
 @given(raw=st.integers(-(2**31), 2**31), thousandths=st.integers(-(10**6), 10**6), tenths=st.integers(-(10**6), 10**6))
