@@ -127,19 +127,31 @@ class Books:
             parked, self._parked = self._parked, []
             if state == self._saved and not parked:
                 return
+            writing = asyncio.get_running_loop().run_in_executor(None, self._write, state, parked)
+            # A write goes on in its thread when we are cancelled: not to wait for it is not to know its version.
+            cancelled: asyncio.CancelledError | None = None
+            while not writing.done():
+                try:
+                    await asyncio.wait([writing])
+                except asyncio.CancelledError as again:
+                    cancelled = again
             try:
-                self._version = await asyncio.to_thread(self._write, state, parked)
-            except BaseException:
+                self._version = writing.result()
+                self._saved = state
+            except GatewayError:
                 self._parked = parked + self._parked
-                raise
-            self._saved = state
+                if cancelled is None:
+                    raise
+            if cancelled is not None:
+                raise cancelled
 
     async def trimmed(self, position: int, heads: Iterable[SeriesHead], reason: str) -> None:
         """Everything below `position` is about to leave the log: count and save before it does."""
         await self.loaded.wait()
         await self.follow()
         self.ledger.drop(position, heads, reason)
-        await self.save()
+        # A full disk is why we are here: when the books cannot be saved now, the next start counts what is gone.
+        await self._save_or_complain()
 
     def park(self, series: Series, n: int, count: int, positions: tuple[int, int], reason: str) -> None:
         """Remember readings that the broker refused for good; neighbours with the same reason become one entry."""
