@@ -10,6 +10,7 @@ from gateway.points.table import PointTable
 from gateway.publishing import documents
 from gateway.publishing.clearance import Clearance
 from gateway.publishing.errors import BrokerRefused
+from gateway.publishing.hidden import Hidden
 from gateway.publishing.mqtt import publish_properties
 from gateway.publishing.outbox import Outbox
 from gateway.publishing.verdicts import advice, word
@@ -24,6 +25,7 @@ class Catalogues:
         topic: str,
         points: PointTable,
         clearance: Clearance,
+        hidden: Hidden,
         outbox: Outbox,
         clock: Clock,
         version: int | str,
@@ -33,6 +35,7 @@ class Catalogues:
         self._topic = topic
         self._points = points
         self._clearance = clearance
+        self._hidden = hidden
         self._outbox = outbox
         self._clock = clock
         self._properties = publish_properties(version, "catalogue/1", "none")
@@ -80,8 +83,9 @@ class Catalogues:
         return topic, await self._outbox.call(topic, part, retain=True, properties=self._properties)
 
     def _visible(self, device: str) -> list[tuple[PointRecord, Labels]]:
+        hidden = self._hidden.indexes(device)
         return [
             (point, self._points.labels(point.stream))
-            for _, point in sorted(self._points.points(device).items())
-            if self._clearance.sees(point.stream)
+            for index, point in sorted(self._points.points(device).items())
+            if index not in hidden and self._clearance.sees(point.stream)
         ]

@@ -17,6 +17,7 @@ from gateway.publishing.books import Books
 from gateway.publishing.catalogues import Catalogues
 from gateway.publishing.config import DestinationConfig
 from gateway.publishing.errors import BrokerError, BrokerRefused
+from gateway.publishing.hidden import Hidden
 from gateway.publishing.lanes import Chunk, Event, Lane, contents
 from gateway.publishing.maker import Maker
 from gateway.publishing.mqtt import publish_properties
@@ -67,6 +68,7 @@ class Tools(NamedTuple):
     books: Books
     outbox: Outbox
     catalogues: Catalogues
+    hidden: Hidden
     maker: Maker
     clock: Clock
     stopping: asyncio.Event
@@ -198,8 +200,10 @@ class Delivery:
                 await self._send_chunk(lane, within, end if last else within[-1].position + 1)
 
     async def _send_chunk(self, lane: Lane, segments: list[Segment], end: int) -> None:
-        runs, events = contents(segments, self._ledger.clearance)
+        runs, events, withheld = contents(segments, self._ledger.clearance, self._tools.hidden)
         chunk = lane.begin(segments, end)
+        for position, series, readings in withheld:
+            chunk.withheld[position][series] += readings
         for run in runs:
             await self._send_run(lane, chunk, run)
         for event in events:

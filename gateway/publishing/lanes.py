@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gateway.log.records import BatchRecord, EventRecord, Segment, Series, StreamRecord
 from gateway.publishing.clearance import Clearance
+from gateway.publishing.hidden import Hidden
 from gateway.publishing.ledger import NOTHING, Heads, Settled
-from gateway.publishing.runs import Run, Slice, gather, whole
+from gateway.publishing.runs import Run, Slice, gather, visible, whole
 
 Settle = Callable[[int, list[Settled]], None]
 
@@ -28,6 +30,8 @@ class Chunk:
     """every message was handed over"""
     parked: defaultdict[int, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
     """readings that the broker refused for good, by position"""
+    withheld: defaultdict[int, Counter[Series]] = field(default_factory=lambda: defaultdict(Counter))
+    """readings of hidden points, by position"""
 
     @property
     def done(self) -> bool:
@@ -37,7 +41,7 @@ class Chunk:
     def settled(self) -> list[Settled]:
         """For the ledger."""
         return [
-            Settled(position, heads, self.parked.get(position, NOTHING), damaged)
+            Settled(position, heads, self.parked.get(position, NOTHING), damaged, self.withheld.get(position, NOTHING))
             for position, heads, damaged in self.segments
         ]
 
@@ -92,16 +96,31 @@ class Event:
     position: int
 
 
-def contents(segments: Iterable[Segment], clearance: Clearance) -> tuple[list[Run], list[Event]]:
-    """What may be sent of `segments`."""
+class Contents(NamedTuple):
+    """What may be sent of some segments, and what of their open streams may not."""
+
+    runs: list[Run]
+    events: list[Event]
+    withheld: list[tuple[int, Series, int]]
+    """position, series and number of readings of hidden points"""
+
+
+def contents(segments: Iterable[Segment], clearance: Clearance, hidden: Hidden) -> Contents:
+    """Take segments apart."""
     slices: list[Slice] = []
     events: list[Event] = []
+    withheld: list[tuple[int, Series, int]] = []
     for segment in segments:
         for record in segment.records:
             match record:
                 case BatchRecord():
                     if clearance.allows(record.stream, segment.position):
-                        slices.append(whole(record, segment.position))
+                        rows = hidden.rows(record.batch)
+                        if rows is None:
+                            slices.append(whole(record, segment.position))
+                        else:
+                            slices += visible(record, segment.position, rows)
+                            withheld.append((segment.position, record.series, int(rows.sum())))
                 case EventRecord():
                     if clearance.allows(record.stream, segment.position):
                         events.append(Event(record, segment.position))
@@ -109,4 +128,4 @@ def contents(segments: Iterable[Segment], clearance: Clearance) -> tuple[list[Ru
                     clearance.learn(record)
                 case _:
                     pass
-    return gather(slices), events
+    return Contents(gather(slices), events, withheld)

@@ -60,6 +60,8 @@ class Settled(NamedTuple):
     """of the segment's readings, how many the broker refused for good"""
     damaged: bool = False
     """the log could not read it any more"""
+    withheld: Mapping[Series, int] = NOTHING
+    """of the segment's readings, how many belong to points whose label was raised since"""
 
 
 class Span(NamedTuple):
@@ -144,13 +146,16 @@ class Ledger:
             for head in segment.heads:
                 account = self._accounts[head.series]
                 parked = segment.parked.get(head.series, 0)
+                withheld = segment.withheld.get(head.series, 0)
                 account.parked += parked
+                account.withheld += withheld
+                rest = head.readings - parked - withheld
                 if not self.clearance.allows(head.series.stream, segment.position):
-                    account.withheld += head.readings - parked
+                    account.withheld += rest
                 elif segment.damaged:
-                    account.dropped[DAMAGED] += head.readings - parked
+                    account.dropped[DAMAGED] += rest
                 else:
-                    account.delivered += head.readings - parked
+                    account.delivered += rest
                 account.waiting -= head.readings
                 spans[head.series] = Span(head.n + head.readings, spans[head.series].end)
         if (part := self._range_of(end - 1)) is not None:

@@ -21,6 +21,7 @@ from gateway.publishing.clearance import Rule
 from gateway.publishing.config import DestinationConfig
 from gateway.publishing.delivery import Delivery, Drained, Held, Progress, Tools
 from gateway.publishing.errors import BrokerError, BrokerRefused
+from gateway.publishing.hidden import Hidden
 from gateway.publishing.maker import Learned, Maker
 from gateway.publishing.mqtt import Connection, Will, publish_properties
 from gateway.publishing.outbox import Outbox, Traffic
@@ -202,11 +203,13 @@ class Publisher:
         self._window = window
         packet_bytes = connection.limits.packet_bytes
         maker = Maker(self._config, self._origin, self._points, packet_bytes, self._learned)
+        hidden = Hidden(self._points, self._books.ledger.clearance)
         catalogues = Catalogues(
             self._origin,
             self._topic,
             self._points,
             self._books.ledger.clearance,
+            hidden,
             outbox,
             self._clock,
             self._config.mqtt,
@@ -230,6 +233,7 @@ class Publisher:
             self._books,
             outbox,
             catalogues,
+            hidden,
             maker,
             self._clock,
             self._stopping,

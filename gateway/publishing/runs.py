@@ -6,6 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 from gateway.log.records import BatchRecord, Series
 
 
@@ -74,6 +77,12 @@ class Run:
 def whole(record: BatchRecord, position: int) -> Slice:
     """A slice of everything in a record."""
     return Slice(record, 0, len(record.batch), position)
+
+
+def visible(record: BatchRecord, position: int, hidden: npt.NDArray[np.bool_]) -> list[Slice]:
+    """Slices of what `hidden` (bool[n]) leaves of a record; offsets stay what they are."""
+    edges = np.flatnonzero(np.diff(np.concatenate(([True], hidden, [True])).astype(np.int8))).tolist()
+    return [Slice(record, start, stop, position) for start, stop in zip(edges[::2], edges[1::2], strict=True)]
 
 
 def gather(slices: Iterable[Slice]) -> list[Run]:
