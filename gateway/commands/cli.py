@@ -51,7 +51,7 @@ def check(
     config_dir: ConfigDir,
     json: Annotated[bool, typer.Option("--json", help="report as JSON")] = False,
 ) -> None:
-    """Find everything that is wrong with a config, and show what it amounts to."""
+    """Find all that is wrong with a config; show what it amounts to."""
     from gateway.commands import check as command  # noqa: PLC0415 - only what is called is imported
 
     raise typer.Exit(command.main(config_dir, as_json=json))
@@ -62,7 +62,7 @@ def demo(
     seconds: Annotated[float | None, typer.Option("--seconds", min=1, help="run unattended for so long")] = None,
     keep: Annotated[Path | None, typer.Option("--keep", help="a new folder for config, log and database")] = None,
 ) -> None:
-    """Run a simulated plant, a broker, the gateway and a simulated centre on this machine, and show them."""
+    """Show plant, broker, gateway and centre on this machine."""
     from gateway.commands import demo as command  # noqa: PLC0415 - only what is called is imported
 
     raise typer.Exit(command.main(seconds, keep=keep))

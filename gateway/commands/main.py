@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from gateway import __version__
-from gateway.contract import ConfigError, GatewayError
 
 FAILED = 1
 WRONG = 2
@@ -19,7 +18,16 @@ INTERRUPTED = 130
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a subcommand; returns 0 done, 1 failed, 2 the config or the arguments are wrong, 3 partly done."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return _run_subcommand(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run_subcommand(arguments: list[str]) -> int:
+    # Imported here because it takes a third of a second, and Ctrl-C meanwhile must not end in a traceback.
+    from gateway.contract import ConfigError, GatewayError  # noqa: PLC0415
+
     try:
         if len(arguments) == 2 and arguments[0] == "run" and not arguments[1].startswith("-"):
             from gateway.commands import run  # noqa: PLC0415 - only what is called is imported
@@ -35,8 +43,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, WRONG)
     except (GatewayError, OSError) as error:
         return _fail(error, FAILED)
-    except KeyboardInterrupt:
-        return INTERRUPTED
 
 
 def _fail(error: BaseException, code: int) -> int:

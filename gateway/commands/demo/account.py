@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -11,11 +12,14 @@ from simulators.centre.report import Report
 def print_account(report: Report, console: Console, elapsed_s: float) -> bool:
     """Print it; True only if accepted = delivered = stored and nothing was dropped, missing or invalid."""
     reconciliation = report.reconcile()
-    table = Table(title=f"Loss account after {elapsed_s:.0f} s", title_justify="left", title_style="bold")
+    title = f"Loss account after {elapsed_s:.0f} s"
+    table = Table(
+        title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False, padding=0
+    )
     for index, column in enumerate(
-        ("device", "stream", "accepted", "delivered", "waiting", "parked", "withheld", "dropped", "at the centre")
+        ("device", "stream", "accepted", "delivered", "waiting", "parked", "withheld", "dropped", "stored")
     ):
-        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=index > 0)
+        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)
     for line in reconciliation.lines:
         counts = (line.accepted, line.delivered, line.waiting, line.parked, line.withheld, line.dropped, line.stored)
         table.add_row(line.source.device, f"…{line.source.stream[-6:]}", *(f"{count:,}" for count in counts))

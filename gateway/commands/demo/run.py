@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -49,9 +51,11 @@ def main(seconds: float | None, *, keep: Path | None = None) -> int:
     console = Console()
     if not console.is_terminal:
         console = Console(width=_PLAIN_WIDTH)
-    with _folder(keep) as folder, Children(folder) as children:
+    with _ended_like_ctrl_c(), _folder(keep) as folder, Children(folder) as children:
         running = _start(children, folder, console)
         started = time.monotonic()
+        if console.is_dumb_terminal or (seconds is None and not console.is_terminal):
+            console.print("\n".join(running.hints), markup=False, highlight=False, soft_wrap=True)
         try:
             _watch(running, console, seconds, started)
         except KeyboardInterrupt:
@@ -66,6 +70,18 @@ def main(seconds: float | None, *, keep: Path | None = None) -> int:
         if not exact:
             console.print(f"the gateway said:\n{running.gateway.text()[-2000:]}", markup=False, highlight=False)
     return OK if exact else FAILED
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """SIGTERM, and SIGHUP of a closed terminal, raise KeyboardInterrupt; otherwise folder and children would stay."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
+    try:
+        yield
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
 
 
 @contextmanager
@@ -89,7 +105,9 @@ def _start(children: Children, folder: Path, console: Console) -> Running:
     mosquitto = shutil.which("mosquitto", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
     if mosquitto:
         conf = folder / "mosquitto.conf"
-        conf.write_text(f"listener {broker_port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
+        # Started by root, Mosquitto becomes another user, and Linux then forgets that it must die with the demo.
+        user = pwd.getpwuid(os.getuid()).pw_name
+        conf.write_text(f"listener {broker_port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\nuser {user}\n")
         broker = children.start("broker", [mosquitto, "-c", str(conf)])
     else:
         broker = children.python("broker", "simulators.broker", str(broker_port))
@@ -112,8 +130,10 @@ def _start(children: Children, folder: Path, console: Console) -> Running:
     metrics = f"http://127.0.0.1:{metrics_port}/metrics"
     control = urls["control"].removeprefix("tcp://").replace(":", "/")
     hints = [
-        f"broker {url} ({'Mosquitto' if mosquitto else 'amqtt, MQTT 3.1.1'})   metrics {metrics}   files {folder}",
-        f"in another bash, break something:  echo 'meter-1 stop' > /dev/tcp/{control}     mend it:  'meter-1 ok'",
+        f"broker   {url} ({'Mosquitto' if mosquitto else 'amqtt, MQTT 3.1.1'})",
+        f"metrics  {metrics}   files {folder}",
+        f"break    echo 'meter-1 stop' > /dev/tcp/{control}   in another bash",
+        f"mend     echo 'meter-1 ok' > /dev/tcp/{control}",
         "Ctrl-C ends everything",
     ]
     return Running(children, gateway, metrics, database, hints)

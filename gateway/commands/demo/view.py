@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -61,7 +62,7 @@ def screen(now: Scrape, before: Scrape | None, centre: Mapping[str, Any], elapse
         _devices(now, before),
         _destinations(now, before),
         _centre(centre),
-        *(Text(hint, style="dim") for hint in hints),
+        *(Text(hint, style="dim", overflow="fold") for hint in hints),
     ]
     return Group(*parts)
 
@@ -73,9 +74,11 @@ def _rate(now: Scrape, before: Scrape | None, name: str, labels: Mapping[str, st
 
 
 def _table(title: str, *columns: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold", expand=False, pad_edge=False)
+    """Without a frame: everything must fit into 80 columns and 24 lines."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, show_edge=False)
+    table.padding, table.pad_edge = (0, 1, 0, 0), False
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index < 2 else "right", min_width=9)
+        table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)
     return table
 
 
