@@ -14,20 +14,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapters.modbus.address import Table
-from adapters.modbus.client import CannotConnect, Connection, LinkFault, Reply, tcp
+from adapters.modbus.client import CannotConnect, Connection, LinkFault, NoReply, Reply, tcp
 from adapters.modbus.config import ModbusDeviceConfig, ModbusPointConfig
 from adapters.modbus.decode import Layout, Replies
 from adapters.modbus.pdu import ILLEGAL_ADDRESS, ILLEGAL_VALUE, BadReply, Request, ShortReply, status_of
 from adapters.modbus.planner import Block, Isolation, Limits, Span, isolate, plan
 from adapters.modbus.schedule import Pacer, Schedule, stagger_ns
 from gateway.contract import Clock, LinkLost, Point, Sink
-from gateway.contract.status import BAD_COMMUNICATION_ERROR, GOOD
+from gateway.contract.status import BAD_COMMUNICATION_ERROR, BAD_TIMEOUT, GOOD
 
 log = logging.getLogger(__name__)
 
 REQUESTS_PER_OFFER = 20
 QUARANTINE_NS = 60_000_000_000
 """how long a refused address is left alone"""
+SILENCE_NS = 10_000_000_000
+"""how long a block is left alone that the device did not answer while it answered others"""
 BAD_REPLIES_IN_A_ROW = 3
 """blocks in a row whose replies did not fit, each asked twice, before the link as a whole is given up"""
 REFUSALS = (ILLEGAL_ADDRESS, ILLEGAL_VALUE)
@@ -88,6 +90,8 @@ class _Cycle:
         """the device itself said something"""
         self.recovered = False
         """the device serves again what it had refused"""
+        self.set_aside: list[_Read] = []
+        """blocks that were not answered; innocent if the device turns out to be dead"""
 
     def add(self, data: bytes | None, status: int, sent_ns: int, received_ns: int) -> None:
         """A block was tried."""
@@ -125,11 +129,12 @@ class ModbusAdapter:
         self._polls = plan_polls(config, points)
         self._pacer = Pacer(config.load.requests_per_s) if config.load.requests_per_s else None
         self._bad_in_a_row = 0
+        self._silent_in_a_row = 0
         self.counters = Counters()
 
     async def run(self, sink: Sink) -> None:
         """See `gateway.contract.Adapter.run`. Raises LinkLost."""
-        self._bad_in_a_row = 0
+        self._bad_in_a_row = self._silent_in_a_row = 0
         connection = self._config.connection
         connections = [
             Connection(tcp(connection.endpoint), connection.station, connection.timeout, self._clock)
@@ -152,7 +157,12 @@ class ModbusAdapter:
             except LinkFault as fault:
                 if isinstance(fault, CannotConnect) and not cycle.read:
                     raise
+                if isinstance(fault, NoReply) and self._others_may_answer(poll.reads[len(cycle.read)]):
+                    self._set_aside(poll.reads[len(cycle.read)], cycle, fault)
+                    continue
                 lost = fault
+                for read in cycle.set_aside:
+                    read.retry_ns = 0
                 cycle.skip(len(poll.reads) - len(cycle.read))
         if any(cycle.read):
             await self._offer(poll, cycle, sink)
@@ -193,6 +203,29 @@ class ModbusAdapter:
             read.retry_ns = 0
             cycle.recovered = True
         read.isolated = False
+
+    def _others_may_answer(self, silent: _Read) -> bool:
+        """Whether silence may be this block's alone: there are others to tell, and the one before was not silent."""
+        self._silent_in_a_row += 1
+        now_ns = self._clock.monotonic_ns()
+        others = (read for poll in self._polls for read in poll.reads if read is not silent)
+        return self._silent_in_a_row == 1 and any(read.retry_ns <= now_ns for read in others)
+
+    def _set_aside(self, read: _Read, cycle: _Cycle, fault: NoReply) -> None:
+        """Some devices do not answer for an address that they do not have; that must not cost their other points."""
+        now_ns = self._clock.monotonic_ns()
+        if not read.retry_ns:
+            log.warning(
+                "%s: the device does not answer for %s (%s); its points are Bad and tried again every %d s: check "
+                "their addresses",
+                self._config.device,
+                read.block,
+                fault,
+                SILENCE_NS // 10**9,
+            )
+        read.retry_ns = now_ns + SILENCE_NS
+        cycle.set_aside.append(read)
+        cycle.add(None, BAD_TIMEOUT, now_ns, now_ns)
 
     def _quarantine(self, read: _Read, reason: str) -> None:
         if not read.retry_ns:
@@ -237,7 +270,7 @@ class ModbusAdapter:
                 if not isinstance(fault, ShortReply):
                     self._bad_in_a_row += 1
                 raise
-        self._bad_in_a_row = 0
+        self._bad_in_a_row = self._silent_in_a_row = 0
         return reply
 
     async def _read(self, connection: Connection, request: Request) -> Reply:

@@ -231,11 +231,29 @@ async def test_refused_connection_is_link_lost() -> None:
 async def test_readings_before_the_loss_are_offered() -> None:
     points = holding(0, 200, 400)
     sink = CollectingSink()
-    async with ModbusDevice(script=at(400, Act(silent=True))).serve() as device:
+
+    def script(asked: Asked) -> Act | None:
+        return Act(silent=True) if asked.address >= 200 else None
+
+    async with ModbusDevice(script=script).serve() as device, asyncio.timeout(10):
         with pytest.raises(LinkLost):
             await build(device_file(device.port, points)).run(sink)
-    assert [sink.last(100).value, sink.last(101).value] == [0, 200]
+    assert sink.last(100).value == 0
     assert 102 not in sink.readings
+
+
+async def test_an_address_without_an_answer_does_not_cost_the_others() -> None:
+    """Some devices do not answer at all for an address that they do not have."""
+    points = holding(0, 200, 400)
+    sink = CollectingSink()
+    async with ModbusDevice(script=at(200, Act(silent=True))).serve() as device:
+        async with running(build(device_file(device.port, points)), sink) as task:
+            await cycles(sink, 102, 6, task)
+        asked = [request.address for request in device.asked if request.address == 200]
+    assert [(reading.status, reading.value) for reading in sink.readings[101]] == [(BAD_TIMEOUT, None)]
+    assert len(asked) == 2, "asked, asked once more, then left alone"
+    assert {reading.status for index in (100, 102) for reading in sink.readings[index]} == {GOOD}
+    assert_own_addresses(sink, points)
 
 
 async def test_runs_again_after_a_loss() -> None:
