@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -71,8 +72,9 @@ async def test_every_type(server: InteropServer) -> None:
         reading = sink.readings(point)[0]
         assert (name, reading.type, reading.value) == (name, *expected)
         assert (reading.status, reading.flags) == (0, Flag.INITIAL), name
-    (not_a_number,) = sink.values(len(TYPES))
-    assert not_a_number != not_a_number
+    # This server reports an unchanged NaN again and again, because it is not equal to itself.
+    assert all(map(math.isnan, sink.values(len(TYPES))))
+    assert sink.values(len(TYPES))
     assert sink.gaps == []
     assert all(origin and origin.server == "urn:interop.test:server" for _, origin in sink.offers)
 
@@ -106,7 +108,7 @@ async def test_five_thousand_items_within_operation_limits(server: InteropServer
             took_s = time.monotonic() - started
             assert wire.count(CREATE_MONITORED_ITEMS) == COUNTERS // 1000
             wire.assert_read_only()
-            await eventually(lambda: wire.acknowledged())
+            await eventually(wire.acknowledged)
         assert took_s < 5, f"first data of {COUNTERS} items took {took_s:.1f} s"
         assert sink.gaps == []
 
