@@ -123,6 +123,11 @@ class Publisher:
             self._set_state("stopped", "")
             await self._books.save()
 
+    @property
+    def undelivered(self) -> int:
+        """Nothing below this position of the log waits for delivery; 0 until the books are loaded."""
+        return self._books.ledger.ranges.first if self._books.loaded.is_set() else 0
+
     async def trimmed(self, position: int, heads: Iterable[SeriesHead], reason: str = "budget") -> None:
         """Count what is about to leave the log below `position`; returns when that is saved. `heads` in order."""
         await self._books.trimmed(position, heads, reason)

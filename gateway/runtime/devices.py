@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from gateway.points.registry import DeviceDefinition, PointDefinition, Registry
 from gateway.points.streams import Streams
 from gateway.points.table import PointTable
 from gateway.runtime.gaps import Gaps
+from gateway.runtime.housekeeping import Space
 from gateway.runtime.sink import DeviceCounters, DeviceSink
 from gateway.runtime.supervisor import DeviceState, Supervisor
 
@@ -34,9 +36,17 @@ class Device:
     last_received: int
     """ns: the newest reading that the log knows of, or the start"""
 
-    async def run(self) -> None:
-        """Acquire until cancelled."""
-        await self.supervisor.run(self.sink, self.last_received)
+    async def run(self, space: Space) -> None:
+        """Acquire until cancelled, while there is space."""
+        while True:
+            await space.free.wait()
+            async with asyncio.TaskGroup() as group:
+                work = self.supervisor.run(self.sink, self.last_received)
+                acquiring = group.create_task(work, name=f"device {self.name} acquiring")
+                await space.full.wait()
+                acquiring.cancel()
+            text = "the log is full and `when_full` is stop-acquiring: see to the destinations, or give it more budget"
+            await self.supervisor.pause(self.sink, self.last_received, "log-full", text)
 
 
 @dataclass(frozen=True, slots=True)

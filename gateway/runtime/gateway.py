@@ -114,6 +114,7 @@ class Gateway:
                 budget_bytes=budget,
                 keep_s=file.log.keep,
                 clock=self._clock,
+                drop_undelivered=file.log.when_full == "drop-oldest",
             )
             report = Report(__version__, self._clock, self._devices, self._publishers, writer, housekeeping)
             report.cut_readings = opened.recovery.cut_readings
@@ -210,7 +211,10 @@ class Gateway:
                 for publisher in self._publishers
             ]
             async with asyncio.TaskGroup() as inner:
-                acquiring = [inner.create_task(device.run(), name=f"device {device.name}") for device in self._devices]
+                acquiring = [
+                    inner.create_task(device.run(housekeeping.space), name=f"device {device.name}")
+                    for device in self._devices
+                ]
                 log.info("running: %d devices, %d destinations", len(self._devices), len(self._publishers))
                 give_back()
                 await stop.wait()

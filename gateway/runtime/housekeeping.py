@@ -22,6 +22,11 @@ EVERY_S = 5.0
 class Dropper(Protocol):
     """A destination that must count what leaves the log before it was delivered."""
 
+    @property
+    def undelivered(self) -> int:
+        """Nothing below this position waits for delivery."""
+        ...
+
     async def trimmed(self, position: int, heads: Iterable[SeriesHead], reason: str = "budget") -> None:
         """Count everything undelivered below `position` as dropped; returns when that is saved."""
         ...
@@ -35,8 +40,32 @@ class Usage(NamedTuple):
     budget: int
 
 
+class Space:
+    """Whether devices may acquire: two events, one of which is set."""
+
+    def __init__(self) -> None:
+        self.full = asyncio.Event()
+        self.free = asyncio.Event()
+        self.free.set()
+
+    def tell(self, full: bool) -> None:
+        """The log is full, or is not."""
+        if full == self.full.is_set():
+            return
+        (set, clear) = (self.full, self.free) if full else (self.free, self.full)
+        clear.clear()
+        set.set()
+        if full:
+            log.error("log: over its budget with readings that wait: devices stop (when_full: stop-acquiring)")
+        else:
+            log.info("log: within its budget again, devices go on")
+
+
 class Housekeeping:
-    """Trims by age and by size, oldest files first and whole files only."""
+    """Trims by age and by size, oldest files first and whole files only.
+
+    With `drop_undelivered` False nothing goes that a destination waits for: then `space` says when devices must stop.
+    """
 
     def __init__(
         self,
@@ -47,6 +76,7 @@ class Housekeeping:
         budget_bytes: int,
         keep_s: float,
         clock: Clock,
+        drop_undelivered: bool = True,
     ) -> None:
         self._store = store
         self._droppers = droppers
@@ -54,6 +84,8 @@ class Housekeeping:
         self._keep_ns = int(keep_s * 1e9)
         self._clock = clock
         self._folder = folder
+        self._drop_undelivered = drop_undelivered
+        self.space = Space()
         self.usage = Usage(0, 0, budget_bytes)
 
     async def run(self) -> None:
@@ -65,9 +97,15 @@ class Housekeeping:
     async def tidy(self) -> None:
         """Measure, and trim what is over budget or older than `keep`."""
         files = await asyncio.to_thread(self._measure)
-        cut = cut_position(files, self.usage, now=self._clock.time_ns(), keep_ns=self._keep_ns)
-        if cut is None:
-            return
+        limit = None if self._drop_undelivered else min((one.undelivered for one in self._droppers), default=None)
+        cut = cut_position(files, self.usage, now=self._clock.time_ns(), keep_ns=self._keep_ns, limit=limit)
+        if cut is not None:
+            await self._trim(files, cut)
+        if not self._drop_undelivered:
+            left = sum(file.bytes for file in files if cut is None or file.first >= cut)
+            self.space.tell(limit is not None and left > self.usage.budget)
+
+    async def _trim(self, files: Sequence[DataFile], cut: int) -> None:
         heads = await asyncio.to_thread(self._heads, files[0].first, cut)
         for dropper in self._droppers:
             await dropper.trimmed(cut, heads)
@@ -83,8 +121,12 @@ class Housekeeping:
         return files
 
 
-def cut_position(files: Sequence[DataFile], usage: Usage, *, now: int, keep_ns: int) -> int | None:
+def cut_position(
+    files: Sequence[DataFile], usage: Usage, *, now: int, keep_ns: int, limit: int | None = None
+) -> int | None:
     """Where the log should begin so that it fits; None when it fits. Never takes the newest file. Pure.
+
+    Nothing at or above position `limit` goes.
 
     Age counts only in whole files that a younger file follows: a clock that jumps ahead must not empty the log at
     once, so at most one file goes for its age in one round.
@@ -93,7 +135,7 @@ def cut_position(files: Sequence[DataFile], usage: Usage, *, now: int, keep_ns: 
     cut = None
     for file, following in itertools.pairwise(files):
         too_old = cut is None and now - following.created > keep_ns
-        if excess <= 0 and not too_old:
+        if (excess <= 0 and not too_old) or (limit is not None and following.first > limit):
             break
         excess -= file.bytes
         cut = following.first

@@ -14,6 +14,7 @@ from gateway.contract.adapter import Adapter, Point
 from gateway.contract.batch import Basis, Batch, ValueType
 from gateway.contract.clock import Clock
 from gateway.contract.errors import AdapterError, LinkLost
+from gateway.contract.status import BAD_OUT_OF_SERVICE
 from gateway.runtime.gaps import Gaps
 from gateway.runtime.sink import DeviceSink
 
@@ -28,7 +29,7 @@ class DeviceState:
     """A device's link as metrics and health show it."""
 
     state: str = "starting"
-    """starting | up | down | refused | failed"""
+    """starting | up | down | refused | failed | paused"""
     since: int = 0
     """ns since the epoch of the last change"""
     error: str | None = None
@@ -54,7 +55,8 @@ class Supervisor:
     def on_online(self) -> None:
         """The adapter says that the link works."""
         if self._state.state != "up":
-            log.info("%s: connected%s", self._device, f" again after: {self._state.error}" if self._state.error else "")
+            lost_s = (self._clock.time_ns() - self._state.since) / 1e9
+            log.info("%s: connected%s", self._device, f" again after {lost_s:.0f} s" if self._state.error else "")
             self._enter("up", None)
 
     async def run(self, sink: DeviceSink, last_received: int) -> None:
@@ -66,6 +68,12 @@ class Supervisor:
             last_received = sink.last_received or last_received
             await self._down(sink, error, last_received)
             await asyncio.sleep(self._backoff.next_s())
+
+    async def pause(self, sink: DeviceSink, last_received: int, reason: str, text: str) -> None:
+        """The gateway itself stopped acquiring; `reason` is the gap's. `last_received`: as for `run`."""
+        error = AdapterError(text)
+        error.state, error.status = "paused", BAD_OUT_OF_SERVICE
+        await self._down(sink, error, sink.last_received or last_received, reason)
 
     async def _attempt(self, sink: DeviceSink) -> AdapterError:
         try:
@@ -79,15 +87,15 @@ class Supervisor:
             return failed
         return LinkLost("the adapter ended without an error")
 
-    async def _down(self, sink: DeviceSink, error: AdapterError, last_received: int) -> None:
-        text = str(error)
+    async def _down(self, sink: DeviceSink, error: AdapterError, last_received: int, reason: str | None = None) -> None:
+        text = str(error).removeprefix(f"{self._device}: ")
         if self._state.state != error.state or self._state.error is None:
             log.warning("%s: %s: %s", self._device, error.state, text)
             began = self._state.state in ("starting", "up")
             self._enter(error.state, text)
             if began:
                 self._state.outages += 1
-                self._gaps.begin(last_received, "device-" + error.state)
+                self._gaps.begin(last_received, reason or "device-" + error.state)
                 await sink.offer_outage([self._bad_readings(error.status)])
         self._state.error = text
 

@@ -1,0 +1,63 @@
+"""`when_full: stop-acquiring`: nothing that waits is dropped, devices stop instead, and the gap is told."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+from gateway.contract import Sink, SystemClock
+from gateway.runtime.devices import Device
+from gateway.runtime.housekeeping import Housekeeping, Space, cut_position
+from tests.support.wait import eventually
+from tests.unit.test_housekeeping import DAY, Destination, Store, files, usage
+from tests.unit.test_supervisor import Rig
+
+
+class Slow(Destination):
+    """Has delivered everything below `undelivered`."""
+
+    undelivered = 0
+
+
+def test_nothing_that_waits_is_cut() -> None:
+    listed = files(10, 10, 10, 10)
+    for limit, cut in ((0, None), (101, 101), (250, 201), (1000, 301)):
+        assert cut_position(listed, usage(listed, 5), now=DAY, keep_ns=10 * DAY, limit=limit) == cut
+
+
+async def test_a_full_log_stops_devices_until_something_is_delivered(tmp_path: Path) -> None:
+    store = Store(files(10, 10, 10))
+    slow = Slow(store)
+    keeping = Housekeeping(
+        store, tmp_path, [slow], budget_bytes=20, keep_s=1e10, clock=SystemClock(), drop_undelivered=False
+    )
+    await keeping.tidy()
+    assert keeping.space.full.is_set()
+    assert store.calls == [], "nothing is dropped"
+    slow.undelivered = 150
+    await keeping.tidy()
+    assert keeping.space.free.is_set()
+    assert not keeping.space.full.is_set()
+    assert store.calls[-1] == "trim 101"
+
+
+async def test_devices_pause_with_a_gap_that_ends_when_there_is_space_again() -> None:
+    async def acquire(sink: Sink) -> None:
+        sink.online()
+        await asyncio.Event().wait()
+
+    rig = Rig(acquire, acquire)
+    space = Space()
+    device = Device("d", "test", rig.state, rig.counters, rig.sink, rig.supervisor, rig.clock.time_ns())
+    task = asyncio.create_task(device.run(space), name="device")
+    await eventually(lambda: rig.state.state == "up")
+    space.tell(full=True)
+    await eventually(lambda: rig.state.state == "paused")
+    assert [event.body["reason"] for event in rig.events] == ["log-full"]
+    assert rig.gaps.is_open
+    space.tell(full=False)
+    await eventually(lambda: rig.state.state == "up")
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
