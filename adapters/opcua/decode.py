@@ -1,26 +1,44 @@
 """Items of a DataChangeNotification (Part 4, 7.25.2) from raw bytes into columns. Pure.
 
-Equal items are one numpy view. Mixed ones are walked once in Python, which only finds where each starts and what
-layout it has; values are then gathered per layout by numpy. Values of variable size cost Python work each.
+Equal items are one numpy view. Mixed ones are walked once, which only finds where each begins; values are then gathered
+per layout by numpy. Arrays, long strings and rarer types are decoded one by one.
 """
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from adapters.opcua.envelope import skip_diagnostics
-from adapters.opcua.layouts import BOOLEAN, NULL, SERVER, SIZES, SOURCE, STATUS, TAILS, VALUE, Layout, layout
-from adapters.opcua.variant import DecodeError, OtherVariant, decode_variant, read_length
+from adapters.opcua.layouts import (
+    BOOLEAN,
+    BYTESTRING,
+    NULL,
+    SERVER,
+    SIZES,
+    SOURCE,
+    STATUS,
+    TAILS,
+    VALUE,
+    Layout,
+    layout,
+    tail_dtype,
+)
+from adapters.opcua.variant import DecodeError, OtherVariant, decode_text, decode_variant, read_length
+from adapters.opcua.walk import Places, ReadItem, find_items, run_length
 from gateway.contract.status import BAD_DECODING_ERROR
 
 _SMALLEST_ITEM: Final = 5
-_STREAK: Final = 16
-"""equal items seen one by one before it pays to look for a run with numpy"""
+_FEW: Final = 24
+"""texts of one layout that are faster one by one"""
+_ELSEWHERE: Final = 0xFFFF
+"""no key: the item was decoded by itself"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,110 +90,95 @@ def decode_items(data: bytes, start: int, end: int, other: OtherVariant) -> list
 def _decode(data: bytes, offset: int, end: int, count: int, other: OtherVariant) -> tuple[list[Items], int]:
     if offset + 6 <= end:
         key = data[offset + 4] | data[offset + 5] << 8
-        if SIZES[key] and offset + SIZES[key] * count <= end and _run(data, offset, key, count) == count:
+        if SIZES[key] and offset + SIZES[key] * count <= end and run_length(data, offset, key, count) == count:
             uniform = layout(key if key & VALUE else key & 0xFF)
             records = np.frombuffer(data, uniform.dtype, count, offset)
             return [_columns(uniform, np.arange(count), records)], offset + uniform.dtype.itemsize * count
-    walk = _Walk(other)
-    offset = walk.run(data, offset, end, count)
-    return _by_type([*walk.fixed(data), *walk.variable.items()]), offset
+    variable = _Variable()
+
+    def read(offset: int, order: int) -> int:
+        return variable.read(data, offset, end, order, other)
+
+    places = find_items(data, offset, end, count, read)
+    return _by_type([*_gather(data, places, read), *variable.items()]), places.end
 
 
-def _run(data: bytes, offset: int, key: int, limit: int) -> int:
-    """How many of the next `limit` items have the layout of `key`; they must all lie within `data`.
-
-    Exact: the first item of another layout starts where the run ends, so its mask and type are read at the right place.
-    """
-    size, done = SIZES[key], 0
-    step = 64
-    while done < limit:
-        n = min(step, limit - done)
-        if key & VALUE:
-            pairs = np.ndarray((n,), "<u2", data, offset + done * size + 4, (size,))
-            same = pairs == key
+def _gather(data: bytes, places: Places, read: ReadItem) -> list[Items]:
+    """The items that were stepped over, layout by layout."""
+    keys = np.ndarray((len(data) - 1,), "<u2", data, 0, (1,))[places.offsets + 4]
+    keys[(keys & VALUE) == 0] &= 0xFF  # without a value the second byte belongs to something else
+    keys[places.read] = _ELSEWHERE
+    by_key = np.argsort(keys, kind="stable")
+    keys = keys[by_key]
+    starts = [0, *(np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist(), len(keys)]
+    found: list[Items] = []
+    for key, (start, end) in zip(keys[starts[:-1]].tolist(), itertools.pairwise(starts), strict=True):
+        order = by_key[start:end]
+        offsets = places.offsets[order]
+        if SIZES[key]:
+            shape = layout(key)
+            found.append(_columns(shape, order, _records(data, offsets, shape.dtype)))
+        elif key == _ELSEWHERE:
+            continue
+        elif len(order) < _FEW:
+            for at, place in zip(offsets.tolist(), order.tolist(), strict=True):
+                read(at, place)
         else:
-            masks = np.ndarray((n,), "u1", data, offset + done * size + 4, (size,))
-            same = masks == key & 0xFF
-        if not same.all():
-            return done + int(same.argmin())
-        done += n
-        step *= 16
-    return done
+            found += _texts(data, key, order, offsets)
+    return found
 
 
-class _Walk:
-    """One pass over items of mixed layouts."""
+def _records(data: bytes, offsets: npt.NDArray[np.int64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
+    """The record of `dtype` at each of `offsets`, all of which lie within `data`."""
+    size = dtype.itemsize
+    # As opaque bytes first: numpy gathers those ten times faster than records.
+    return np.ndarray((len(data) - size + 1,), f"V{size}", data, 0, (1,))[offsets].view(dtype)
 
-    def __init__(self, other: OtherVariant) -> None:
-        self._other = other
-        self._offsets: list[int] = []
-        self._keys: list[int] = []
-        self.variable = _Variable()
 
-    def run(self, data: bytes, offset: int, end: int, count: int) -> int:
-        """Find every item; returns where the last one ends. Raises DecodeError."""
-        try:
-            offset = self._find(data, offset, end, count)
-        except IndexError:
-            raise DecodeError("the message ends inside an item") from None
-        # One check for all of them: an item of fixed size that crosses `end` moves the last end beyond it.
-        if offset > end:
-            raise DecodeError("the message ends inside an item")
-        return offset
+def _texts(data: bytes, key: int, order: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> list[Items]:
+    """Scalars that are a length and as many bytes: strings, byte strings, XML elements; the null ones apart."""
+    mask, type = key & 0xFF, key >> 8
+    lengths = _records(data, offsets + 6, np.dtype("<i4"))
+    starts = offsets + 10
+    ends = starts + np.maximum(lengths, 0)
+    tail, n = tail_dtype(mask), len(order)
+    tails = _records(data, ends, tail) if tail.itemsize else np.zeros(n, tail)
+    columns = (
+        _records(data, offsets, np.dtype("<u4")),
+        _field(tails, mask & STATUS, "status", np.uint32),
+        _field(tails, mask & SOURCE, "source", np.int64),
+        _field(tails, mask & SERVER, "server", np.int64),
+    )
+    values = np.empty(n, object)
+    values[:] = (
+        [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
+        if type == BYTESTRING
+        else _decoded(data, starts, ends)
+    )
+    handles, status, source, server = columns
+    items = Items(type, False, order, handles, values, status, source, server)
+    null = lengths < 0
+    if not null.any():
+        return [items]
+    nothing = items.take(null)
+    nothing = replace(nothing, type=NULL, values=np.zeros(len(nothing)))
+    return [nothing] if null.all() else [nothing, items.take(~null)]
 
-    def _find(self, data: bytes, offset: int, end: int, count: int) -> int:
-        sizes, add_offset, add_key = SIZES, self._offsets.append, self._keys.append
-        last, streak, done = -1, 0, 0
-        while done < count:
-            key = data[offset + 4] | data[offset + 5] << 8
-            size = sizes[key]
-            add_offset(offset)
-            if not size:
-                add_key(-1)
-                offset = self.variable.read(data, offset, end, done, self._other)
-                done += 1
-                continue
-            add_key(key)
-            offset += size
-            done += 1
-            if key != last:
-                last, streak = key, 0
-                continue
-            streak += 1
-            if streak == _STREAK:
-                streak = 0
-                n = _run(data, offset, key, min(count - done, max(end - offset, 0) // size))
-                self._offsets.extend(range(offset, offset + n * size, size))
-                self._keys.extend([key] * n)
-                offset += n * size
-                done += n
-        return offset
 
-    def fixed(self, data: bytes) -> list[Items]:
-        """The items of fixed size, gathered per layout."""
-        offsets = np.array(self._offsets, np.int64)
-        keys = np.array(self._keys, np.int32)
-        keys[(keys & VALUE) == 0] &= 0xFF  # without a value the second byte belongs to something else
-        found = []
-        for key in np.unique(keys).tolist():
-            if key >= 0:
-                order = np.flatnonzero(keys == key)
-                shape = layout(key)
-                size = shape.dtype.itemsize
-                # As opaque bytes first: numpy gathers those ten times faster than records.
-                windows = np.ndarray((len(data) - size + 1,), f"V{size}", data, 0, (1,))
-                found.append(_columns(shape, order, windows[offsets[order]].view(shape.dtype)))
-        return found
+def _decoded(data: bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> list[str]:
+    """The UTF-8 texts in `data[start:end]`; pure ASCII, nearly all of them, costs a slice each."""
+    first = int(starts[0])
+    text = data[first : int(ends[-1])].decode("latin-1")  # offsets grow, so the last end is the greatest
+    bounds = zip((starts - first).tolist(), (ends - first).tolist(), strict=True)
+    texts = [text[start:end] for start, end in bounds]
+    if "".join(texts).isascii():
+        return texts
+    return [text if text.isascii() else decode_text(text.encode("latin-1")) for text in texts]
 
 
 def _columns(shape: Layout, order: npt.NDArray[np.int64], records: npt.NDArray[Any]) -> Items:
-    n = len(records)
-
-    def column(bit: int, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-        return np.ascontiguousarray(records[name]) if shape.mask & bit else np.zeros(n, dtype)
-
     if shape.type == NULL:
-        values: npt.NDArray[Any] = np.zeros(n)
+        values: npt.NDArray[Any] = np.zeros(len(records))
     elif shape.type == BOOLEAN:
         values = records["value"] != 0  # any other byte than 0 is true (Part 6, 5.2.2.1)
     else:
@@ -186,10 +189,14 @@ def _columns(shape: Layout, order: npt.NDArray[np.int64], records: npt.NDArray[A
         order,
         np.ascontiguousarray(records["handle"]),
         values,
-        column(STATUS, "status", np.uint32),
-        column(SOURCE, "source", np.int64),
-        column(SERVER, "server", np.int64),
+        _field(records, shape.mask & STATUS, "status", np.uint32),
+        _field(records, shape.mask & SOURCE, "source", np.int64),
+        _field(records, shape.mask & SERVER, "server", np.int64),
     )
+
+
+def _field(records: npt.NDArray[Any], present: int, name: str, dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    return np.ascontiguousarray(records[name]) if present else np.zeros(len(records), dtype)
 
 
 class _Variable:
@@ -200,6 +207,8 @@ class _Variable:
 
     def read(self, data: bytes, offset: int, end: int, order: int, other: OtherVariant) -> int:
         """Decode the item at `offset`; returns where it ends."""
+        if offset + 5 > end:
+            raise DecodeError("the message ends inside an item")
         mask = data[offset + 4]
         if mask >= len(TAILS) or not mask & VALUE:
             raise DecodeError(f"{mask:#x} is not the mask of a DataValue")
@@ -222,6 +231,7 @@ class _Variable:
         """What was read, one `Items` per type."""
         found = []
         for (type, array), rows in self._rows.items():
+            rows.sort(key=operator.itemgetter(0))  # few texts of a layout come after all others
             orders, handles, values, statuses, sources, servers = zip(*rows, strict=True)
             column = np.zeros(len(rows)) if type == NULL else np.empty(len(rows), object)
             if type != NULL:

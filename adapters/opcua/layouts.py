@@ -117,6 +117,32 @@ SIZES: Final = _sizes()
 """Item size by the two bytes at the mask (little-endian); 0 = variable size, or not a DataValue."""
 
 
+TEXTS: Final = (STRING, BYTESTRING, XMLELEMENT)
+"""types that are a length and as many bytes"""
+
+LONG: Final = 0x80
+"""see STEPS"""
+
+
+def _steps() -> bytes:
+    steps = bytearray(SIZES)
+    for mask in range(MASKS):
+        if mask & VALUE:
+            for variant in TEXTS:
+                steps[mask | variant << 8] = LONG | 4 + 2 + 4 + tail_dtype(mask).itemsize
+    return bytes(steps)
+
+
+@functools.cache
+def tail_dtype(mask: int) -> np.dtype[Any]:
+    """The fields after the value as a record; without fields, of no size."""
+    return np.dtype([(name, format) for bit, name, format in _TAIL if mask & bit])
+
+
+STEPS: Final = np.frombuffer(_steps(), np.uint8)
+"""uint8[65536], as SIZES; of a scalar of TEXTS, LONG + the size of everything but its bytes."""
+
+
 class Tail(NamedTuple):
     """What follows the value, and where in it status and timestamps are; -1 = absent."""
 

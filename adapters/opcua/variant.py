@@ -105,8 +105,12 @@ def read_bytes(data: bytes, offset: int, end: int) -> tuple[bytes | None, int]:
 
 def _string(data: bytes, offset: int, end: int) -> tuple[str | None, int]:
     raw, after = read_bytes(data, offset, end)
-    # Servers do send other encodings (GBK, Latin-1): show the bytes rather than lose the reading or guess.
-    return (None if raw is None else raw.decode("utf-8", "backslashreplace")), after
+    return (None if raw is None else decode_text(raw)), after
+
+
+def decode_text(raw: bytes) -> str:
+    """UTF-8; servers do send other encodings (GBK, Latin-1): show the bytes rather than lose the reading or guess."""
+    return raw.decode("utf-8", "backslashreplace")
 
 
 def _qualified_name(data: bytes, offset: int, end: int) -> tuple[str | None, int]:
