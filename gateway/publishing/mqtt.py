@@ -52,6 +52,7 @@ _CONNACK_ADVICE = {
 }
 _TOO_LARGE = 0x95
 _TEMPORARY = {0x88, 0x89, 0x9F}
+_UNSPECIFIED = 0x80
 _TAKEN_OVER = 0x8E
 
 
@@ -250,7 +251,9 @@ class Connection:
         self, client: paho.Client, userdata: Any, flags: Any, reason: ReasonCode, properties: Properties | None
     ) -> None:
         advice = ": another client uses the same client id; set `client_id`" if reason.value == _TAKEN_OVER else ""
-        self._call(self._ended, BrokerError(f"{self._where}: connection lost ({reason}){advice}"))
+        cut = reason.value == _UNSPECIFIED and not flags.is_disconnect_packet_from_server
+        why = "cut without a reason" if cut else str(reason)
+        self._call(self._ended, BrokerError(f"{self._where}: connection lost ({why}){advice}"))
 
     def _on_publish(
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
