@@ -12,15 +12,13 @@ from gateway.contract import Clock, GatewayError
 from gateway.log.records import Series, SeriesHead
 from gateway.points.table import PointTable
 from gateway.publishing.clearance import Clearance, Rule
-from gateway.publishing.ledger import Ledger
+from gateway.publishing.ledger import TRIMMED, Ledger
 from gateway.publishing.ranges import Range, Ranges
 from gateway.publishing.sources import Source, State
 
 FOLLOW_S = 1.0
 SAVE_S = 1.0
 """a crash costs duplicates of what was delivered within this time; each save is a write to disk"""
-TRIMMED = "trimmed"
-"""reason of a drop that nobody told us about: the log no longer holds what our position needs"""
 _HEADS_AT_ONCE = 5_000
 _MARKS = 64
 

@@ -19,6 +19,8 @@ from gateway.publishing.ranges import Range, Ranges
 
 Heads = Sequence[SeriesHead]
 NOTHING: Mapping[Series, int] = MappingProxyType({})
+TRIMMED = "trimmed"
+"""reason of a drop that nobody told us about: the log no longer holds what our position needs"""
 DAMAGED = "damaged"
 """reason of a drop: the log holds bytes that are not what was written"""
 
@@ -80,6 +82,8 @@ class Ledger:
         self._accounts: dict[Series, SeriesAccount] = {}
         self._spans: dict[int | None, dict[Series, Span]] = {part.end: {} for part in ranges}
         self._observed = ranges.live.start
+        self._hole = DAMAGED
+        """why offsets are missing between what was counted and what the log holds"""
 
     @property
     def ranges(self) -> Ranges:
@@ -116,6 +120,7 @@ class Ledger:
 
     def recounted(self, log_end: int) -> None:
         """At the start, after `recount` of all ranges."""
+        self._hole = DAMAGED
         self._observed = max(self._observed, log_end)
 
     def go_live(self, position: int) -> bool:
@@ -236,6 +241,7 @@ class Ledger:
         """At the start, before `recount`: forget what lies below the log's first position. True if there was any."""
         if self._ranges.first >= position:
             return False
+        self._hole = TRIMMED
         self._ranges.complete(self._ranges.first, position)
         self._spans = {part.end: {} for part in self._ranges}
         self._observed = max(self._observed, position)
@@ -250,7 +256,7 @@ class Ledger:
                 account = SeriesAccount(head.n, head.n, head.min_time, head.max_time)
                 self._accounts[head.series] = account
             if head.n > account.next_n:  # a segment between could not even be counted
-                account.dropped[DAMAGED] += head.n - account.next_n
+                account.dropped[self._hole] += head.n - account.next_n
             account.next_n = max(account.next_n, after)
             account.first_time = min(account.first_time, head.min_time)
             account.last_time = max(account.last_time, head.max_time)

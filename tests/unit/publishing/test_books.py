@@ -48,3 +48,25 @@ async def test_a_save_that_is_cancelled_halfway_is_followed_by_one_that_works() 
     assert found is not None
     assert found[0] == 2
     assert found[1]["accounts"][0][3] == 5
+
+
+async def test_what_left_the_log_while_a_destination_was_away_is_counted_as_trimmed() -> None:
+    """It was taken out of the config and put back: what was accepted and trimmed meanwhile was never damaged."""
+    log, state = FakeLog(), FakeState()
+    log.append(stream(), *define())
+    log.append(readings(5))
+
+    def books() -> Books:
+        return Books("centre", Rule(1), False, Source(log, FakeTail(log)), state, log.points, SystemClock())
+
+    before = books()
+    await before.load()
+    await before.save()
+    log.append(readings(7, start=5))
+    log.append(readings(3, start=12))
+    log.first = 3
+    again = books()
+    await again.load()
+    (account,) = again.ledger.accounts.values()
+    assert (account.accepted, account.waiting, dict(account.dropped)) == (15, 3, {"trimmed": 12})
+    assert again.unbalanced() == {}
