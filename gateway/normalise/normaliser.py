@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
@@ -96,13 +97,17 @@ class Normaliser:
     def _typed(self, batch: Batch) -> Iterator[Batch]:
         types = self._type[batch.points]
         if not (types == batch.type).all():
-            if ((types != batch.type) & batch.valid).any():
+            if ((types != batch.type) & (types != ValueType.JSON) & batch.valid).any():
                 self._retype(batch, types)
                 types = self._type[batch.points]
             strays = (types != batch.type) & (types != _UNKNOWN)
             if strays.any():
                 for code in np.unique(types[strays]):
-                    yield self._nulls(batch.take(types == code), ValueType(int(code)))
+                    part = batch.take(types == code)
+                    if code == ValueType.JSON and part.valid.any():
+                        yield self._as_json(part)
+                    else:
+                        yield self._nulls(part, ValueType(int(code)))
                 if strays.all():
                     return
                 batch = batch.take(~strays)
@@ -126,10 +131,20 @@ class Normaliser:
 
     def _retype(self, batch: Batch, types: npt.NDArray[np.uint8]) -> None:
         """The source sends another type than it did: new entries, and the old indexes lead to them."""
-        changed = np.unique(self._target[batch.points[(types != batch.type) & batch.valid]])
+        wrong = (types != batch.type) & (types != ValueType.JSON) & batch.valid
+        changed = np.unique(self._target[batch.points[wrong]])
         for index in changed.tolist():
             self._registry.retype(self._device, index, batch.type)
         self._learn()
+
+    def _as_json(self, batch: Batch) -> Batch:
+        """Values for points that take any type; bytes as base64, as on the wire."""
+        values = np.empty(len(batch), object)
+        for row in np.flatnonzero(batch.valid).tolist():
+            value = batch.values[row]
+            plain = b64encode(value).decode() if isinstance(value, bytes) else value
+            values[row] = plain.item() if isinstance(plain, np.generic) else plain
+        return replace(batch, type=ValueType.JSON, values=values, points=self._target[batch.points])
 
     def _nulls(self, batch: Batch, type: ValueType) -> Batch:
         values = np.zeros(len(batch), type.dtype)

@@ -12,6 +12,9 @@ from gateway.log.records import DeviceRecord, Labels, PointRecord, Record
 from gateway.points.streams import Streams
 from gateway.points.table import PointTable
 
+MOST_TYPES = 8
+"""a source that goes to and fro between types would fill catalogue, memory and every file's preamble"""
+
 
 @dataclass(frozen=True, slots=True)
 class PointDefinition:
@@ -87,10 +90,15 @@ class Registry:
         self._commit([replace(gone, catalogue=version, retired_at=now) for gone in live])
 
     def retype(self, device: str, index: int, type: ValueType) -> PointRecord:
-        """A point's values are of another type from now on: makes a new entry and retires the old."""
+        """A point's values are of another type from now on: makes a new entry and retires the old.
+
+        A point that has had `MOST_TYPES` entries for nothing but its type has no type: its entry becomes JSON for good.
+        """
         now = self._now()
         known = self._table.points(device)
         old = known[index]
+        if sum(other.point == old.point and _same_meaning(other, old) for other in known.values()) >= MOST_TYPES:
+            type = ValueType.JSON
         version = self._table.version(device) + 1
         record = replace(old, index=max(known) + 1, catalogue=version, valid_from=now, type=type)
         self._commit([replace(old, catalogue=version, retired_at=now), record])

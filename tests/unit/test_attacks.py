@@ -12,6 +12,7 @@ import pytest
 from gateway.contract import Batch, Gap, ValueType
 from gateway.contract.status import BAD_TIMEOUT
 from gateway.log.records import BatchRecord, EventRecord, Labels, PointRecord, Record, StreamRecord
+from gateway.points.registry import MOST_TYPES
 from gateway.points.streams import Streams
 from gateway.points.table import PointTable
 from gateway.points.ulid import ulid
@@ -44,6 +45,24 @@ def test_ids_sort_after_the_one_before_whatever_the_clock_says() -> None:
         ids.append(ulid(now, ids[-1]))
     assert ids == sorted(ids)
     assert len(set(ids)) == len(ids)
+
+
+def test_a_point_that_goes_to_and_fro_between_types_fills_nothing() -> None:
+    """int, float, int ... at every notification: the catalogue stays small and every value keeps its kind."""
+    bench = Bench()
+    bench.bind(define("a"))
+    normaliser = bench.normaliser()
+    kinds = [(ValueType.INT64, 1), (ValueType.FLOAT64, 2.5), (ValueType.BOOL, True)]
+    seen: list[Any] = []
+    for kind, value in kinds * 20:
+        batch = Batch.of("d", kind, [0], value, received_time=T0, monotonic=1)
+        for record in normaliser.records([batch]):
+            entry = bench.table.points("d")[int(record.batch.points[0])]
+            assert entry.type is record.batch.type
+            seen += record.batch.values.tolist()
+    assert seen == [value for _, value in kinds * 20]
+    assert [type(value) for value in seen] == [type(value) for _, value in kinds * 20]
+    assert len(bench.table.points("d")) <= MOST_TYPES + 1
 
 
 class Recorder:
