@@ -237,3 +237,43 @@ def has_readings(delivery: Delivery) -> bool:
 def known_units(delivery: Delivery) -> list[str]:
     with delivery.report() as report:
         return [entry["unit"] for entry in report.catalogue("meter").values()]
+
+
+class PutBack(SystemClock):
+    """The box lost an hour before this start."""
+
+    def time_ns(self) -> int:
+        return super().time_ns() - 3600 * 10**9
+
+
+async def test_a_clock_that_lost_an_hour_loses_nothing_else(tmp_path: Path, plant: ModbusDevice) -> None:
+    with Delivery(tmp_path) as delivery:
+        with GatewayProcess(
+            tmp_path, [device_file(plant, point("a", 0))], destinations=[delivery.destination()]
+        ) as old:
+            await gather_backlog(old, delivery)
+        await asyncio.to_thread(delivery.broker.start)
+        stop = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            running = Gateway(load_config(old.config, for_run=True), PutBack()).run(stop)
+            group.create_task(running, name="gateway")
+            await eventually(lambda: ended_gaps(delivery), 20, "the new start's gap has an end")
+            stop.set()
+        await eventually(lambda: closed(delivery), 10)
+        with delivery.report() as report:
+            clean(report)
+            assert report.reconcile().exact
+            assert report.missing() == []
+            assert {gap["from"] for gap in ended_gaps(delivery)} == {None}, "nobody knows how long it was"
+            times = [reading.t_ns for reading in report.readings("meter", "a")]
+            assert times != sorted(times), "the times are what the clock said; offsets are the order"
+
+
+def ended_gaps(delivery: Delivery) -> list[dict[str, Any]]:
+    with delivery.report() as report:
+        return [gap for gap in report.events("gap/1") if gap["to"]]
+
+
+def closed(delivery: Delivery) -> bool:
+    with delivery.report() as report:
+        return report.states()[-1:] == ["offline"]
