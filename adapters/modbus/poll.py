@@ -90,6 +90,8 @@ class _Cycle:
         """the device itself said something"""
         self.recovered = False
         """the device serves again what it had refused"""
+        self.refused: list[tuple[Block, str]] = []
+        """blocks that the device refuses since this cycle, and how"""
         self.set_aside: list[_Read] = []
         """blocks that were not answered; innocent if the device turns out to be dead"""
 
@@ -166,6 +168,8 @@ class ModbusAdapter:
                 cycle.skip(len(poll.reads) - len(cycle.read))
         if any(cycle.read):
             await self._offer(poll, cycle, sink)
+        if cycle.refused:
+            self._tell_refused(cycle)
         if cycle.recovered:
             poll.restore()
         if lost is not None:
@@ -197,7 +201,7 @@ class ModbusAdapter:
             return
         cycle.add(None if status else data, status, sent_ns, received_ns)
         if refused:
-            self._quarantine(read, reason)
+            self._quarantine(read, cycle, reason)
         elif read.retry_ns and status == GOOD:
             log.info("%s: the device serves %s again", self._config.device, read.block)
             read.retry_ns = 0
@@ -227,16 +231,25 @@ class ModbusAdapter:
         cycle.set_aside.append(read)
         cycle.add(None, BAD_TIMEOUT, now_ns, now_ns)
 
-    def _quarantine(self, read: _Read, reason: str) -> None:
+    def _quarantine(self, read: _Read, cycle: _Cycle, reason: str) -> None:
         if not read.retry_ns:
-            log.warning(
-                "%s: the device refuses %s (%s); its points are Bad and tried again every %d s: check their addresses",
-                self._config.device,
-                read.block,
-                reason,
-                QUARANTINE_NS // 10**9,
-            )
+            cycle.refused.append((read.block, reason))
         read.retry_ns = self._clock.monotonic_ns() + QUARANTINE_NS
+
+    def _tell_refused(self, cycle: _Cycle) -> None:
+        """One line for a cycle, however much the device refuses."""
+        block, reason = cycle.refused[0]
+        points = sum(len(refused.spans) for refused, _ in cycle.refused)
+        log.warning(
+            "%s: the device refuses %s%s (%s); %d point%s Bad and tried again every %d s: check the addresses",
+            self._config.device,
+            block,
+            f" and {len(cycle.refused) - 1} more blocks" if len(cycle.refused) > 1 else "",
+            reason,
+            points,
+            " is" if points == 1 else "s are",
+            QUARANTINE_NS // 10**9,
+        )
 
     async def _isolate(self, connection: Connection, block: Block) -> Isolation:
         """Find out which part of a refused block the device refuses. Raises LinkFault."""

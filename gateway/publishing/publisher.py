@@ -293,9 +293,12 @@ class Publisher:
     def _set_state(self, state: str, reason: str) -> None:
         if (state, reason) == (self._state, self._reason):
             return
-        if state != self._state:
+        changed = state != self._state
+        if changed:
             self._since = self._clock.time_ns()
         self._state, self._reason = state, reason
+        if state == "down" and not changed:
+            return  # one line for an outage; `reason` keeps up with what the last attempt met
         level = {"refused": logging.ERROR, "down": logging.WARNING, "holding": logging.WARNING}.get(state, logging.INFO)
         logger.log(level, "destination %s: %s%s", self._config.name, state, f": {reason}" if reason else "")
 

@@ -144,7 +144,12 @@ class Gateway:
         for sentence in recovery.damage:
             log.warning("log: %s", sentence)
         if recovery.cut_readings:
-            log.error("log: %d readings were lost to damage found at this start", recovery.cut_readings)
+            log.error(
+                "log: %s no longer holds %d readings that it once took; what of them was not delivered before is lost. "
+                "Was the folder removed, or is its disk failing?",
+                folder,
+                recovery.cut_readings,
+            )
         state = StateStore(folder / "state.db")
         stack.callback(state.close)
         table, durable = PointTable(), PointTable()
@@ -215,10 +220,10 @@ class Gateway:
                     inner.create_task(device.run(housekeeping.space), name=f"device {device.name}")
                     for device in self._devices
                 ]
-                log.info("running: %d devices, %d destinations", len(self._devices), len(self._publishers))
+                log.info("running: devices: %d, destinations: %d", len(self._devices), len(self._publishers))
                 give_back()
                 await stop.wait()
-                log.info("stopping: %d devices", len(acquiring))
+                log.info("stopping")
                 for task in acquiring:
                     task.cancel()
                 # A device that takes its time to let go must not use up the time that destinations need.
