@@ -63,6 +63,8 @@ class Supervisor:
         """Run the adapter again and again. `last_received`: ns, the newest reading before this start, or the start."""
         while True:
             error = await self._attempt(sink)
+            if (task := asyncio.current_task()) is not None and task.cancelling():
+                raise asyncio.CancelledError  # an error on the way out must not undo the stop
             if self._state.state == "up" and self._clock.time_ns() - self._state.since > _STEADY_NS:
                 self._backoff.reset()
             last_received = sink.last_received or last_received

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gateway.contract import Batch, Gap, ValueType
+from gateway.contract import Batch, Gap, LinkLost, Sink, ValueType
 from gateway.contract.status import BAD_TIMEOUT
 from gateway.log.records import BatchRecord, EventRecord, Labels, PointRecord, Record, StreamRecord
 from gateway.points.registry import MOST_TYPES
@@ -23,7 +24,7 @@ from gateway.runtime.gaps import Gaps
 from gateway.runtime.sink import DeviceCounters, DeviceSink
 from tests.support.logs import STREAM, T0, definitions, open_log, segment
 from tests.unit.test_normaliser import GRADE_1, Bench, define
-from tests.unit.test_supervisor import Writer
+from tests.unit.test_supervisor import Rig, Writer
 
 HOUR = 3600 * 10**9
 
@@ -144,6 +145,22 @@ async def test_only_the_devices_own_word_ends_a_gap(status: int, ends: bool) -> 
     await sink.offer([Batch.of("d", ValueType.INT64, [0], 1, status=status, received_time=T0, monotonic=1)])
     assert recorder.gaps.is_open is not ends
     assert (sink.last_received is not None) is ends
+
+
+async def test_an_adapter_that_fails_while_it_closes_does_not_undo_the_stop() -> None:
+    async def acquire(sink: Sink) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            raise LinkLost("cut while closing")
+
+    rig = Rig(acquire, acquire)
+    task = asyncio.create_task(rig.supervisor.run(rig.sink, T0))
+    await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait([task], timeout=2)
+    assert done
+    assert task.cancelled()
 
 
 def table_of(*streams: str, point: str = "p") -> PointTable:
