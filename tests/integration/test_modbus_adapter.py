@@ -364,9 +364,11 @@ async def test_illegal_address_is_isolated_once_and_the_rest_stays_whole() -> No
 async def test_a_device_that_refuses_everything_is_told_in_few_lines(caplog: pytest.LogCaptureFixture) -> None:
     points = holding(*range(0, 3000, 100))
     sink = CollectingSink()
-    async with ModbusDevice(script=lambda asked: Act(exception=2)).serve() as device:
-        async with running(build(device_file(device.port, points)), sink) as task:
-            await cycles(sink, 129, 1, task)
+    async with (
+        ModbusDevice(script=lambda asked: Act(exception=2)).serve() as device,
+        running(build(device_file(device.port, points)), sink) as task,
+    ):
+        await cycles(sink, 129, 1, task)
     lines = [record.message for record in caplog.records if "refuses" in record.message]
     assert 1 <= len(lines) <= 2, lines
     assert "more blocks" in lines[0]
