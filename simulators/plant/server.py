@@ -94,6 +94,7 @@ class PlantServer:
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
+            self._show_modbus()  # before they listen: an address without content is refused
             for device in self.devices.values():
                 await stack.enter_async_context(device)
             await self._show()
@@ -112,9 +113,12 @@ class PlantServer:
     ) -> None:
         await self._stack.aclose()
 
-    async def _show(self) -> None:
+    def _show_modbus(self) -> None:
         layout.show_compressor(self.compressor, self.compressor_device)
         layout.show_meter(self.meter, self.meter_device)
+
+    async def _show(self) -> None:
+        self._show_modbus()
         await layout.show_reactor(self.reactor, self.reactor_device)
 
     async def _run(self, tick_s: float) -> None:
