@@ -1,11 +1,13 @@
-"""Our own certificate: made on first use, never replaced."""
+"""Our own application certificate: made on first use, never replaced by itself."""
 
 from __future__ import annotations
 
+import datetime
 import os
 import socket
+import threading
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from asyncua.crypto.cert_gen import (
     dump_private_key_as_pem,
@@ -16,10 +18,30 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from adapters.opcua.trust import application_uri_of, days_left, load
 from gateway.contract import Refused
+
+CERTIFICATE: Final = "certificate.der"
+KEY: Final = "key.pem"
+"""names below pki/own"""
+WARN_DAYS: Final = 90
 
 _DAYS: Final = 3650
 """an expired certificate stops the plant's data; who wants shorter lives brings certificates of their own"""
+_making = threading.Lock()
+"""many devices start at once and share one certificate"""
+
+
+class OwnCertificate(NamedTuple):
+    """A certificate with its key, as they lie on disk."""
+
+    certificate: bytes
+    """DER"""
+    key: bytes
+    """PEM"""
+    application_uri: str
+    """the URI that the certificate is for, and that we must announce (Part 6, 6.2.2)"""
+    days_left: int
 
 
 def application_uri() -> str:
@@ -27,25 +49,37 @@ def application_uri() -> str:
     return f"urn:{socket.gethostname()}:edge-gateway"
 
 
-def own_certificate(certificate: Path, key: Path) -> str:
-    """Make both files if neither exists; returns the application URI that the certificate is for. Blocks.
+def own_paths(pki: Path) -> tuple[Path, Path]:
+    """Where certificate and key lie that no config names."""
+    return pki / "own" / CERTIFICATE, pki / "own" / KEY
+
+
+def own_certificate(certificate: Path, key: Path) -> OwnCertificate:
+    """Make both files if neither exists, and read them. Blocks.
 
     The certificate is DER or PEM, the key PEM. Raises Refused when a file is missing, unreadable or cannot be written.
     """
     try:
-        if not certificate.exists() and not key.exists():
-            _make(certificate, key)
+        with _making:
+            if not certificate.exists() and not key.exists():
+                make_certificate(certificate, key)
         for path in (certificate, key):
             if not path.is_file():
                 raise Refused(f"{path} is missing while its counterpart exists; bring it back, or remove both files")
-        return _uri_of(certificate)
+        found = load(certificate.read_bytes())
+        left = days_left(found, datetime.datetime.now(datetime.UTC))
+        uri = application_uri_of(found) or application_uri()
+        return OwnCertificate(found.public_bytes(Encoding.DER), key.read_bytes(), uri, left)
     except (OSError, ValueError) as error:
-        raise Refused(f"own certificate {certificate}: {error}; check connection.certificate and key") from error
+        raise Refused(
+            f"own certificate {certificate}: {error}; check connection.pki (or connection.certificate and key)"
+        ) from error
 
 
-def _make(certificate: Path, key: Path) -> None:
+def make_certificate(certificate: Path, key: Path, uri: str | None = None) -> None:
+    """A new self-signed certificate: RSA 2048, 10 years, the key readable by its owner alone. Raises OSError."""
     private_key = generate_private_key()
-    uri = application_uri()
+    uri = uri or application_uri()
     made = generate_self_signed_app_certificate(
         private_key,
         uri,
@@ -56,20 +90,18 @@ def _make(certificate: Path, key: Path) -> None:
     )
     for path in (certificate, key):
         path.parent.mkdir(parents=True, exist_ok=True)
-    with os.fdopen(os.open(key, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        file.write(dump_private_key_as_pem(private_key))
-    certificate.write_bytes(made.public_bytes(Encoding.DER))
+    # Whole files or none: half a pair left by a power cut would have to be mended by hand.
+    drafts = [(_draft(key), 0o600, dump_private_key_as_pem(private_key), key)]
+    drafts.append((_draft(certificate), 0o644, made.public_bytes(Encoding.DER), certificate))
+    for draft, mode, content, _ in drafts:
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    for draft, _, _, path in drafts:
+        draft.rename(path)
 
 
-def _uri_of(path: Path) -> str:
-    """The certificate must name the application URI that we announce (Part 6, 6.2.2)."""
-    raw = path.read_bytes()
-    certificate = (
-        x509.load_pem_x509_certificate(raw) if raw.startswith(b"-----") else x509.load_der_x509_certificate(raw)
-    )
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
-        return application_uri()
-    uris = names.get_values_for_type(x509.UniformResourceIdentifier)
-    return uris[0] if uris else application_uri()
+def _draft(path: Path) -> Path:
+    return path.with_name(f".{path.name}.new")

@@ -16,7 +16,13 @@ from gateway.contract.config import StrictModel
 from gateway.contract.quantities import parse_duration
 
 POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
-"""Policies that are not deprecated (Part 7, 6.6: Basic128Rsa15 and Basic256 rest on SHA-1)."""
+"""Policies that are not deprecated; servers write some of them with underscores, which are accepted too."""
+DEPRECATED_POLICIES = ("Basic128Rsa15", "Basic256")
+"""Policies that rest on SHA-1 (Part 7, 6.6)."""
+DEFAULT_PKI = "/var/lib/edge-gateway/pki"
+"""Where certificates live: beside the log, as it lies by default."""
+
+_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 _NODE = re.compile(r"(?:ns=(?P<ns>\d{1,5});|nsu=(?P<uri>[^;]+);)?(?P<kind>[isgb])=(?P<id>.+)", re.DOTALL)
 
@@ -42,12 +48,24 @@ def _check_security(text: str) -> str:
     if text == "None":
         return text
     policy, _, mode = text.partition("/")
-    if policy not in POLICIES or mode not in ("Sign", "SignAndEncrypt"):
+    policy = policy.replace("_", "")
+    if policy not in POLICIES + DEPRECATED_POLICIES or mode not in ("Sign", "SignAndEncrypt"):
         raise ValueError(
             f"expected None or <policy>/<mode> with a policy of {', '.join(POLICIES)} and the mode Sign or "
             f"SignAndEncrypt, found {text!r}"
         )
-    return text
+    return f"{policy}/{mode}"
+
+
+def parse_fingerprint(text: str) -> str:
+    """A SHA-256 fingerprint as 64 lower-case digits, from what people copy: "sha256:", colons, blanks, capitals.
+
+    Raises ValueError.
+    """
+    digits = re.sub(r"[:\s]", "", text.strip().lower().removeprefix("sha256:"))
+    if not _FINGERPRINT.fullmatch(digits):
+        raise ValueError(f"expected a SHA-256 fingerprint (sha256: and 64 hexadecimal digits), found {text!r}")
+    return digits
 
 
 class NodeAddress:
@@ -131,10 +149,21 @@ PointType = Literal[
 
 
 class UserConfig(StrictModel):
-    """Login by user name and password."""
+    """Login by user name and password, or by a certificate."""
 
-    name: str = Field(min_length=1)
-    password: SecretStr
+    name: str | None = Field(default=None, min_length=1)
+    password: SecretStr | None = None
+    certificate: str | None = Field(default=None, description="X.509 user certificate (DER or PEM) instead of a name")
+    key: str | None = Field(default=None, description="private key of the user certificate (PEM or DER)")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> UserConfig:
+        by_name = self.name is not None and self.password is not None
+        by_certificate = self.certificate is not None and self.key is not None
+        given = sum(value is not None for value in (self.name, self.password, self.certificate, self.key))
+        if given != 2 or by_name == by_certificate:
+            raise ValueError("expected name and password, or certificate and key")
+        return self
 
 
 class ConnectionConfig(StrictModel):
@@ -146,27 +175,53 @@ class ConnectionConfig(StrictModel):
     security: Annotated[str, AfterValidator(_check_security)] = Field(
         default="None", description="None, or policy/mode such as Basic256Sha256/SignAndEncrypt"
     )
-    certificate: str | None = Field(default=None, description="our certificate (DER); made on first use if missing")
+    pki: str = Field(
+        default=DEFAULT_PKI,
+        description="folder of our certificate (own/) and of servers' certificates (trusted/, rejected/)",
+    )
+    certificate: str | None = Field(
+        default=None,
+        description="our certificate (DER or PEM) instead of that in pki/own; made on first use if missing",
+    )
     key: str | None = Field(default=None, description="private key of our certificate (PEM); made on first use")
+    trust: Annotated[str, AfterValidator(parse_fingerprint)] | None = Field(
+        default=None,
+        description='"sha256:..." = only this server certificate, whatever its names and dates say',
+    )
     user: UserConfig | None = None
     allow_insecure_password: bool = Field(
         default=False, description="send the password although the channel is not encrypted"
+    )
+    allow_deprecated_security: bool = Field(
+        default=False, description="allow Basic256 and Basic128Rsa15, for servers that know nothing better"
     )
     timeout: Duration = 5.0
 
     @model_validator(mode="after")
     def _secure(self) -> ConnectionConfig:
-        if self.security != "None" and not (self.certificate and self.key):
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("connection.certificate and connection.key belong together; give both or neither")
+        if self.deprecated and not self.allow_deprecated_security:
             raise ValueError(
-                f"security {self.security} needs connection.certificate and connection.key: two file paths; the files "
-                "are made on first use"
+                f"security {self.security} rests on SHA-1 and is deprecated; use Basic256Sha256/SignAndEncrypt, or set "
+                "connection.allow_deprecated_security: true where the server offers nothing better"
             )
-        if self.user and not self.security.endswith("/SignAndEncrypt") and not self.allow_insecure_password:
+        if (
+            self.user
+            and self.user.password
+            and not self.security.endswith("/SignAndEncrypt")
+            and not self.allow_insecure_password
+        ):
             raise ValueError(
                 f"the password would travel over a channel that is not encrypted (security: {self.security}); use "
                 "security: Basic256Sha256/SignAndEncrypt, or set connection.allow_insecure_password: true"
             )
         return self
+
+    @property
+    def deprecated(self) -> bool:
+        """Whether the policy is one that rests on SHA-1."""
+        return self.security.partition("/")[0] in DEPRECATED_POLICIES
 
 
 class SubscribeConfig(StrictModel):

@@ -11,12 +11,13 @@ from typing import Final
 from asyncua import ua
 from asyncua.ua.status_codes import StatusCodes
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+from cryptography.exceptions import InvalidSignature
 
 from gateway.contract import AdapterError, LinkLost, Refused
 
 _LOGIN: Final = "check connection.user, and that the server allows this user to read"
 _CERTIFICATE: Final = (
-    "let the server trust our certificate (connection.certificate), and check that both clocks are right"
+    "let the server trust our certificate (`edge-gateway certs export` writes it), and check that both clocks are right"
 )
 _SECURITY: Final = "set connection.security to a policy and mode that the server offers"
 _LICENCE: Final = "the server's licence does not allow this connection; ask its vendor"
@@ -92,6 +93,11 @@ def translate_errors(where: str) -> Iterator[None]:
         if str(error).startswith("No matching endpoints"):
             raise Refused(f"{where}: the server offers no such endpoint; {_SECURITY}") from error
         raise LinkLost(f"{where}: {error}") from error
+    except InvalidSignature as error:
+        raise Refused(
+            f"{where}: the server's signature is wrong, so it does not hold the key of its certificate; find out who "
+            "answers there"
+        ) from error
     except AssertionError as error:
         # asyncua asserts the type of the answer to OpenSecureChannel, so a refused certificate ends here.
         raise Refused(f"{where}: the secure channel was refused; {_CERTIFICATE}") from error

@@ -7,19 +7,18 @@ import logging
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from asyncua import ua
 from asyncua.client.client import Client
-from asyncua.crypto import security_policies
 from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from adapters.opcua import stack
-from adapters.opcua.certificates import application_uri, own_certificate
+from adapters.opcua.certificates import application_uri
 from adapters.opcua.config import ConnectionConfig, LoadConfig, SubscribeConfig
 from adapters.opcua.errors import translate_errors
+from adapters.opcua.security import log_in, secure
 from gateway.contract import AdapterError, LinkLost
 
 T = TypeVar("T")
@@ -173,16 +172,13 @@ async def open_session(config: ConnectionConfig, load: LoadConfig) -> AsyncItera
     client.session_timeout = round(_SESSION_TIMEOUT_S * 1000)
     try:
         with translate_errors(f"{config.url}: connecting"):
-            await _secure(client, config)
+            await secure(client, config)
             await client.connect_socket()
             await client.send_hello()
             await client.open_secure_channel()
             await client.create_session()
         with translate_errors(f"{config.url}: logging in"):
-            await client.activate_session(
-                username=config.user.name if config.user else None,
-                password=config.user.password.get_secret_value() if config.user else None,
-            )
+            await log_in(client, config.user)
         session = Session(client, config, Pace(load.requests_per_s))
         await session.inspect()
         yield session
@@ -190,23 +186,9 @@ async def open_session(config: ConnectionConfig, load: LoadConfig) -> AsyncItera
         await _close(client, config.url)
 
 
-async def _secure(client: Client, config: ConnectionConfig) -> None:
-    if config.security == "None" or config.certificate is None or config.key is None:
-        return
-    policy, _, mode = config.security.partition("/")
-    certificate, key = Path(config.certificate), Path(config.key)
-    client.application_uri = await asyncio.to_thread(own_certificate, certificate, key)
-    await client.set_security(
-        getattr(security_policies, f"SecurityPolicy{policy}"),
-        certificate,
-        key,
-        mode=getattr(ua.MessageSecurityMode, mode),
-    )
-
-
 async def _close(client: Client, url: str) -> None:
     try:
-        if stack.is_open(client):
+        if stack.has_channel(client):
             async with asyncio.timeout(_CLOSE_S):
                 with translate_errors(f"{url}: closing"):
                     await client.close_session()

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from asyncua import ua
 from asyncua.client.client import Client
-from asyncua.client.ua_client import UASocketProtocol
+from asyncua.client.ua_client import UaClientState, UASocketProtocol
 from asyncua.common.utils import Buffer
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
@@ -65,10 +65,11 @@ async def call(client: Client, request: Any, response: type[T], timeout: float) 
     return decoded
 
 
-def is_open(client: Client) -> bool:
-    """Whether the client has a live socket."""
+def has_channel(client: Client) -> bool:
+    """Whether its socket lives and its channel was opened: without keys asyncua cannot even say goodbye."""
     protocol = client.uaclient.protocol
-    return protocol is not None and protocol.transport is not None
+    alive = protocol is not None and protocol.transport is not None
+    return alive and client.uaclient.state in (UaClientState.CHANNEL_OPEN, UaClientState.CONNECTED)
 
 
 def abort(client: Client) -> None:

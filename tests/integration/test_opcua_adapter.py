@@ -11,16 +11,13 @@ import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
-from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 from asyncua import Server, ua
-from asyncua.crypto.cert_gen import setup_self_signed_certificate
 from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.server.user_managers import UserManager
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from adapters.opcua import ADAPTER
 from adapters.opcua.adapter import OpcUaAdapter
@@ -447,39 +444,6 @@ async def test_items_are_created_in_batches_that_the_server_takes(p: Plant, wire
         assert wire.count(751) == 3
     finally:
         await limit.write_value(ua.UInt32(0))
-
-
-async def test_signed_and_encrypted(tmp_path: Path) -> None:
-    server = Server()
-    await server.init()
-    port = free_port()
-    server.set_endpoint(f"opc.tcp://127.0.0.1:{port}")
-    server.set_security_policy([ua.SecurityPolicyType.NoSecurity, ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
-    key, certificate = tmp_path / "server.pem", tmp_path / "server.der"
-    await setup_self_signed_certificate(
-        key, certificate, "urn:freeopcua:python:server", "localhost", [ExtendedKeyUsageOID.SERVER_AUTH], {}
-    )
-    await server.load_certificate(str(certificate))
-    await server.load_private_key(str(key))
-    async with server:
-        p = await corner(server, port)
-        await p.add("level", 2.5, ua.VariantType.Double)
-        sink = FakeSink()
-        ours = {"certificate": str(tmp_path / "own" / "c.der"), "key": str(tmp_path / "own" / "k.pem")}
-        for _ in range(2):
-            checked = p.config(connection={"security": "Basic256Sha256/SignAndEncrypt", **ours})
-            async with running(build(checked), sink) as task:
-                await seen(sink, task, 0)
-        assert (tmp_path / "own" / "k.pem").stat().st_mode & 0o077 == 0
-        made = (tmp_path / "own" / "c.der").read_bytes()
-        (tmp_path / "own" / "k.pem").rename(tmp_path / "k.pem")
-        with pytest.raises(Refused, match=r"k\.pem is missing"):
-            await build(checked).run(FakeSink())
-        (tmp_path / "k.pem").rename(tmp_path / "own" / "k.pem")
-        assert (tmp_path / "own" / "c.der").read_bytes() == made, "a certificate is never replaced"
-        checked = p.config(connection={"security": "Aes128Sha256RsaOaep/Sign", **ours})
-        with pytest.raises(Refused, match=r"connection\.security"):
-            await build(checked).run(FakeSink())
 
 
 async def test_nobody_listens(p: Plant) -> None:

@@ -52,16 +52,63 @@ def test_a_login_in_the_url_is_refused() -> None:
         device(connection={"url": "opc.tcp://me:secret@host:4840"})
 
 
-@pytest.mark.parametrize("security", ["Basic256/Sign", "Basic256Sha256", "Basic256Sha256/None", "none", ""])
-def test_weak_or_unknown_security_is_refused(security: str) -> None:
+@pytest.mark.parametrize("security", ["Basic512/Sign", "Basic256Sha256", "Basic256Sha256/None", "none", ""])
+def test_unknown_security_is_refused(security: str) -> None:
     with pytest.raises(ValidationError, match="expected None or <policy>/<mode>"):
         device(connection={"security": security})
 
 
-def test_security_needs_a_certificate() -> None:
-    with pytest.raises(ValidationError, match=r"connection\.certificate and connection\.key"):
-        device(connection={"security": "Basic256Sha256/SignAndEncrypt"})
+@pytest.mark.parametrize("security", ["Basic256/Sign", "Basic128Rsa15/SignAndEncrypt"])
+def test_deprecated_security_is_for_those_who_ask_for_it(security: str) -> None:
+    with pytest.raises(ValidationError, match=r"rests on SHA-1.*allow_deprecated_security: true"):
+        device(connection={"security": security})
+    assert device(connection={"security": security, "allow_deprecated_security": True}).connection.deprecated
+    assert not device(connection={"security": "Basic256Sha256/Sign"}).connection.deprecated
+
+
+def test_policies_may_be_written_as_servers_write_them() -> None:
+    made = device(connection={"security": "Aes256_Sha256_RsaPss/SignAndEncrypt"})
+    assert made.connection.security == "Aes256Sha256RsaPss/SignAndEncrypt"
+
+
+def test_certificates_have_a_folder_or_are_given_in_pairs() -> None:
+    assert device(connection={"security": "Basic256Sha256/Sign"}).connection.pki == "/var/lib/edge-gateway/pki"
     device(connection={"security": "Aes256Sha256RsaPss/Sign", "certificate": "c.der", "key": "k.pem"})
+    with pytest.raises(ValidationError, match="give both or neither"):
+        device(connection={"security": "Basic256Sha256/Sign", "certificate": "c.der"})
+
+
+@pytest.mark.parametrize("written", ["sha256:" + "ab" * 32, "AB:" * 31 + "AB", "sha256:" + "AB" * 32])
+def test_a_pin_is_written_as_tools_show_it(written: str) -> None:
+    assert device(connection={"trust": written}).connection.trust == "ab" * 32
+
+
+@pytest.mark.parametrize("written", ["", "sha256:", "ab" * 20, "sha1:" + "ab" * 32, "xy" * 32])
+def test_a_pin_is_a_whole_fingerprint(written: str) -> None:
+    with pytest.raises(ValidationError, match="expected a SHA-256 fingerprint"):
+        device(connection={"trust": written})
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {},
+        {"name": "a"},
+        {"password": "hunter2"},
+        {"certificate": "c.der"},
+        {"name": "a", "key": "k.pem"},
+        {"name": "a", "password": "hunter2", "certificate": "c.der", "key": "k.pem"},
+        {"name": "a", "password": "hunter2", "key": "k.pem"},
+    ],
+)
+def test_a_user_logs_in_one_way(user: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="expected name and password, or certificate and key") as caught:
+        device(connection={"user": user, "allow_insecure_password": True})
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_user_certificate_needs_no_encryption() -> None:
+    device(connection={"user": {"certificate": "c.der", "key": "k.pem"}})
 
 
 USER = {"name": "gateway", "password": "hunter2"}
@@ -69,7 +116,7 @@ USER = {"name": "gateway", "password": "hunter2"}
 
 @pytest.mark.parametrize("security", ["None", "Basic256Sha256/Sign"])
 def test_a_password_does_not_travel_in_the_clear(security: str) -> None:
-    keys = {"security": security, "user": USER, "certificate": "c.der", "key": "k.pem"}
+    keys = {"security": security, "user": USER}
     with pytest.raises(ValidationError, match="allow_insecure_password") as caught:
         device(connection=keys)
     assert "hunter2" not in str(caught.value)

@@ -6,6 +6,7 @@ import struct
 
 import pytest
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+from cryptography.exceptions import InvalidSignature
 
 from adapters.opcua.errors import translate_errors
 from gateway.contract import LinkLost, Refused
@@ -23,6 +24,7 @@ from gateway.contract import LinkLost, Refused
         (UaError("No matching endpoints: x"), Refused, "connection.security"),
         (UaError("odd"), LinkLost, "odd"),
         (AssertionError(), Refused, "certificate"),
+        (InvalidSignature(), Refused, "does not hold the key of its certificate"),
         (TimeoutError(), LinkLost, "no answer in time"),
         (ConnectionRefusedError(111, "Connection refused"), LinkLost, "Connection refused.*connection.url"),
         (ConnectionError("connection lost"), LinkLost, "connection lost"),

@@ -1,0 +1,136 @@
+"""What makes a connection safe: its policy, our certificate, the server's, and the login."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import logging
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Final
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.crypto import security_policies, uacrypto
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
+
+from adapters.opcua.certificates import WARN_DAYS, OwnCertificate, own_certificate, own_paths
+from adapters.opcua.config import ConnectionConfig, UserConfig
+from adapters.opcua.trust import TrustStore, days_left, der, load
+from gateway.contract import LinkLost, Refused
+
+_logger = logging.getLogger(__name__)
+# asyncua complains of our certificate and of deprecated policies at every connect; we do it once.
+logging.getLogger("asyncua.crypto").setLevel(logging.CRITICAL)
+
+_MODES: Final = {ua.MessageSecurityMode.Sign: "Sign", ua.MessageSecurityMode.SignAndEncrypt: "SignAndEncrypt"}
+
+
+async def secure(client: Client, config: ConnectionConfig) -> None:
+    """Before connecting: learn the server's certificate, decide about it, and set up policy and keys.
+
+    The certificate comes over a connection of its own without security (Part 4, 5.5.4). It need not be believed there:
+    only a server that holds its key can answer what follows. Raises LinkLost, Refused.
+    """
+    if config.security == "None":
+        return
+    policy, _, mode = config.security.partition("/")
+    if config.deprecated:
+        _warn_once(f"{config.url}: {policy} rests on SHA-1 and no longer protects; use Basic256Sha256 where possible")
+    own = await asyncio.to_thread(_own, config)
+    shown = _certificate_of(await client.connect_and_get_server_endpoints(), policy, mode, config.url)
+    await asyncio.to_thread(_decide, shown, config, client.server_url.hostname or "")
+    client.application_uri = own.application_uri
+    await client.set_security(
+        _policy_class(policy),
+        uacrypto.CertProperties(own.certificate, "der"),
+        uacrypto.CertProperties(own.key, "pem"),
+        server_certificate=uacrypto.CertProperties(der(shown), "der"),
+        mode=ua.MessageSecurityMode[mode],
+    )
+
+
+async def log_in(client: Client, user: UserConfig | None) -> None:
+    """Activate the client's session as `user`. Raises Refused when a user certificate or its key cannot be read."""
+    if user is None:
+        await client.activate_session()
+    elif user.password is not None:
+        await client.activate_session(username=user.name, password=user.password.get_secret_value())
+    else:
+        certificate, client.user_private_key = await asyncio.to_thread(_user_certificate, user)
+        await client.activate_session(certificate=certificate)
+
+
+def _own(config: ConnectionConfig) -> OwnCertificate:
+    certificate, key = own_paths(Path(config.pki))
+    if config.certificate is not None and config.key is not None:
+        certificate, key = Path(config.certificate), Path(config.key)
+    own = own_certificate(certificate, key)
+    if own.days_left < WARN_DAYS:
+        _warn_once(f"our certificate {certificate} {_left(own.days_left)}; servers will refuse it then")
+    return own
+
+
+def _decide(shown: x509.Certificate, config: ConnectionConfig, host: str) -> None:
+    try:
+        overridden = TrustStore(Path(config.pki)).check(shown, host, config.trust)
+    except Refused as refusal:
+        raise Refused(f"{config.url}: {refusal}") from None
+    if overridden:
+        _warn_once(f"{config.url}: accepted by connection.trust although {' and '.join(overridden)}")
+    if (left := days_left(shown, datetime.datetime.now(datetime.UTC))) < WARN_DAYS and not overridden:
+        _warn_once(f"{config.url}: the server's certificate {_left(left)}; it will be refused then")
+
+
+def _certificate_of(endpoints: Any, policy: str, mode: str, url: str) -> x509.Certificate:
+    """The certificate of the endpoint with this policy and mode; the endpoint's own url is not looked at."""
+    uri = _policy_class(policy).URI
+    for endpoint in endpoints:
+        if endpoint.SecurityPolicyUri == uri and _MODES.get(endpoint.SecurityMode) == mode:
+            break
+    else:
+        offered = sorted({_spelt(endpoint) for endpoint in endpoints})
+        raise Refused(
+            f"{url}: the server does not offer {policy}/{mode}; set connection.security to what it does offer: "
+            f"{', '.join(offered) or 'nothing'}"
+        )
+    try:
+        certificate = load(endpoint.ServerCertificate or b"")
+    except ValueError as error:
+        raise LinkLost(f"{url}: the server's certificate cannot be read: {error}") from error
+    if not isinstance(certificate.public_key(), RSAPublicKey):
+        raise Refused(f"{url}: the server's certificate has no RSA key, which {policy} needs; give it one that has")
+    return certificate
+
+
+def _spelt(endpoint: Any) -> str:
+    policy = str(endpoint.SecurityPolicyUri).rpartition("#")[2].replace("_", "")
+    mode = _MODES.get(endpoint.SecurityMode)
+    return f"{policy}/{mode}" if mode else policy
+
+
+def _policy_class(policy: str) -> type[security_policies.SecurityPolicy]:
+    found: type[security_policies.SecurityPolicy] = getattr(security_policies, f"SecurityPolicy{policy}")
+    return found
+
+
+def _user_certificate(user: UserConfig) -> tuple[x509.Certificate, Any]:
+    certificate, key = Path(user.certificate or ""), Path(user.key or "")
+    try:
+        raw = key.read_bytes()
+        loads = load_pem_private_key if raw.lstrip().startswith(b"-----") else load_der_private_key
+        return load(certificate.read_bytes()), loads(raw, None)
+    except (OSError, ValueError, TypeError) as error:
+        raise Refused(f"user certificate {certificate} with key {key}: {error}; check connection.user") from error
+
+
+def _left(days: int) -> str:
+    return f"expires in {days} days" if days >= 0 else f"expired {-days} days ago"
+
+
+@lru_cache(maxsize=256)
+def _warn_once(message: str) -> None:
+    """A connection is made again and again; what there is to say about it changes once a day at most."""
+    _logger.warning("%s", message)

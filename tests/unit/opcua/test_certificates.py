@@ -1,0 +1,70 @@
+"""Our own certificate: made once, right for servers, never replaced."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from adapters.opcua.certificates import application_uri, own_certificate, own_paths
+from adapters.opcua.trust import application_uri_of, load
+from gateway.contract import Refused
+from tests.support.opcua_certificates import make_pair
+
+
+def test_it_is_made_on_first_use_and_kept(tmp_path: Path) -> None:
+    certificate, key = own_paths(tmp_path / "pki")
+    made = own_certificate(certificate, key)
+    assert own_certificate(certificate, key) == made
+    assert sorted(path.name for path in certificate.parent.iterdir()) == ["certificate.der", "key.pem"]
+    assert key.stat().st_mode & 0o777 == 0o600
+    found = load(made.certificate)
+    public = found.public_key()
+    assert isinstance(public, RSAPublicKey)
+    assert public.key_size >= 2048
+    assert load_pem_private_key(made.key, None).public_key() == public
+    assert application_uri_of(found) == made.application_uri == application_uri()
+    assert 3648 <= made.days_left <= 3650
+    usage = found.extensions.get_extension_for_class(x509.KeyUsage).value
+    assert all([usage.digital_signature, usage.key_encipherment, usage.data_encipherment, usage.content_commitment])
+
+
+def test_devices_that_start_together_share_one(tmp_path: Path) -> None:
+    certificate, key = own_paths(tmp_path)
+    made: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: made.append(own_certificate(certificate, key).certificate)) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 8
+    assert len(set(made)) == 1
+
+
+@pytest.mark.parametrize("lost", [0, 1], ids=["certificate", "key"])
+def test_half_a_pair_is_not_completed(tmp_path: Path, lost: int) -> None:
+    paths = own_paths(tmp_path)
+    own_certificate(*paths)
+    paths[lost].unlink()
+    with pytest.raises(Refused, match=f"{paths[lost].name} is missing"):
+        own_certificate(*paths)
+
+
+def test_a_folder_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "pki").write_text("a file")
+    with pytest.raises(Refused, match=r"check connection\.pki"):
+        own_certificate(*own_paths(tmp_path / "pki"))
+
+
+def test_ones_own_certificate_names_the_application(tmp_path: Path) -> None:
+    pair = make_pair("gateway", uri="urn:box-7:gateway")
+    (tmp_path / "c.crt").write_bytes(pair.pem)
+    (tmp_path / "k.pem").write_bytes(pair.key_pem)
+    found = own_certificate(tmp_path / "c.crt", tmp_path / "k.pem")
+    assert (found.application_uri, found.certificate, found.days_left) == ("urn:box-7:gateway", pair.der, 999)
