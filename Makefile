@@ -16,7 +16,7 @@ test:
 	@scripts/mosquitto
 	@scripts/interop
 	@scripts/setup dev
-	@.venv/bin/python -m pytest
+	@.venv/bin/python -m pytest -n 2 --dist loadfile
 
 check:
 	@scripts/mosquitto
