@@ -3,7 +3,8 @@
 `config`: the keys of a device file. `adapter`: a connection's life; `session`: connecting, the server's limits;
 `certificates`: our own; `items`: monitored items; `publish`, `sequence`: the publish loop. `envelope`, `decode`,
 `variant`, `layouts`: the pure decoder; `fallback`: values of rarer types; `batches`: from decoded items to the
-gateway's batches. `stack`: all that reaches into asyncua; `errors`: translation of its failures.
+gateway's batches. `stack`: all that reaches into asyncua; `errors`: translation of its failures. `tools`: browsing and
+reading for an engineer at a terminal.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 
 from adapters.opcua.config import OpcUaDeviceConfig
 from gateway.contract import Adapter, AdapterType, Clock, DeviceConfig, Point
+from gateway.contract.tools import Tools
 
 
 class OpcUaAdapterType:
@@ -20,12 +22,19 @@ class OpcUaAdapterType:
 
     name: str = "opcua"
     device_model: type[DeviceConfig] = OpcUaDeviceConfig
+    schemes: tuple[str, ...] = ("opc.tcp",)
 
     def build(self, config: Any, points: Sequence[Point], clock: Clock) -> Adapter:
         """Make the adapter of one device from its checked `OpcUaDeviceConfig`; no I/O."""
         from adapters.opcua.adapter import OpcUaAdapter  # noqa: PLC0415 - see the class docstring
 
         return OpcUaAdapter(config, points, clock)
+
+    def tools(self) -> Tools:
+        """`browse` and `read` from a URL alone; see `gateway.contract.tools.HasTools`."""
+        from adapters.opcua.tools import OpcUaTools  # noqa: PLC0415 - see the class docstring
+
+        return OpcUaTools()
 
 
 ADAPTER: AdapterType = OpcUaAdapterType()

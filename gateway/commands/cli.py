@@ -66,3 +66,84 @@ def demo(
     from gateway.commands import demo as command  # noqa: PLC0415 - only what is called is imported
 
     raise typer.Exit(command.main(seconds, keep=keep))
+
+
+Url = Annotated[str, typer.Argument(metavar="URL", help="the equipment, e.g. opc.tcp://192.168.1.30:4840")]
+Security = Annotated[str, typer.Option("--security", help="None, or policy/mode as a device file writes it")]
+User = Annotated[str | None, typer.Option("--user", help="log in with this user name")]
+PasswordEnv = Annotated[
+    str | None, typer.Option("--password-env", metavar="NAME", help="environment variable that holds the password")
+]
+InsecurePassword = Annotated[
+    bool, typer.Option("--allow-insecure-password", help="send the password although nothing is encrypted")
+]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=600, help="seconds to wait for each answer")]
+Rate = Annotated[float, typer.Option("--rate", min=0.1, max=1000, help="requests per second at most")]
+Json = Annotated[bool, typer.Option("--json", help="report as JSON")]
+
+
+@app.command()
+def browse(  # noqa: PLR0913, PLR0917 - one for each option
+    url: Url,
+    endpoints: Annotated[bool, typer.Option("--endpoints", help="list the ways in; needs no login")] = False,
+    root: Annotated[str | None, typer.Option("--root", metavar="NODE", help="begin here, not at Objects")] = None,
+    path: Annotated[
+        str | None, typer.Option("--path", help="only names like these below the root, e.g. 'Line1/**/Temp*'")
+    ] = None,
+    type: Annotated[list[str] | None, typer.Option("--type", help="only values of this type; may be repeated")] = None,
+    depth: Annotated[int | None, typer.Option("--depth", min=1, help="levels below the root")] = None,
+    server: Annotated[bool, typer.Option("--server", help="with what the server says about itself")] = False,
+    values: Annotated[bool, typer.Option("--values/--no-values", help="read current values")] = True,
+    limit: Annotated[int, typer.Option("--limit", min=1, help="stop after so many nodes")] = 50_000,
+    to_config: Annotated[
+        Path | None, typer.Option("--to-config", metavar="FILE", help="write a device file, e.g. boiler-1.yaml")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace the file of --to-config")] = False,
+    security: Security = "None",
+    user: User = None,
+    password_env: PasswordEnv = None,
+    allow_insecure_password: InsecurePassword = False,
+    timeout: Timeout = 5.0,
+    rate: Rate = 20.0,
+    json: Json = False,
+) -> None:
+    """Show what a server holds, from its URL alone; only reads."""
+    from gateway.commands import browse as command  # noqa: PLC0415 - only what is called is imported
+    from gateway.commands.equipment import password_for  # noqa: PLC0415 - see above
+    from gateway.contract.tools import BrowseQuery, Target  # noqa: PLC0415 - see above
+
+    password = None if endpoints else password_for(user, password_env)
+    target = Target(url, security, user, password, allow_insecure_password, timeout, rate)
+    query = BrowseQuery(root, path, tuple(type or ()), depth, server, values, limit)
+    code = command.main(
+        target,
+        query,
+        endpoints=endpoints,
+        to_config=to_config,
+        force=force,
+        password_env=password_env,
+        as_json=json,
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def read(
+    url: Url,
+    nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="e.g. 'ns=2;s=Tank.Level'")],
+    security: Security = "None",
+    user: User = None,
+    password_env: PasswordEnv = None,
+    allow_insecure_password: InsecurePassword = False,
+    timeout: Timeout = 5.0,
+    rate: Rate = 20.0,
+    json: Json = False,
+) -> None:
+    """Read values now, with their status and times, and show each as a point of a device file; only reads."""
+    from gateway.commands import read as command  # noqa: PLC0415 - only what is called is imported
+    from gateway.commands.equipment import password_for  # noqa: PLC0415 - see above
+    from gateway.contract.tools import Target  # noqa: PLC0415 - see above
+
+    password = password_for(user, password_env)
+    target = Target(url, security, user, password, allow_insecure_password, timeout, rate)
+    raise typer.Exit(command.main(target, nodes, as_json=json))
