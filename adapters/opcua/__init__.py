@@ -1,7 +1,8 @@
 """OPC UA: one session and one subscription per device, raw notifications decoded into columns.
 
 `config`: the keys of a device file. `adapter`: a connection's life; `session`: connecting, the server's limits;
-`certificates`: our own; `items`: monitored items; `publish`, `sequence`: the publish loop. `envelope`, `decode`,
+`security`: policy and login; `certificates`: our own; `trust`: the servers'; `pki`: both for the command line.
+`items`: monitored items; `publish`, `sequence`: the publish loop. `envelope`, `decode`,
 `variant`, `layouts`: the pure decoder; `fallback`: values of rarer types; `batches`: from decoded items to the
 gateway's batches. `stack`: all that reaches into asyncua; `errors`: translation of its failures. `tools`: browsing and
 reading for an engineer at a terminal.
@@ -10,10 +11,12 @@ reading for an engineer at a terminal.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-from adapters.opcua.config import OpcUaDeviceConfig
+from adapters.opcua.config import DEFAULT_PKI, OpcUaDeviceConfig
 from gateway.contract import Adapter, AdapterType, Clock, DeviceConfig, Point
+from gateway.contract.certificates import Certificates
 from gateway.contract.tools import Tools
 
 
@@ -22,6 +25,7 @@ class OpcUaAdapterType:
 
     name: str = "opcua"
     device_model: type[DeviceConfig] = OpcUaDeviceConfig
+    default_pki: str = DEFAULT_PKI
     schemes: tuple[str, ...] = ("opc.tcp",)
 
     def build(self, config: Any, points: Sequence[Point], clock: Clock) -> Adapter:
@@ -29,6 +33,12 @@ class OpcUaAdapterType:
         from adapters.opcua.adapter import OpcUaAdapter  # noqa: PLC0415 - see the class docstring
 
         return OpcUaAdapter(config, points, clock)
+
+    def certificates(self, folder: Path) -> Certificates:
+        """What `edge-gateway certs` works on; see `gateway.contract.certificates.HasCertificates`."""
+        from adapters.opcua.pki import Pki  # noqa: PLC0415 - see the class docstring
+
+        return Pki(folder)
 
     def tools(self) -> Tools:
         """`browse` and `read` from a URL alone; see `gateway.contract.tools.HasTools`."""

@@ -18,12 +18,13 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from adapters.opcua.trust import application_uri_of, days_left, load
+from adapters.opcua.trust import application_uri_of, days_left, hand_over, load, make_folder
 from gateway.contract import Refused
 
 CERTIFICATE: Final = "certificate.der"
 KEY: Final = "key.pem"
-"""names below pki/own"""
+ACCEPTED: Final = "next-accepted.txt"
+"""names below pki/own; the last holds the urls whose servers accept the next certificate"""
 WARN_DAYS: Final = 90
 
 _DAYS: Final = 3650
@@ -52,6 +53,28 @@ def application_uri() -> str:
 def own_paths(pki: Path) -> tuple[Path, Path]:
     """Where certificate and key lie that no config names."""
     return pki / "own" / CERTIFICATE, pki / "own" / KEY
+
+
+def next_paths(pki: Path) -> tuple[Path, Path]:
+    """Where the certificate and key lie that `certs renew` prepared."""
+    return pki / "own" / f"next-{CERTIFICATE}", pki / "own" / f"next-{KEY}"
+
+
+def accepted_by(pki: Path, add: str | None = None, *, forget: bool = False) -> list[str]:
+    """The urls whose servers accept our next certificate, with one more, or none from now on. Raises OSError."""
+    path = pki / "own" / ACCEPTED
+    with _making:
+        urls = path.read_text().splitlines() if path.exists() else []
+        if forget:
+            path.unlink(missing_ok=True)
+            return []
+        if add is not None and add not in urls:
+            urls.append(add)
+            draft = _draft(path)
+            draft.write_text("".join(f"{url}\n" for url in urls))
+            hand_over(draft)
+            draft.replace(path)
+    return urls
 
 
 def own_certificate(certificate: Path, key: Path) -> OwnCertificate:
@@ -89,7 +112,7 @@ def make_certificate(certificate: Path, key: Path, uri: str | None = None) -> No
         days=_DAYS,
     )
     for path in (certificate, key):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
     # Whole files or none: half a pair left by a power cut would have to be mended by hand.
     drafts = [(_draft(key), 0o600, dump_private_key_as_pem(private_key), key)]
     drafts.append((_draft(certificate), 0o644, made.public_bytes(Encoding.DER), certificate))
@@ -99,6 +122,7 @@ def make_certificate(certificate: Path, key: Path, uri: str | None = None) -> No
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
+        hand_over(draft)
     for draft, _, _, path in drafts:
         draft.rename(path)
 

@@ -16,15 +16,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 
-from adapters.opcua.certificates import WARN_DAYS, OwnCertificate, own_certificate, own_paths
+from adapters.opcua import stack
+from adapters.opcua.certificates import WARN_DAYS, OwnCertificate, accepted_by, next_paths, own_certificate, own_paths
 from adapters.opcua.config import ConnectionConfig, UserConfig
+from adapters.opcua.errors import translate_errors
 from adapters.opcua.trust import TrustStore, days_left, der, load
-from gateway.contract import LinkLost, Refused
+from gateway.contract import AdapterError, LinkLost, Refused
 
 _logger = logging.getLogger(__name__)
 # asyncua complains of our certificate and of deprecated policies at every connect; we do it once.
 logging.getLogger("asyncua.crypto").setLevel(logging.CRITICAL)
 
+_TRIAL_SESSION_MS: Final = 10_000
 _MODES: Final = {ua.MessageSecurityMode.Sign: "Sign", ua.MessageSecurityMode.SignAndEncrypt: "SignAndEncrypt"}
 
 
@@ -42,14 +45,10 @@ async def secure(client: Client, config: ConnectionConfig) -> None:
     own = await asyncio.to_thread(_own, config)
     shown = _certificate_of(await client.connect_and_get_server_endpoints(), policy, mode, config.url)
     await asyncio.to_thread(_decide, shown, config, client.server_url.hostname or "")
-    client.application_uri = own.application_uri
-    await client.set_security(
-        _policy_class(policy),
-        uacrypto.CertProperties(own.certificate, "der"),
-        uacrypto.CertProperties(own.key, "pem"),
-        server_certificate=uacrypto.CertProperties(der(shown), "der"),
-        mode=ua.MessageSecurityMode[mode],
-    )
+    following, accepted = await asyncio.to_thread(_next, config)
+    if following is not None and (accepted or await _accepts(config, following, shown)):
+        own = following
+    await _use(client, config, own, shown)
 
 
 async def log_in(client: Client, user: UserConfig | None) -> None:
@@ -61,6 +60,60 @@ async def log_in(client: Client, user: UserConfig | None) -> None:
     else:
         certificate, client.user_private_key = await asyncio.to_thread(_user_certificate, user)
         await client.activate_session(certificate=certificate)
+
+
+async def _use(client: Client, config: ConnectionConfig, own: OwnCertificate, shown: x509.Certificate) -> None:
+    policy, _, mode = config.security.partition("/")
+    client.application_uri = own.application_uri
+    await client.set_security(
+        _policy_class(policy),
+        uacrypto.CertProperties(own.certificate, "der"),
+        uacrypto.CertProperties(own.key, "pem"),
+        server_certificate=uacrypto.CertProperties(der(shown), "der"),
+        mode=ua.MessageSecurityMode[mode],
+    )
+
+
+async def _accepts(config: ConnectionConfig, following: OwnCertificate, shown: x509.Certificate) -> bool:
+    """Whether the server lets our next certificate in: some refuse a stranger's channel, others the session.
+
+    A refusal is also how the certificate gets into the server's list of rejected ones, from where its owner trusts it.
+    """
+    client = Client(config.url, timeout=config.timeout)
+    client.name = client.description = "edge-gateway, next certificate"
+    client.session_timeout = _TRIAL_SESSION_MS
+    try:
+        with translate_errors(f"{config.url}: trying our next certificate"):
+            await _use(client, config, following, shown)
+            await client.connect_socket()
+            await client.send_hello()
+            await client.open_secure_channel()
+            await client.create_session()
+            await client.close_session()
+    except AdapterError as error:
+        _warn_once(f"{error}; the old one is used meanwhile")
+        return False
+    finally:
+        stack.abort(client)
+        client.disconnect_socket()
+    await asyncio.to_thread(_remember, config)
+    _logger.info("%s: the server accepts our next certificate; it is used from now on", config.url)
+    return True
+
+
+def _next(config: ConnectionConfig) -> tuple[OwnCertificate | None, bool]:
+    """The certificate that `certs renew` prepared, and whether this server has accepted it before."""
+    paths = next_paths(Path(config.pki))
+    if config.certificate is not None or not all(path.is_file() for path in paths):
+        return None, False
+    return own_certificate(*paths), config.url in accepted_by(Path(config.pki))
+
+
+def _remember(config: ConnectionConfig) -> None:
+    try:
+        accepted_by(Path(config.pki), add=config.url)
+    except OSError as error:
+        _warn_once(f"{config.url}: cannot note that our next certificate is accepted: {error}; check connection.pki")
 
 
 def _own(config: ConnectionConfig) -> OwnCertificate:

@@ -92,7 +92,7 @@ def objections(certificate: x509.Certificate, host: str, now: datetime.datetime)
         found.append(f"it is valid from {certificate.not_valid_before_utc:%Y-%m-%d %H:%M} UTC (is our clock right?)")
     names = host_names(certificate)
     if _normal(host) not in {_normal(name) for name in names}:
-        found.append(f"it is for {_harmless(', '.join(names)) or 'no host'}, not for {host}")
+        found.append(f"it is for {printable(', '.join(names)) or 'no host'}, not for {host}")
     key = certificate.public_key()
     if isinstance(key, RSAPublicKey) and key.key_size < LEAST_BITS:
         found.append(f"its key has {key.key_size} bits, fewer than {LEAST_BITS}")
@@ -209,6 +209,11 @@ class TrustStore:
             )
         return known[matches[0]]
 
+    @staticmethod
+    def path_in(folder: Path, certificate: x509.Certificate) -> Path:
+        """Where `trust` and `reject` put a certificate."""
+        return folder / f"{fingerprint(certificate)}.der"
+
     def _remove(self, certificate: x509.Certificate, folder: Path) -> None:
         for path, found in list(self.files(folder)):
             if found == certificate:
@@ -217,19 +222,36 @@ class TrustStore:
 
 def _keep(folder: Path, certificate: x509.Certificate) -> Path:
     """Write whole or not at all: the gateway may be reading."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{fingerprint(certificate)}.der"
+    make_folder(folder)
+    path = TrustStore.path_in(folder, certificate)
     if not path.exists():
         draft = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}")
         draft.write_bytes(der(certificate))
+        hand_over(draft)
         draft.replace(path)
     return path
 
 
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it, for the owner of the one that exists. Raises OSError."""
+    if not folder.is_dir():
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+        hand_over(folder)
+
+
+def hand_over(path: Path) -> None:
+    """What `sudo edge-gateway certs` makes belongs to the owner of the folder around it: the gateway must read it."""
+    if hasattr(os, "geteuid") and os.geteuid() == 0:
+        around = path.parent.stat()
+        os.chown(path, around.st_uid, around.st_gid, follow_symlinks=False)
+
+
 def subject(certificate: x509.Certificate) -> str:
-    """Whose certificate it is, fit for a terminal: the text is a stranger's."""
-    return _harmless(certificate.subject.rfc4514_string()) or "without a name"
+    """Whose certificate it is, fit for a terminal."""
+    return printable(certificate.subject.rfc4514_string()) or "without a name"
 
 
-def _harmless(text: str) -> str:
+def printable(text: str) -> str:
+    """A stranger's text, fit for a terminal and a log."""
     return "".join(letter if letter.isprintable() else "?" for letter in text[:_LONGEST_TEXT])

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
+from gateway.commands import certs_cli
 
 app = typer.Typer(
     name="edge-gateway",
@@ -18,6 +19,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+
+app.add_typer(certs_cli.app, name="certs")
 
 ConfigDir = Annotated[Path, typer.Argument(metavar="CONFIG_DIR", help="the folder with gateway.yaml and devices/")]
 
