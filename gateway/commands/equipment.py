@@ -72,7 +72,7 @@ def password_for(user: str | None, variable: str | None) -> str | None:
 def ask(question: Coroutine[Any, Any, T]) -> T:
     """Run one question; its errors say what to do in the words of the command line."""
     # What goes wrong is raised; the protocol library's own words beside it would only confuse.
-    logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+    logging.basicConfig(handlers=[logging.NullHandler()])
     try:
         return asyncio.run(question)
     except (AdapterError, ConfigError) as error:
