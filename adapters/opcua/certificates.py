@@ -9,14 +9,11 @@ import threading
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from asyncua.crypto.cert_gen import (
-    dump_private_key_as_pem,
-    generate_private_key,
-    generate_self_signed_app_certificate,
-)
 from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from adapters.opcua.trust import application_uri_of, days_left, hand_over, load, make_folder
 from gateway.contract import Refused
@@ -27,8 +24,15 @@ ACCEPTED: Final = "next-accepted.txt"
 """names below pki/own; the last holds the urls whose servers accept the next certificate"""
 WARN_DAYS: Final = 90
 
-_DAYS: Final = 3650
+_LIFE: Final = datetime.timedelta(days=3650)
 """an expired certificate stops the plant's data; who wants shorter lives brings certificates of their own"""
+_BACKDATED: Final = datetime.timedelta(days=1)
+"""clocks of controllers are often behind, and would call the certificate not valid yet"""
+_EARLIEST: Final = datetime.datetime(2025, 1, 1, tzinfo=datetime.UTC)
+"""boxes without a battery begin in 1970; what they made then would soon be expired"""
+_BITS: Final = 2048
+_LONGEST_NAME: Final = 64
+"""of a common name (RFC 5280, A.1)"""
 _making = threading.Lock()
 """many devices start at once and share one certificate"""
 
@@ -100,32 +104,74 @@ def own_certificate(certificate: Path, key: Path) -> OwnCertificate:
 
 
 def make_certificate(certificate: Path, key: Path, uri: str | None = None) -> None:
-    """A new self-signed certificate: RSA 2048, 10 years, the key readable by its owner alone. Raises OSError."""
-    private_key = generate_private_key()
-    uri = uri or application_uri()
-    made = generate_self_signed_app_certificate(
-        private_key,
-        uri,
-        {},
-        [x509.UniformResourceIdentifier(uri), x509.DNSName(socket.gethostname())],
-        extended=[ExtendedKeyUsageOID.CLIENT_AUTH],
-        days=_DAYS,
-    )
-    for path in (certificate, key):
-        make_folder(path.parent)
+    """A new self-signed certificate: RSA 2048, 10 years, the key readable by its owner alone.
+
+    Files that exist stay as they are. Raises OSError, and Refused while the clock is plainly wrong.
+    """
+    now = datetime.datetime.now(datetime.UTC)
+    if now < _EARLIEST:
+        raise Refused(f"the clock says {now:%Y-%m-%d}, so our certificate would expire too early; set the clock first")
+    private_key = rsa.generate_private_key(public_exponent=65537, key_size=_BITS)
+    made = _self_signed(private_key, uri or application_uri(), now)
+    secret = private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     # Whole files or none: half a pair left by a power cut would have to be mended by hand.
-    drafts = [(_draft(key), 0o600, dump_private_key_as_pem(private_key), key)]
-    drafts.append((_draft(certificate), 0o644, made.public_bytes(Encoding.DER), certificate))
-    for draft, mode, content, _ in drafts:
+    drafts = []
+    for path, mode, content in ((key, 0o600, secret), (certificate, 0o644, made.public_bytes(Encoding.DER))):
+        make_folder(path.parent)
+        draft = _draft(path)
         draft.unlink(missing_ok=True)
         with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         hand_over(draft)
-    for draft, _, _, path in drafts:
-        draft.rename(path)
+        drafts.append((draft, path))
+    try:
+        for draft, path in drafts:
+            # A link, unlike a rename, takes nothing away from another process that made a pair at this moment.
+            path.hardlink_to(draft)
+    finally:
+        for draft, _ in drafts:
+            draft.unlink()
+
+
+def _self_signed(key: rsa.RSAPrivateKey, uri: str, now: datetime.datetime) -> x509.Certificate:
+    """A client application's certificate (Part 6, 6.2.2)."""
+    host = socket.gethostname()
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"edge-gateway {host}"[:_LONGEST_NAME])])
+    serial = x509.random_serial_number()
+    identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=True,
+        key_encipherment=True,
+        data_encipherment=True,
+        key_agreement=False,
+        key_cert_sign=True,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    extensions: tuple[x509.ExtensionType, ...] = (
+        identifier,
+        x509.AuthorityKeyIdentifier(identifier.digest, [x509.DirectoryName(subject)], serial),
+        x509.SubjectAlternativeName([x509.UniformResourceIdentifier(uri), x509.DNSName(host)]),
+        x509.BasicConstraints(ca=True, path_length=0),
+        usage,
+        x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]),
+    )
+    builder = x509.CertificateBuilder(
+        subject_name=subject,
+        issuer_name=subject,
+        public_key=key.public_key(),
+        serial_number=serial,
+        not_valid_before=now - _BACKDATED,
+        not_valid_after=now + _LIFE,
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(key, SHA256())
 
 
 def _draft(path: Path) -> Path:
-    return path.with_name(f".{path.name}.new")
+    return path.with_name(f".{path.name}.{os.getpid()}")

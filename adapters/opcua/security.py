@@ -48,6 +48,11 @@ async def secure(client: Client, config: ConnectionConfig) -> None:
     following, accepted = await asyncio.to_thread(_next, config)
     if following is not None and (accepted or await _accepts(config, following, shown)):
         own = following
+    if own.days_left < WARN_DAYS:
+        _warn_once(
+            f"our certificate for {config.url} {_left(own.days_left)}, after which servers refuse us; prepare the next "
+            "one with `edge-gateway certs renew`"
+        )
     await _use(client, config, own, shown)
 
 
@@ -120,10 +125,7 @@ def _own(config: ConnectionConfig) -> OwnCertificate:
     certificate, key = own_paths(Path(config.pki))
     if config.certificate is not None and config.key is not None:
         certificate, key = Path(config.certificate), Path(config.key)
-    own = own_certificate(certificate, key)
-    if own.days_left < WARN_DAYS:
-        _warn_once(f"our certificate {certificate} {_left(own.days_left)}; servers will refuse it then")
-    return own
+    return own_certificate(certificate, key)
 
 
 def _decide(shown: x509.Certificate, config: ConnectionConfig, host: str) -> None:
@@ -134,7 +136,7 @@ def _decide(shown: x509.Certificate, config: ConnectionConfig, host: str) -> Non
     if overridden:
         _warn_once(f"{config.url}: accepted by connection.trust although {' and '.join(overridden)}")
     if (left := days_left(shown, datetime.datetime.now(datetime.UTC))) < WARN_DAYS and not overridden:
-        _warn_once(f"{config.url}: the server's certificate {_left(left)}; it will be refused then")
+        _warn_once(f"{config.url}: the server's certificate {_left(left)}, after which it is refused")
 
 
 def _certificate_of(endpoints: Any, policy: str, mode: str, url: str) -> x509.Certificate:

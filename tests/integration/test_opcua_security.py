@@ -267,6 +267,18 @@ async def test_given_certificates_may_be_pem(served: Served, pki: Path, tmp_path
     assert not (pki / "own").exists()
 
 
+async def test_a_certificate_of_ours_that_ends_soon_is_told_once(
+    served: Served, pki: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate, key = make_pair("gateway", uri="urn:box:gw", end=NOW + 30 * DAY, key=1).save(tmp_path, "own")
+    config = served.config(pki, certificate=str(certificate), key=str(key))
+    for _ in range(2):
+        assert await read_level(config) == 1.5
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert [text for text in warnings if "expires in 29 days" in text and "certs renew" in text] == warnings
+    assert len(warnings) == 1
+
+
 class Committed:
     def __init__(self) -> None:
         self.event = asyncio.Event()

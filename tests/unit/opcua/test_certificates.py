@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import threading
 from pathlib import Path
 
@@ -10,10 +11,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from adapters.opcua.certificates import application_uri, own_certificate, own_paths
+from adapters.opcua import certificates
+from adapters.opcua.certificates import application_uri, make_certificate, own_certificate, own_paths
 from adapters.opcua.trust import application_uri_of, load
 from gateway.contract import Refused
-from tests.support.opcua_certificates import make_pair
+from tests.support.opcua_certificates import DAY, NOW, make_pair
 
 
 def test_it_is_made_on_first_use_and_kept(tmp_path: Path) -> None:
@@ -29,6 +31,7 @@ def test_it_is_made_on_first_use_and_kept(tmp_path: Path) -> None:
     assert load_pem_private_key(made.key, None).public_key() == public
     assert application_uri_of(found) == made.application_uri == application_uri()
     assert 3648 <= made.days_left <= 3650
+    assert found.not_valid_before_utc < NOW - DAY / 2, "servers' clocks may be behind"
     usage = found.extensions.get_extension_for_class(x509.KeyUsage).value
     assert all([usage.digital_signature, usage.key_encipherment, usage.data_encipherment, usage.content_commitment])
 
@@ -60,6 +63,34 @@ def test_a_folder_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None
     (tmp_path / "pki").write_text("a file")
     with pytest.raises(Refused, match=r"check connection\.pki"):
         own_certificate(*own_paths(tmp_path / "pki"))
+
+
+class Morning1970(datetime.datetime):
+    @classmethod
+    def now(cls, tz: datetime.tzinfo | None = None) -> Morning1970:
+        return cls(1970, 1, 1, tzinfo=tz)
+
+
+def test_a_box_that_does_not_know_the_time_makes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates.datetime, "datetime", Morning1970)
+    with pytest.raises(Refused, match="set the clock first"):
+        own_certificate(*own_paths(tmp_path))
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_what_another_process_made_stays(tmp_path: Path) -> None:
+    certificate, key = own_paths(tmp_path)
+    made = own_certificate(certificate, key)
+    with pytest.raises(FileExistsError):
+        make_certificate(certificate, key)
+    assert own_certificate(certificate, key) == made
+    assert len(list(certificate.parent.iterdir())) == 2
+
+
+def test_a_long_host_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(certificates.socket, "gethostname", lambda: "b" * 64)
+    made = own_certificate(*own_paths(tmp_path))
+    assert made.application_uri == f"urn:{'b' * 64}:edge-gateway"
 
 
 def test_ones_own_certificate_names_the_application(tmp_path: Path) -> None:

@@ -138,7 +138,7 @@ def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path, monk
     def chown(path: Path, user: int, group: int, *, follow_symlinks: bool) -> None:
         assert (user, group) == (tmp_path.stat().st_uid, tmp_path.stat().st_gid)
         assert not follow_symlinks
-        given.add(Path(path).name.strip(".").removesuffix(".new"))
+        given.add(Path(path).name.strip(".").removesuffix(f".{os.getpid()}"))
 
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "chown", chown)
