@@ -1,9 +1,10 @@
 # make demo    plant, broker, gateway and centre on this machine, with a live view   (SECONDS=20: unattended)
 # make test    set up everything and run all tests
 # make check   format, lint, types, tests: what a commit must pass
+# make soak    fuzz the decoder of OPC UA for 5 minutes     (SECONDS=60: for one)
 # make bench   measure the path on this machine
 # make lock    renew the locked dependencies
-.PHONY: demo test check bench lock setup
+.PHONY: demo test soak check bench lock setup
 
 setup:
 	@scripts/setup dev
@@ -23,6 +24,10 @@ check:
 	@scripts/interop
 	@scripts/setup dev
 	@scripts/check
+
+soak:
+	@scripts/setup dev
+	@.venv/bin/python -m tests.soak.fuzz_opcua_decode --seconds $(or $(SECONDS),300)
 
 bench:
 	@scripts/mosquitto

@@ -17,7 +17,7 @@ STATUS_CHANGE: Final = 820
 
 _HEADER: Final = struct.Struct("<qII")
 _MESSAGE: Final = struct.Struct("<Iq")
-_DEEPEST_DIAGNOSTICS: Final = 100
+MOST_NESTED_DIAGNOSTICS: Final = 100
 """nesting that a decoder has to bear (Part 6, 5.2.2.12)"""
 
 
@@ -87,7 +87,7 @@ def skip_diagnostics(data: bytes, offset: int, end: int) -> int:
 
 def skip_diagnostic(data: bytes, offset: int, end: int) -> int:
     """Where the DiagnosticInfo at `offset` ends (Part 6, 5.2.2.12)."""
-    for _ in range(_DEEPEST_DIAGNOSTICS):
+    for _ in range(MOST_NESTED_DIAGNOSTICS):
         if offset >= end:
             raise DecodeError("the message ends inside diagnostics")
         mask = data[offset]

@@ -43,11 +43,6 @@ class DecodeError(Exception):
     """The bytes are not what OPC UA binary encoding allows; nothing decoded from them can be trusted."""
 
 
-OtherVariant = Callable[[bytes, int, int], tuple[Any, int]]
-"""Decodes the variant at (data, offset, end) of a type that is not ours; returns a JSON-able value and where it ends.
-Raises DecodeError."""
-
-
 class Value(NamedTuple):
     """A decoded variant. `type` is NULL where there is none; `sound` is False where it had a length but no meaning."""
 
@@ -56,6 +51,10 @@ class Value(NamedTuple):
     value: Any
     end: int
     sound: bool = True
+
+
+OtherVariant = Callable[[bytes, int, int], Value]
+"""Decodes the variant at (data, offset, end) of a type that is not ours; its value is JSON-able. Raises DecodeError."""
 
 
 def decode_variant(data: bytes, offset: int, end: int, other: OtherVariant) -> Value:
@@ -71,14 +70,26 @@ def decode_variant(data: bytes, offset: int, end: int, other: OtherVariant) -> V
     if type not in _SCALARS and type not in FIXED:
         if encoding == NULL:
             return Value(NULL, False, None, offset + 1)
-        value, after = other(data, offset, end)
-        return Value(NULL if value is None else type, isinstance(value, list), value, after)
+        return other(data, offset, end)
     if encoding & ARRAY:
         return _array(data, offset + 1, end, type, bool(encoding & DIMENSIONS))
     if encoding & DIMENSIONS:
         raise DecodeError("array dimensions on a value that is no array")
-    values, after = _fixed(data, offset + 1, end, type, 1)
-    return Value(type, False, values[0], after)
+    return decode_plain(data, offset + 1, end, type)
+
+
+def is_plain(type: int) -> bool:
+    """Whether `decode_plain` knows the built-in type."""
+    return type in FIXED or type in _SCALARS
+
+
+def decode_plain(data: bytes, offset: int, end: int, type: int) -> Value:
+    """Decode one value of a built-in type that `is_plain`, without a variant's byte before it. Raises DecodeError."""
+    if type in _SCALARS:
+        value, after = _SCALARS[type](data, offset, end)
+    else:
+        (value,), after = _fixed(data, offset, end, type, 1)
+    return Value(NULL if value is None else type, False, value, after)
 
 
 def read_length(data: bytes, offset: int, end: int) -> int:
@@ -152,10 +163,10 @@ def _array(data: bytes, offset: int, end: int, type: int, dimensions: bool) -> V
             values, offset = _sequence(data, offset, end, type, length)
     sound = True
     if dimensions:
-        shape, offset = _shape(data, offset, end)
+        shape, offset = read_shape(data, offset, end)
         if values is not None and shape:
-            sound = len(shape) <= _MOST_DIMENSIONS and min(shape) >= 0 and math.prod(shape) == len(values)
-            values = _nested(values, shape) if sound else None
+            values = matrix(values, shape)
+            sound = values is not None
     return Value(NULL if values is None else type, values is not None, values, offset, sound)
 
 
@@ -186,7 +197,8 @@ def _sequence(data: bytes, offset: int, end: int, type: int, count: int) -> tupl
     return values, offset
 
 
-def _shape(data: bytes, offset: int, end: int) -> tuple[list[int], int]:
+def read_shape(data: bytes, offset: int, end: int) -> tuple[list[int], int]:
+    """Array dimensions, and where they end; raises DecodeError."""
     count = max(read_length(data, offset, end), 0)
     after = offset + 4 + 4 * count
     if after > end:
@@ -194,8 +206,10 @@ def _shape(data: bytes, offset: int, end: int) -> tuple[list[int], int]:
     return list(struct.unpack_from(f"<{count}i", data, offset + 4)), after
 
 
-def _nested(values: list[Any], shape: list[int]) -> list[Any]:
-    """Rows of rows; the last dimension varies fastest (Part 6, 5.2.2.16)."""
+def matrix(values: list[Any], shape: list[int]) -> list[Any] | None:
+    """Rows of rows, the last dimension varying fastest (Part 6, 5.2.2.16); None when the dimensions do not fit."""
+    if len(shape) > _MOST_DIMENSIONS or min(shape) < 0 or math.prod(shape) != len(values):
+        return None
     for size in reversed(shape[1:]):
         if size == 0:
             return []
