@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -131,8 +132,12 @@ async def test_a_user_and_a_wrong_password(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", ["Sign", "SignAndEncrypt"])
 async def test_secure_channels(server: InteropServer, tmp_path: Path, policy: str, mode: str) -> None:
     sink = KeepingSink()
-    ours = {"certificate": str(tmp_path / "own.der"), "key": str(tmp_path / "own.pem")}
-    config = device(server.port, [server.node("Double")], connection={"security": f"{policy}/{mode}", **ours})
+    connection = {"security": f"{policy}/{mode}", "pki": str(tmp_path / "pki")}
+    with pytest.raises(Refused, match="is not trusted") as refused:
+        await adapter_of(device(server.port, [server.node("Double")], connection=connection)).run(KeepingSink())
+    pin = re.search(r'connection\.trust: "(.*)"', str(refused.value))
+    assert pin is not None, "its certificate is for the host's name, not for 127.0.0.1"
+    config = device(server.port, [server.node("Double")], connection={**connection, "trust": pin[1]})
     async with running(adapter_of(config), sink) as task:
         await all_heard(sink, task, 1)
     assert sink.values(0) == [20.1]
