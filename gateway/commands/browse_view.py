@@ -32,7 +32,9 @@ def show(console: Console, found: Browsed) -> None:
 
 def show_endpoints(console: Console, endpoints: Sequence[Endpoint]) -> None:
     """One block for each way in."""
-    for each in endpoints:
+    for i, each in enumerate(endpoints):
+        if i:
+            console.print()
         console.print(Text(each.security, style="bold"), soft_wrap=True)
         console.print(f"  server       {each.server}", markup=False, highlight=False, soft_wrap=True)
         console.print(f"  url          {each.url}", markup=False, highlight=False, soft_wrap=True)

@@ -73,6 +73,9 @@ def demo(
 
 Url = Annotated[str, typer.Argument(metavar="URL", help="the equipment, e.g. opc.tcp://192.168.1.30:4840")]
 Security = Annotated[str, typer.Option("--security", help="None, or policy/mode as a device file writes it")]
+Pki = Annotated[
+    Path | None, typer.Option("--pki", metavar="DIR", help="folder of certificates, for a security other than None")
+]
 User = Annotated[str | None, typer.Option("--user", help="log in with this user name")]
 PasswordEnv = Annotated[
     str | None, typer.Option("--password-env", metavar="NAME", help="environment variable that holds the password")
@@ -103,6 +106,7 @@ def browse(  # noqa: PLR0913, PLR0917 - one for each option
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="replace the file of --to-config")] = False,
     security: Security = "None",
+    pki: Pki = None,
     user: User = None,
     password_env: PasswordEnv = None,
     allow_insecure_password: InsecurePassword = False,
@@ -116,7 +120,7 @@ def browse(  # noqa: PLR0913, PLR0917 - one for each option
     from gateway.contract.tools import BrowseQuery, Target  # noqa: PLC0415 - see above
 
     password = None if endpoints else password_for(user, password_env)
-    target = Target(url, security, user, password, allow_insecure_password, timeout, rate)
+    target = Target(url, security, user, password, allow_insecure_password, timeout, rate, str(pki) if pki else None)
     query = BrowseQuery(root, path, tuple(type or ()), depth, server, values, limit)
     code = command.main(
         target,
@@ -135,6 +139,7 @@ def read(
     url: Url,
     nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="e.g. 'ns=2;s=Tank.Level'")],
     security: Security = "None",
+    pki: Pki = None,
     user: User = None,
     password_env: PasswordEnv = None,
     allow_insecure_password: InsecurePassword = False,
@@ -148,5 +153,5 @@ def read(
     from gateway.contract.tools import Target  # noqa: PLC0415 - see above
 
     password = password_for(user, password_env)
-    target = Target(url, security, user, password, allow_insecure_password, timeout, rate)
+    target = Target(url, security, user, password, allow_insecure_password, timeout, rate, str(pki) if pki else None)
     raise typer.Exit(command.main(target, nodes, as_json=json))

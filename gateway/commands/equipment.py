@@ -29,8 +29,9 @@ _OPTIONS = {
     "set connection.allow_insecure_password: true": "accept that with --allow-insecure-password",
     "connection.allow_insecure_password: true": "--allow-insecure-password",
     "connection.url": "the url",
+    "connection.pki": "--pki",
     "connection.user": "--user and --password-env",
-    "connection.security": "--security (browse URL --endpoints shows what is offered)",
+    "connection.security": "--security",
 }
 """how the command line says what messages call by the keys of a device file"""
 

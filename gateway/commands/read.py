@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 import time
 from collections.abc import Sequence
 
@@ -24,7 +25,7 @@ from gateway.contract.tools import Item, Target
 from gateway.rfc3339 import rfc3339
 
 _WIDTH = 84
-"""of a point's lines, which stand beside the words in front: fits a terminal of 100 columns"""
+"""of long texts, which stand beside the words in front: fits a terminal of 100 columns"""
 _COLOURS = {"good": "green", "uncertain": "yellow", "bad": "red"}
 
 
@@ -33,9 +34,7 @@ def main(target: Target, nodes: Sequence[str], *, as_json: bool = False) -> int:
     _, tools = find_tools(target.url)
     items = ask(tools.read(target, nodes))
     names = point_names(items)
-    lines = [
-        point_lines(name, item, _WIDTH) if usable(item) else [] for name, item in zip(names, items, strict=True)
-    ]
+    lines = [point_lines(name, item, _WIDTH) if usable(item) else [] for name, item in zip(names, items, strict=True)]
     if as_json:
         reports = [
             item_report(item) | {"point_line": "\n".join(line) or None} for item, line in zip(items, lines, strict=True)
@@ -43,7 +42,9 @@ def main(target: Target, nodes: Sequence[str], *, as_json: bool = False) -> int:
         write_json({"url": target.url, "nodes": reports})
     else:
         console = Console(highlight=False)
-        for item, line in zip(items, lines, strict=True):
+        for i, (item, line) in enumerate(zip(items, lines, strict=True)):
+            if i:
+                console.print()
             _show(console, item, line)
     failed = sum(not _has_value(item) for item in items)
     return OK if not failed else FAILED if failed == len(items) else PARTLY
@@ -64,7 +65,9 @@ def _show(console: Console, item: Item, line: Sequence[str]) -> None:
         rows.append(_row("value", _value(item)))
         ours = item.point.get("type") if item.point else None
         rows.append(_row("type", item.type + (f" ({ours})" if ours else "")))
-        rows.append(_row("status", item.status_text, _COLOURS[quality(item.status)]))
+        status, _, meaning = item.status_text.partition(": ")
+        rows.append(_row("status", status, _COLOURS[quality(item.status)]))
+        rows += [_row("", line) for line in textwrap.wrap(meaning, _WIDTH)]
         rows.append(_row("source time", _time(item.source_ns)))
         rows.append(_row("server time", _time(item.server_ns)))
     if item.low is not None and item.high is not None:

@@ -113,7 +113,11 @@ def point_lines(name: str, item: Item, width: int = _WIDTH) -> list[str]:
             lines[-1] += f", {part}"
     lines[-1] += "}"
     if item.low is not None and item.high is not None:
-        lines[-1] += f"  # {item.low:g} to {item.high:g}"
+        comment = f"  # {item.low:g} to {item.high:g}"
+        if len(lines[-1]) + len(comment) <= width:
+            lines[-1] += comment
+        else:
+            lines.append("   " + comment)
     return lines
 
 

@@ -26,6 +26,8 @@ class Target:
     timeout_s: float = 5.0
     requests_per_s: float = 20.0
     """the most that the equipment is asked"""
+    pki: str | None = None
+    """folder of certificates, where it is not the usual one"""
 
 
 @dataclass(frozen=True, slots=True)

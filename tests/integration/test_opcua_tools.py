@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import os
 import sys
@@ -23,11 +24,13 @@ from gateway.contract import ConfigError, LinkLost, Point, Refused, SystemClock
 from gateway.contract.tools import BrowseQuery, Target
 from simulators.plant.opcua import NAMESPACE, OpcUaDevice
 from tests.support.broker import free_port
+from tests.support.opcua_certificates import make_pair
 from tests.support.opcua_wire import OpcUaWire
 from tests.unit.config.plant import GATEWAY
 
 BROWSE, BROWSE_NEXT, READ = 527, 533, 631
 MANY = 500
+SERVER = make_pair("locked server", hosts=("127.0.0.1",))
 ROOT = Path(__file__).parents[2]
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -126,7 +129,9 @@ async def locked_url() -> AsyncIterator[str]:
     await server.init()
     url = f"opc.tcp://127.0.0.1:{free_port()}/locked"
     server.set_endpoint(url)
-    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity, ua.SecurityPolicyType.Basic256Sha256_SignAndEncrypt])
+    await server.load_certificate(SERVER.der, "der")
+    await server.load_private_key(SERVER.key_pem, format="pem")
     async with server:
         yield url
 
@@ -290,8 +295,10 @@ async def test_read_as_json_with_nodes_that_are_not_there(plant: OpcUaDevice) ->
 async def test_endpoints(locked_url: str) -> None:
     ran = await edge_gateway("browse", locked_url, "--endpoints")
     assert ran.code == 0
-    assert "None\n" in ran.out
-    assert "user name" in ran.out
+    lines = ran.out.splitlines()
+    assert {"None", "Basic256Sha256/SignAndEncrypt"} <= set(lines)
+    assert f"  certificate  SHA-256 {hashlib.sha256(SERVER.der).hexdigest()}" in lines
+    assert any(line.split()[:1] == ["login"] and "user name" in line for line in lines)
 
 
 async def test_login(locked_url: str) -> None:
@@ -321,6 +328,28 @@ async def test_the_password_of_a_device_file_stays_in_the_environment(locked_url
     assert "geheim" not in text
     assert 'user: {name: engineer, password: "${env:PLANT_PASSWORD}"}' in text
     assert "allow_insecure_password: true" in text
+
+
+async def test_an_encrypted_browse_carries_the_password_and_ends_up_in_the_device_file(
+    locked_url: str, tmp_path: Path
+) -> None:
+    pki, file = tmp_path / "pki", tmp_path / "locked.yaml"
+    arguments = (
+        "browse", locked_url, "--security", "Basic256Sha256/SignAndEncrypt", "--pki", str(pki), "--root", "i=2256",
+        "--user", "engineer", "--password-env", "PLANT_PASSWORD", "--to-config", str(file),
+    )  # fmt: skip
+    ran = await edge_gateway(*arguments, PLANT_PASSWORD="geheim")
+    assert ran.code == 1
+    assert "edge-gateway certs trust" in ran.err
+    assert not file.exists()
+    (pki / "trusted").mkdir(parents=True, exist_ok=True)
+    (pki / "trusted" / "server.der").write_bytes(SERVER.der)
+    ran = await edge_gateway(*arguments, PLANT_PASSWORD="geheim")
+    assert ran.code == 0, ran.err
+    text = file.read_text()
+    assert "geheim" not in text
+    assert "security: Basic256Sha256/SignAndEncrypt" in text
+    assert f'pki: "{pki}"' in text
 
 
 async def test_nothing_listens_there() -> None:

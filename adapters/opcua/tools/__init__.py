@@ -80,6 +80,8 @@ class OpcUaTools:
         """See `Tools.connection`."""
         config = connection_config(target)
         connection: dict[str, Any] = {"url": config.url, "security": config.security}
+        if target.pki is not None:
+            connection["pki"] = target.pki
         if target.user is not None:
             connection["user"] = {"name": target.user, "password": password}
             if target.allow_insecure_password:

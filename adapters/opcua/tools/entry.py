@@ -8,7 +8,7 @@ import hashlib
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from asyncua import ua
@@ -32,14 +32,16 @@ def connection_config(target: Target) -> ConnectionConfig:
     """The target as a device file's connection. Raises ConfigError."""
     if target.user is not None and not target.password:
         raise ConfigError(f"the user {target.user} needs a password")
-    login = {"user": {"name": target.user, "password": target.password}} if target.user is not None else {}
+    optional: dict[str, Any] = {"pki": target.pki} if target.pki is not None else {}
+    if target.user is not None:
+        optional["user"] = {"name": target.user, "password": target.password}
     try:
         return ConnectionConfig(
             url=_with_port(target.url),
             security=target.security,
             timeout=f"{target.timeout_s:.3f}s",
             allow_insecure_password=target.allow_insecure_password,
-            **login,
+            **optional,
         )
     except ValidationError as error:
         # Only what is wrong: the input may hold the password.
