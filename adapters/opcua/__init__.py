@@ -40,6 +40,12 @@ class OpcUaAdapterType:
 
         return Pki(folder)
 
+    def certificate_expires(self, config: Any) -> float | None:
+        """When our certificate for this device expires; see `gateway.contract.certificates.HasCertificates`."""
+        from adapters.opcua.certificates import certificate_expires  # noqa: PLC0415 - see the class docstring
+
+        return certificate_expires(config.connection)
+
     def tools(self) -> Tools:
         """`browse` and `read` from a URL alone; see `gateway.contract.tools.HasTools`."""
         from adapters.opcua.tools import OpcUaTools  # noqa: PLC0415 - see the class docstring

@@ -6,6 +6,7 @@ import datetime
 import os
 import socket
 import threading
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from adapters.opcua.config import ConnectionConfig
 from adapters.opcua.trust import application_uri_of, days_left, hand_over, load, make_folder
 from gateway.contract import Refused
 
@@ -35,6 +37,7 @@ _LONGEST_NAME: Final = 64
 """of a common name (RFC 5280, A.1)"""
 _making = threading.Lock()
 """many devices start at once and share one certificate"""
+_noting = threading.Lock()
 
 
 class OwnCertificate(NamedTuple):
@@ -67,7 +70,7 @@ def next_paths(pki: Path) -> tuple[Path, Path]:
 def accepted_by(pki: Path, add: str | None = None, *, forget: bool = False) -> list[str]:
     """The urls whose servers accept our next certificate, with one more, or none from now on. Raises OSError."""
     path = pki / "own" / ACCEPTED
-    with _making:
+    with _noting:
         urls = path.read_text().splitlines() if path.exists() else []
         if forget:
             path.unlink(missing_ok=True)
@@ -79,6 +82,33 @@ def accepted_by(pki: Path, add: str | None = None, *, forget: bool = False) -> l
             hand_over(draft)
             draft.replace(path)
     return urls
+
+
+def paths_of(config: ConnectionConfig) -> tuple[Path, Path]:
+    """Our certificate and key for a connection, unless it uses the next ones already."""
+    if config.certificate is not None and config.key is not None:
+        return Path(config.certificate), Path(config.key)
+    return own_paths(Path(config.pki))
+
+
+def certificate_expires(config: ConnectionConfig) -> float | None:
+    """When the certificate that a connection uses expires, in seconds since the epoch; None if it has none (yet)."""
+    if config.security == "None":
+        return None
+    path, _ = paths_of(config)
+    following, _ = next_paths(Path(config.pki))
+    try:
+        if config.certificate is None and following.is_file() and config.url in accepted_by(Path(config.pki)):
+            path = following
+        return _expires(path, path.stat().st_mtime_ns)
+    except (OSError, ValueError):
+        return None
+
+
+@lru_cache(maxsize=64)
+def _expires(path: Path, _changed_ns: int) -> float:
+    """Asked for at every scrape, once for each device."""
+    return load(path.read_bytes()).not_valid_after_utc.timestamp()
 
 
 def own_certificate(certificate: Path, key: Path) -> OwnCertificate:

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 
 from adapters.opcua import stack
-from adapters.opcua.certificates import WARN_DAYS, OwnCertificate, accepted_by, next_paths, own_certificate, own_paths
+from adapters.opcua.certificates import WARN_DAYS, OwnCertificate, accepted_by, next_paths, own_certificate, paths_of
 from adapters.opcua.config import ConnectionConfig, UserConfig
 from adapters.opcua.errors import translate_errors
 from adapters.opcua.trust import TrustStore, days_left, der, load
@@ -42,7 +42,7 @@ async def secure(client: Client, config: ConnectionConfig) -> None:
     policy, _, mode = config.security.partition("/")
     if config.deprecated:
         _warn_once(f"{config.url}: {policy} rests on SHA-1 and no longer protects; use Basic256Sha256 where possible")
-    own = await asyncio.to_thread(_own, config)
+    own = await asyncio.to_thread(own_certificate, *paths_of(config))
     shown = _certificate_of(await client.connect_and_get_server_endpoints(), policy, mode, config.url)
     await asyncio.to_thread(_decide, shown, config, client.server_url.hostname or "")
     following, accepted = await asyncio.to_thread(_next, config)
@@ -119,13 +119,6 @@ def _remember(config: ConnectionConfig) -> None:
         accepted_by(Path(config.pki), add=config.url)
     except OSError as error:
         _warn_once(f"{config.url}: cannot note that our next certificate is accepted: {error}; check connection.pki")
-
-
-def _own(config: ConnectionConfig) -> OwnCertificate:
-    certificate, key = own_paths(Path(config.pki))
-    if config.certificate is not None and config.key is not None:
-        certificate, key = Path(config.certificate), Path(config.key)
-    return own_certificate(certificate, key)
 
 
 def _decide(shown: x509.Certificate, config: ConnectionConfig, host: str) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 
 class CertificateState(StrEnum):
@@ -73,4 +73,11 @@ class HasCertificates(Protocol):
 
     def certificates(self, folder: Path) -> Certificates:
         """The certificates in this folder."""
+        ...
+
+    def certificate_expires(self, config: Any) -> float | None:
+        """When our certificate for the device of this checked config expires, in seconds since the epoch.
+
+        None if it needs none, or has none yet. Called often; raises nothing.
+        """
         ...

@@ -33,6 +33,13 @@ DECLARATIONS = (
         "Readings taken over from a device since this start, Bad ones included.",
         ("device", "adapter"),
     ),
+    Declaration(
+        "edge_gateway_device_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When our certificate for a device with encryption expires, seconds since the Unix epoch; minus time(), "
+        "divided by 86400, the days left.",
+        ("device", "adapter"),
+    ),
     Declaration("edge_gateway_devices", "gauge", "Devices by link state.", ("adapter", "state")),
     Declaration("edge_gateway_device_outages_total", "counter", "Times that a device's link was lost.", ("adapter",)),
     Declaration("edge_gateway_gaps_total", "counter", "Gaps that adapters reported: readings lost before they came."),

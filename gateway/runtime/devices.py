@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from gateway.config.load import LoadedConfig, LoadedDevice
+from gateway.contract.certificates import HasCertificates
 from gateway.contract.clock import Clock
 from gateway.log import Writer
 from gateway.log.records import Series
@@ -35,6 +37,8 @@ class Device:
     supervisor: Supervisor
     last_received: int
     """ns: the newest reading that the log knows of, or the start"""
+    certificate_expires: Callable[[], float | None]
+    """when our certificate for this device expires, in seconds since the epoch; None where there is none"""
 
     async def run(self, space: Space) -> None:
         """Acquire until cancelled, while there is space."""
@@ -124,7 +128,13 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
     last = parts.last_seen(name)
     if last is not None:
         gaps.begin(last, "gateway-down")
-    return Device(name, loaded.config.adapter, state, counters, sink, supervisor, last or clock.time_ns())
+    expires = partial(_certificate_expires, loaded)
+    return Device(name, loaded.config.adapter, state, counters, sink, supervisor, last or clock.time_ns(), expires)
+
+
+def _certificate_expires(loaded: LoadedDevice) -> float | None:
+    adapter = loaded.adapter
+    return adapter.certificate_expires(loaded.config) if isinstance(adapter, HasCertificates) else None
 
 
 def _discard(_: object) -> None:

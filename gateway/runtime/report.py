@@ -98,6 +98,8 @@ class Report:
             labels = (device.name, device.adapter)
             yield Sample("edge_gateway_device_up", device.state.state == "up", labels)
             yield Sample("edge_gateway_readings_accepted_total", device.counters.readings, labels)
+            if (expires := device.certificate_expires()) is not None:
+                yield Sample("edge_gateway_device_certificate_expiry_timestamp_seconds", expires, labels)
             states[device.adapter, device.state.state] += 1
             outages[device.adapter] += device.state.outages
             for name, count in zip(_QUALITIES, device.counters.quality, strict=True):

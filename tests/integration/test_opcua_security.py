@@ -21,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from adapters.opcua.adapter import OpcUaAdapter
+from adapters.opcua.certificates import certificate_expires
 from adapters.opcua.config import OpcUaDeviceConfig
 from adapters.opcua.session import open_session
 from adapters.opcua.trust import application_uri_of, load
@@ -354,6 +355,7 @@ async def test_a_device_changes_to_the_next_certificate_when_its_server_accepts_
     await read_level(config)
     own, following = pki / "own" / "certificate.der", pki / "own" / "next-certificate.der"
     trusted.add(old := own.read_bytes())
+    assert certificate_expires(config.connection) == load(old).not_valid_after_utc.timestamp()
     served.server.set_certificate_validator(only_known)
     try:
         assert main(["certs", "renew", "--pki", str(pki)]) == 0
@@ -365,6 +367,7 @@ async def test_a_device_changes_to_the_next_certificate_when_its_server_accepts_
         trusted.add(new := following.read_bytes())
         assert await read_level(config) == 1.5
         assert used[-1] == new
+        assert certificate_expires(config.connection) == load(new).not_valid_after_utc.timestamp()
         used.clear()
         assert await read_level(config) == 1.5
         assert used == [new], "no trial once it is accepted"

@@ -12,7 +12,14 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from adapters.opcua import certificates
-from adapters.opcua.certificates import application_uri, make_certificate, own_certificate, own_paths
+from adapters.opcua.certificates import (
+    application_uri,
+    certificate_expires,
+    make_certificate,
+    own_certificate,
+    own_paths,
+)
+from adapters.opcua.config import ConnectionConfig
 from adapters.opcua.trust import application_uri_of, load
 from gateway.contract import Refused
 from tests.support.opcua_certificates import DAY, NOW, make_pair
@@ -91,6 +98,17 @@ def test_a_long_host_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(certificates.socket, "gethostname", lambda: "b" * 64)
     made = own_certificate(*own_paths(tmp_path))
     assert made.application_uri == f"urn:{'b' * 64}:edge-gateway"
+
+
+def test_when_it_expires_is_known_to_metrics(tmp_path: Path) -> None:
+    plain = {"url": "opc.tcp://h:1", "pki": str(tmp_path)}
+    secure = ConnectionConfig.model_validate({**plain, "security": "Basic256Sha256/Sign"})
+    assert certificate_expires(secure) is None, "not made yet"
+    made = load(own_certificate(*own_paths(tmp_path)).certificate)
+    assert certificate_expires(secure) == made.not_valid_after_utc.timestamp()
+    assert certificate_expires(ConnectionConfig.model_validate(plain)) is None
+    own_paths(tmp_path)[0].write_bytes(b"damaged, and of another time")
+    assert certificate_expires(secure) is None
 
 
 def test_ones_own_certificate_names_the_application(tmp_path: Path) -> None:
