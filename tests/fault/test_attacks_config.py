@@ -68,7 +68,7 @@ async def deliver(gateway: GatewayProcess, delivery: Delivery) -> None:
 
     await eventually(every_device_read, 20, "new readings of every device")
     await delivery.settled(gateway)
-    assert await asyncio.to_thread(gateway.stop) == 0, gateway.output
+    assert await delivery.stop(gateway) == 0, gateway.output
 
 
 def clean(report: Report) -> None:
@@ -190,7 +190,7 @@ async def test_a_renamed_destination_begins_anew_and_a_new_one_disturbs_nobody(
             await eventually(healthy, 20)
             assert gateway.metric("edge_gateway_destination_state", destination="sick", state="down") == 1
             assert gateway.metric("edge_gateway_destination_state", destination="centre", state="online") == 1
-            assert await asyncio.to_thread(gateway.stop) == 0
+            assert await delivery.stop(gateway) == 0
             configure(gateway, [file], destinations=[delivery.destination(name="renamed")])
             await deliver(gateway, delivery)
         with delivery.report() as report:

@@ -69,7 +69,7 @@ async def test_every_gap_ends_even_when_the_gateway_is_killed_in_the_middle(
             await plant.set_fault(Fault.NONE)
             await eventually(lambda: up(gateway), 20)
             await eventually(lambda: all(gap["to"] for gap in last_word(delivery).values()), 20, "every gap has an end")
-            assert await asyncio.to_thread(gateway.stop) == 0
+            assert await delivery.stop(gateway) == 0
         words = last_word(delivery)
         assert len(words) == 1, "one outage, one gap, whatever the gateway did meanwhile"
         (gap,) = words.values()
@@ -146,7 +146,7 @@ async def test_a_stop_in_time_while_broker_and_device_hang(tmp_path: Path, plant
             gateway.start()
             await eventually(lambda: up(gateway), 20)
             await delivery.settled(gateway)
-            assert await asyncio.to_thread(gateway.stop) == 0, gateway.output
+            assert await delivery.stop(gateway) == 0, gateway.output
         with delivery.report() as report:
             assert report.reconcile().exact, report.reconcile()
             assert report.missing() == []
@@ -232,7 +232,7 @@ async def test_a_small_budget_drops_the_oldest_counts_it_and_goes_on(tmp_path: P
                 await plant.set_fault(Fault.REFUSE)
                 await asyncio.to_thread(delivery.broker.start)
                 await delivery.settled(gateway, 60)
-                assert await asyncio.to_thread(gateway.stop) == 0, gateway.output
+                assert await delivery.stop(gateway) == 0, gateway.output
             await eventually(lambda: all_stored(delivery), 60, "the centre has stored everything")
             with delivery.report() as report:
                 reconciliation = report.reconcile()

@@ -40,7 +40,7 @@ async def collect(gateway: GatewayProcess, delivery: Delivery) -> None:
     )
     await delivery.settled(gateway)
     assert gateway.metric("edge_gateway_account_accepted_total", destination="centre") > before
-    assert gateway.stop() == 0, gateway.output
+    assert await delivery.stop(gateway) == 0, gateway.output
 
 
 def streams(delivery: Delivery) -> set[str]:

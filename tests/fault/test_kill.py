@@ -68,7 +68,7 @@ async def test_twenty_random_kills_lose_nothing(tmp_path: Path) -> None:
                     await asyncio.to_thread(delivery.broker.start)
                 gateway.start()
                 await delivery.settled(gateway, 60)
-                assert await asyncio.to_thread(gateway.stop) == 0, gateway.output
+                assert await delivery.stop(gateway) == 0, gateway.output
                 check(delivery, gateway)
 
 

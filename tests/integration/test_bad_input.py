@@ -126,7 +126,7 @@ async def test_an_unreachable_device_is_one_line_and_a_state(tmp_path: Path) -> 
             gateway.start()
             await eventually(lambda: gateway.metric("edge_gateway_device_outages_total", adapter="modbus") == 1, 15)
             assert gateway.metric("edge_gateway_device_up", device="boiler-1", adapter="modbus") == 0
-            assert gateway.stop() == 0
+            assert await delivery.stop(gateway) == 0
             lines = [line for line in gateway.output.splitlines() if "boiler-1" in line]
             assert len(lines) == 1, lines
             assert f"127.0.0.1:{port}" in lines[0]
@@ -152,7 +152,7 @@ async def test_a_wrong_node_is_bad_and_hurts_nobody_else(tmp_path: Path) -> None
             with GatewayProcess(tmp_path, [file], destinations=[delivery.destination()]) as gateway:
                 gateway.start()
                 await eventually(lambda: count(delivery, "reactor") >= 2, 20)
-                assert gateway.stop() == 0
+                assert await delivery.stop(gateway) == 0
                 assert "Traceback" not in gateway.output
                 assert "typo" in gateway.output
             with delivery.report() as report:

@@ -129,7 +129,7 @@ async def test_every_modbus_type_and_order_arrives_as_it_was(
             with GatewayProcess(tmp_path, devices, destinations=[destination]) as gateway:
                 gateway.start()
                 await eventually(lambda: delivered(delivery, "meter", "h_text") >= 3, 20, "three cycles at the centre")
-                assert gateway.stop() == 0, gateway.output
+                assert await delivery.stop(gateway) == 0, gateway.output
                 check_modbus(delivery)
         wire.assert_read_only()
 
@@ -197,7 +197,7 @@ async def test_every_opcua_type_arrives_as_it_was(tmp_path: Path, format: str) -
                 await eventually(lambda: delivered(delivery, "reactor", "Double") >= 2, 10, "the change")
                 await device.write("Float", 1.0, status=0x808C0000)
                 await eventually(lambda: bad(delivery, "reactor", "Float"), 10, "a Bad value")
-                assert gateway.stop() == 0, gateway.output
+                assert await delivery.stop(gateway) == 0, gateway.output
                 check_opcua(delivery, stamp)
         wire.assert_read_only()
 

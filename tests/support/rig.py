@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
@@ -157,6 +158,17 @@ class Delivery:
             return accepted > 0 and sum(account.get("edge_gateway_account_waiting", {}).values()) == 0
 
         await eventually(nothing_waits, timeout_s, "nothing waits")
+
+    async def stop(self, gateway: GatewayProcess) -> int:
+        """Stop the gateway and wait for its closing account, its last message: then everything else is stored too."""
+        before = self._closings()
+        code = await asyncio.to_thread(gateway.stop)
+        await eventually(lambda: self._closings() > before, 20, "the closing account at the centre")
+        return code
+
+    def _closings(self) -> int:
+        with self.report() as report:
+            return sum(account["period"] == "close" for account in report.accounts())
 
     def __enter__(self) -> Self:
         self.broker.__enter__()
