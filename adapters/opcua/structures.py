@@ -67,7 +67,7 @@ class Structures:
         for id, definition in types.items():
             fields = [self._field(field, definition, types, bases) for field in definition.Fields or ()]
             found = [field for field in fields if field is not None]
-            if len(found) < len(fields):
+            if len(found) < len(fields) or definition.DefaultEncodingId.is_null():
                 left.append(id)
                 continue
             union = definition.StructureType in (ua.StructureType.Union, ua.StructureType.UnionWithSubtypedValues)

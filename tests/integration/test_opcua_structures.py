@@ -1,0 +1,124 @@
+"""A server's own structures, learnt from it and read from its notifications."""
+
+from __future__ import annotations
+
+import functools
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from asyncua import Client, Server, ua
+from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
+
+from adapters.opcua import stack
+from adapters.opcua.decode import decode_items
+from adapters.opcua.definitions import learn_structures
+from adapters.opcua.envelope import read_publish
+from adapters.opcua.fallback import decode_other
+from adapters.opcua.structures import Structures
+
+
+@pytest.fixture
+async def plant() -> AsyncIterator[tuple[str, list[ua.NodeId]]]:
+    """Its url, and the nodes of a recipe and a plain number."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"opc.tcp://127.0.0.1:{free.getsockname()[1]}"
+    server = Server()
+    await server.init()
+    server.set_endpoint(url)
+    server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
+    await server.register_namespace("http://structures.test/")
+    index = await server.get_namespace_index("http://structures.test/")
+    mode = await new_enum(server, index, "TestMode", ["idle", "running"])
+    step, _ = await new_struct(
+        server,
+        index,
+        "TestStep",
+        [
+            new_struct_field("temperature", ua.VariantType.Double),
+            new_struct_field("hold", ua.NodeId(ua.Int32(290))),  # Duration
+            new_struct_field("mode", mode),
+            new_struct_field("comment", ua.VariantType.String, optional=True),
+        ],
+    )
+    recipe, _ = await new_struct(
+        server,
+        index,
+        "TestRecipe",
+        [new_struct_field("name", ua.VariantType.String), new_struct_field("steps", step, array=True)],
+    )
+    classes: Any = await server.load_data_type_definitions()
+    of_step, modes = classes["TestStep"], classes["TestMode"]
+    steps = [
+        of_step(temperature=80.5, hold=1000.0, mode=modes.running),
+        of_step(temperature=20.0, hold=0.0, mode=modes.idle, comment="cool"),
+    ]
+    value = ua.Variant(classes["TestRecipe"](name="soap", steps=steps), ua.VariantType.ExtensionObject)
+    add: Any = server.nodes.objects.add_variable
+    nodes = [
+        await add(ua.NodeId("recipe", index), "recipe", value, datatype=recipe.nodeid),
+        await add(ua.NodeId("number", index), "number", 1.5),
+    ]
+    async with server:
+        yield url, [node.nodeid for node in nodes]
+
+
+class Link:
+    def __init__(self, client: Client) -> None:
+        self.client = client
+        self.calls = 0
+
+    async def call(self, doing: str, request: Any, response: Any) -> Any:
+        self.calls += 1
+        return await stack.call(self.client, request, response, 5.0)
+
+
+async def first_notification(link: Link, nodes: list[ua.NodeId]) -> bytes:
+    request = ua.CreateSubscriptionRequest()
+    wanted = request.Parameters
+    wanted.RequestedPublishingInterval, wanted.RequestedLifetimeCount = 50.0, 1000
+    wanted.RequestedMaxKeepAliveCount, wanted.PublishingEnabled = 10, True
+    subscription = await link.call("", request, ua.CreateSubscriptionResponse)
+    items = ua.CreateMonitoredItemsRequest()
+    items.Parameters.SubscriptionId = subscription.Parameters.SubscriptionId
+    items.Parameters.ItemsToCreate = [
+        ua.MonitoredItemCreateRequest(
+            ua.ReadValueId(node, ua.AttributeIds.Value),
+            ua.MonitoringMode.Reporting,
+            ua.MonitoringParameters(ClientHandle=handle, SamplingInterval=50.0, QueueSize=1),
+        )
+        for handle, node in enumerate(nodes)
+    ]
+    await link.call("", items, ua.CreateMonitoredItemsResponse)
+    return stack.body(await stack.send(link.client, ua.PublishRequest(), 5.0))
+
+
+def values(data: bytes, structures: Structures) -> dict[int, Any]:
+    message = read_publish(data).message
+    assert message is not None
+    ((start, end),) = message.data_changes
+    decode = functools.partial(decode_other, structures=structures)
+    return {int(items.handles[0]): items.values[0] for items in decode_items(data, start, end, decode)}
+
+
+async def test_structures_are_learnt_from_the_server(plant: tuple[str, list[ua.NodeId]]) -> None:
+    url, nodes = plant
+    async with Client(url) as client:
+        link = Link(client)
+        structures = await learn_structures(link, nodes)
+        assert link.calls <= 6, "rounds, not a call per type"
+        data = await first_notification(link, nodes)
+        strange = await learn_structures(link, [ua.NodeId("nowhere", 9), ua.NodeId(ua.Int32(85))])
+    found = values(data, structures)
+    assert found[1] == 1.5
+    assert found[0] == {
+        "name": "soap",
+        "steps": [
+            {"temperature": 80.5, "hold": 1000.0, "mode": 1},
+            {"temperature": 20.0, "hold": 0.0, "mode": 0, "comment": "cool"},
+        ],
+    }
+    assert set(values(data, Structures())[0]) == {"type", "body"}, "without its definition it is opaque"
+    assert values(data, strange) == values(data, Structures()), "what a server does not explain is no error"
