@@ -48,7 +48,7 @@ LET_GO_S = 0.5
 """how long destinations wait at a stop for the devices' last readings; a device has 2 s"""
 FLUSH_S = 1.0
 FILES_IN_BUDGET = 8
-FILE_LEAST_BYTES = 1_000_000
+FILE_LEAST_BYTES = 250_000
 FILE_MOST_BYTES = 256_000_000
 
 

@@ -199,7 +199,7 @@ async def test_a_full_disk_does_not_hold_up_a_stop_and_is_told(
 
 
 async def test_a_small_budget_drops_the_oldest_counts_it_and_goes_on(tmp_path: Path) -> None:
-    log = {"path": str(tmp_path / "log"), "commit": "50ms", "budget": "2MB"}
+    log = {"path": str(tmp_path / "log"), "commit": "50ms", "budget": "800KB"}
     async with ModbusDevice({"holding": dict.fromkeys(range(2000), 7)}) as plant, asyncio.TaskGroup() as group:
 
         async def change() -> None:
