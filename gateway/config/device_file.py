@@ -104,6 +104,8 @@ def device_file(
 def point_lines(name: str, item: Item, width: int = _WIDTH) -> list[str]:
     """One point of a device file, on more than one line where it is wider; its range is a comment."""
     parts = [f"{key}: {scalar(value)}" for key, value in point_keys(name, item).items()]
+    has_range = item.low is not None and item.high is not None
+    parts[-1] += "}" + (f"  # {item.low:g} to {item.high:g}" if has_range else "")
     lines = ["  - {" + parts[0]]
     for part in parts[1:]:
         if len(lines[-1]) + len(part) > width:
@@ -111,13 +113,6 @@ def point_lines(name: str, item: Item, width: int = _WIDTH) -> list[str]:
             lines.append("     " + part)
         else:
             lines[-1] += f", {part}"
-    lines[-1] += "}"
-    if item.low is not None and item.high is not None:
-        comment = f"  # {item.low:g} to {item.high:g}"
-        if len(lines[-1]) + len(comment) <= width:
-            lines[-1] += comment
-        else:
-            lines.append("   " + comment)
     return lines
 
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import base64
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+
 from adapters.opcua.fallback import decode_other
-from adapters.opcua.layouts import BYTESTRING, DATETIME, NULL, TAILS, VALUE
+from adapters.opcua.layouts import BYTESTRING, DATETIME, FLOAT, NULL, TAILS, VALUE
 from adapters.opcua.variant import DecodeError, decode_variant, format_ticks, read_length
 
 _EPOCH_TICKS: Final = 116_444_736_000_000_000
@@ -55,8 +57,7 @@ def _data_value(data: bytes, offset: int, end: int) -> tuple[Reading, int]:
     if mask & VALUE:
         decoded = decode_variant(data, offset, end, decode_other)
         type, array, value, offset = decoded.type, decoded.array, decoded.value, decoded.end
-        if not array:
-            value = _plain(type, value)
+        value = [_plain(type, each) for each in value] if array else _plain(type, value)
     tail, *places = TAILS[mask]
     if offset + tail.size > end:
         raise DecodeError("the message ends inside a DataValue")
@@ -70,6 +71,8 @@ def _plain(type: int, value: Any) -> Any:
         return base64.b64encode(value).decode()
     if type == DATETIME and isinstance(value, int):
         return format_ticks(value)
+    if type == FLOAT and isinstance(value, float):
+        return float(str(np.float32(value)))  # 0.412, not the 0.41200000047683716 that double precision makes of it
     return value
 
 

@@ -134,16 +134,19 @@ def test_readings() -> None:
         ua.DataValue(StatusCode=ua.StatusCode(ua.UInt32(0x80340000))),
         ua.DataValue(ua.Variant(b"\x01\xff", ua.VariantType.ByteString)),
         ua.DataValue(ua.Variant([1, 2], ua.VariantType.Int32)),
+        ua.DataValue(ua.Variant(0.412, ua.VariantType.Float)),
+        ua.DataValue(ua.Variant([0.1], ua.VariantType.Float)),
         ua.DataValue(ua.Variant(moment, ua.VariantType.DateTime)),
         ua.DataValue(ua.Variant(ua.Range(0.0, 200.0), ua.VariantType.ExtensionObject)),
     ]
     data = struct.pack("<i", len(values)) + b"".join(struct_to_binary(each) for each in values)
-    first, missing, raw, many, time, span = read_results(data)
+    first, missing, raw, many, single, singles, time, span = read_results(data)
     assert (first.value, first.status, first.good) == (81.5, 0, True)
     assert first.source_ns == first.server_ns == 1_795_161_600_000_000_000
     assert (missing.value, missing.status, missing.good, missing.source_ns) == (None, 0x80340000, False, None)
     assert raw.value == "Af8="
     assert (many.value, many.array) == ([1, 2], True)
+    assert (single.value, singles.value) == (0.412, [0.1])
     assert time.value == "2026-11-20T08:00:00.0000000Z"
     assert span.value == {"Low": 0.0, "High": 200.0}
 
