@@ -20,9 +20,9 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 T = TypeVar("T")
 
 # At INFO asyncua prints whole results, and a line for each call. Its client warns of every fault that we raise as an
-# error anyway, so that a refused login would fill the log at every attempt.
+# error anyway, and prints a traceback where a server refuses our certificate: both would fill the log at every attempt.
 logging.getLogger("asyncua").setLevel(logging.WARNING)
-logging.getLogger("asyncua.client").setLevel(logging.ERROR)
+logging.getLogger("asyncua.client").setLevel(logging.CRITICAL + 1)
 
 
 def node_id(identifier: Any, namespace: int = 0, kind: ua.NodeIdType = ua.NodeIdType.Numeric) -> ua.NodeId:
