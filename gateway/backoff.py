@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 
@@ -14,10 +15,13 @@ class Backoff:
         self._ceiling_s = first_s
         self._draw = draw or random.Random()
 
-    def next_s(self) -> float:
-        """Seconds to wait before the next attempt; at least a tenth of the ceiling, so that no attempt is immediate."""
-        ceiling = self._ceiling_s
-        self._ceiling_s = min(self._most_s, ceiling * 2)
+    def next_s(self, most_s: float = math.inf) -> float:
+        """Seconds to wait before the next attempt, at most `most_s`.
+
+        At least a tenth of the ceiling, so that no attempt is immediate.
+        """
+        ceiling = min(self._ceiling_s, most_s)
+        self._ceiling_s = min(self._most_s, self._ceiling_s * 2)
         return max(ceiling / 10, self._draw.uniform(0, ceiling))
 
     def reset(self) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -22,6 +24,9 @@ log = logging.getLogger(__name__)
 
 _STEADY_NS = 5_000_000_000
 """a link that worked for this long starts its back-off anew; a flapping one does not"""
+_FRESH_NS: Final = 60_000_000_000
+_FRESH_WAIT_S: Final = 4.0
+"""in the first minute after a steady link was lost no wait is longer: a short outage is not to become a long one"""
 
 
 @dataclass(slots=True)
@@ -50,6 +55,8 @@ class Supervisor:
         self._state = state
         self._clock = clock
         self._backoff = Backoff()
+        self._lost: int | None = None
+        """ns, monotonic: when a steady link was last lost"""
         self._enter("starting", None)
 
     def on_online(self) -> None:
@@ -62,14 +69,18 @@ class Supervisor:
     async def run(self, sink: DeviceSink, last_received: int) -> None:
         """Run the adapter again and again. `last_received`: ns, the newest reading before this start, or the start."""
         while True:
-            error = await self._attempt(sink)
-            if (task := asyncio.current_task()) is not None and task.cancelling():
-                raise asyncio.CancelledError  # an error on the way out must not undo the stop
+            # A task of its own, so that an error on the way out cannot undo a stop. (Asking our own task whether it is
+            # being cancelled does not tell: up to Python 3.12 a TaskGroup in the adapter leaves that mark behind.)
+            async with asyncio.TaskGroup() as group:
+                attempt = group.create_task(self._attempt(sink), name=f"{self._device}: adapter")
+            error = attempt.result()
             if self._state.state == "up" and self._clock.time_ns() - self._state.since > _STEADY_NS:
                 self._backoff.reset()
+                self._lost = self._clock.monotonic_ns()
             last_received = sink.last_received or last_received
             await self._down(sink, error, last_received)
-            await asyncio.sleep(self._backoff.next_s())
+            fresh = self._lost is not None and self._clock.monotonic_ns() - self._lost < _FRESH_NS
+            await asyncio.sleep(self._backoff.next_s(_FRESH_WAIT_S if fresh else math.inf))
 
     async def pause(self, sink: DeviceSink, last_received: int, reason: str, text: str) -> None:
         """The gateway itself stopped acquiring; `reason` is the gap's. `last_received`: as for `run`."""

@@ -177,6 +177,7 @@ def test_backoff_is_jittered_bounded_and_resets() -> None:
     delays = [backoff.next_s() for _ in range(50)]
     assert all(0.05 <= delay <= 30 for delay in delays)
     assert max(delays[8:]) > 5
+    assert all(backoff.next_s(4.0) <= 4 for _ in range(50))
     backoff.reset()
     assert backoff.next_s() <= 0.5
 
