@@ -34,42 +34,56 @@ _KINDS: Final = {
 
 
 class MonitoredItems:
-    """Creates and watches over the items of one subscription; a client handle is the point's permanent index."""
+    """Creates and watches over the items of one subscription; a client handle is the point's permanent index.
+
+    Kept from one connection to the next, as long as the server keeps the subscription: see `attach`.
+    """
 
     def __init__(
         self,
-        session: Session,
         subscription: int,
         config: SubscribeConfig,
         points: dict[int, OpcUaPointConfig],
         builder: BatchBuilder,
-        sink: Sink,
         clock: Clock,
         retry_s: float = RETRY_S,
     ) -> None:
-        self._session = session
+        self._session: Session
+        self._sink: Sink
         self._subscription = subscription
         self._config = config
         self._points = points
         self._builder = builder
-        self._sink = sink
         self._clock = clock
         self._retry_s = retry_s
-        self._per_call = session.items_per_call
+        self._per_call = 1
         self._ids: dict[int, int] = {}
         self._bad: dict[int, int] = {}
         self._revised = 0
+        self._certain = True
+        self.complete = False
+        """every item has been created, or refused"""
+
+    @property
+    def certain(self) -> bool:
+        """Whether the server has exactly the items that we know of.
+
+        Not so when a connection ended while it was creating some: they would send everything twice.
+        """
+        return self._certain
+
+    def attach(self, session: Session, sink: Sink) -> None:
+        """Go on over this session; before `run`."""
+        self._session = session
+        self._sink = sink
+        self._per_call = session.items_per_call
 
     async def run(self) -> None:
-        """Create all items, then try the bad ones again every `retry_s`. Raises AdapterError."""
-        await self._create(list(self._points))
-        _logger.info("%s: subscribed to %d of %d points", self._session.url, len(self._ids), len(self._points))
-        if self._revised:
-            _logger.warning(
-                "%s: the server samples slower or queues less than asked for at %d points",
-                self._session.url,
-                self._revised,
-            )
+        """Create the items that are not there, then try the bad ones again every `retry_s`. Raises AdapterError."""
+        if not self.complete:
+            await self._create([point for point in self._points if point not in self._ids])
+            self._tell()
+            self.complete = True
         while True:
             await asyncio.sleep(self._retry_s)
             if self._bad:
@@ -80,6 +94,20 @@ class MonitoredItems:
         for point in points:
             self._bad.setdefault(point, BAD_NODE_ID_UNKNOWN)
 
+    def node_ids(self) -> dict[int, ua.NodeId]:
+        """Node ids of the points that have an item and are not bad."""
+        nodes = {point: self._node_id(self._points[point].node) for point in self._ids if point not in self._bad}
+        return {point: node for point, node in nodes.items() if node is not None}
+
+    def _tell(self) -> None:
+        _logger.info("%s: subscribed to %d of %d points", self._session.url, len(self._ids), len(self._points))
+        if self._revised:
+            _logger.warning(
+                "%s: the server samples slower or queues less than asked for at %d points",
+                self._session.url,
+                self._revised,
+            )
+
     async def _retry(self) -> None:
         again = list(self._bad)
         dead = [self._ids.pop(point) for point in again if point in self._ids]
@@ -87,7 +115,9 @@ class MonitoredItems:
             request = ua.DeleteMonitoredItemsRequest()
             request.Parameters.SubscriptionId = self._subscription
             request.Parameters.MonitoredItemIds = dead[start : start + self._per_call]
+            self._certain = False
             await self._session.call("removing dead monitored items", request, ua.DeleteMonitoredItemsResponse)
+            self._certain = True
         await self._session.inspect()
         before = len(self._bad)
         await self._create(again)
@@ -155,13 +185,16 @@ class MonitoredItems:
             ItemsToCreate=[self._item(point, node) for point, node in chunk],
         )
         self._builder.created(point for point, _ in chunk)
+        self._certain = False
         answer = await self._session.attempt(
             "creating monitored items", request, ua.CreateMonitoredItemsResponse, _TOO_MUCH
         )
         if answer is None and len(chunk) > 1:
+            self._certain = True
             return None
         if answer is None or len(answer.Results) != len(chunk):
             raise service_failed(f"{self._session.url}: creating monitored items", BAD)
+        self._certain = True
         results: list[ua.MonitoredItemCreateResult] = answer.Results
         return results
 

@@ -2,7 +2,8 @@
 
 Answers are taken in the order in which they arrived, by one task; a sink that makes it wait leaves the server without
 requests, and its queues fill: that is the back-pressure. Another task waits for receipts, so that a slow commit delays
-acknowledgements alone.
+acknowledgements alone. What has been offered is written down in `Progress` without an await in between, so that a
+connection may end anywhere and the next one goes on exactly there.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple
 
 from asyncua import ua
@@ -21,10 +21,12 @@ from adapters.opcua.decode import Items, decode_items
 from adapters.opcua.envelope import Message, read_publish, read_republish
 from adapters.opcua.errors import service_failed, status_name, translate_errors
 from adapters.opcua.fallback import decode_other
-from adapters.opcua.sequence import SequenceWatch
+from adapters.opcua.items import MonitoredItems
+from adapters.opcua.progress import Progress
 from adapters.opcua.session import Session
 from adapters.opcua.variant import DecodeError
-from gateway.contract import Clock, Gap, LinkLost, Origin, Receipt, Sink
+from gateway.contract import Clock, Gap, LinkLost, Origin, Sink
+from gateway.contract.status import BAD
 
 _logger = logging.getLogger(__name__)
 
@@ -36,6 +38,12 @@ _REPUBLISHED: Final = 64
 """numbers asked for again after a jump; a server rarely keeps more"""
 _TOO_MANY_PUBLISH_REQUESTS: Final = 0x80780000
 _TIMEOUT: Final = 0x800A0000
+_GONE: Final = frozenset({0x80280000, 0x80790000})
+"""BadSubscriptionIdInvalid, BadNoSubscription"""
+
+
+class SubscriptionEnded(LinkLost):
+    """The subscription is of no use any more, while the session may be."""
 
 
 class _Arrival(NamedTuple):
@@ -49,32 +57,45 @@ class PublishLoop:
     def __init__(
         self,
         session: Session,
-        subscription: ua.CreateSubscriptionResult,
+        progress: Progress,
         builder: BatchBuilder,
         sink: Sink,
         clock: Clock,
-        vanished: Callable[[Iterable[int]], None],
+        items: MonitoredItems,
     ) -> None:
-        """`vanished` is told the points whose nodes are gone."""
+        """`items` is told the points whose nodes are gone."""
         self._session = session
-        self._id: int = subscription.SubscriptionId
+        self._progress = progress
         # Silence is longer than three keep-alives; each may be late by one timeout.
-        keep_alive_s = subscription.RevisedPublishingInterval / 1000 * subscription.RevisedMaxKeepAliveCount
-        self._silence_s = 3 * keep_alive_s + session.timeout
+        self._silence_s = 3 * progress.keep_alive_s + session.timeout
         self._builder = builder
         self._sink = sink
         self._clock = clock
-        self._vanished = vanished
-        self._watch = SequenceWatch()
-        self._covered = clock.time_ns()
+        self._items = items
         self._outstanding = 0
+        self._running = False
         self._arrivals: asyncio.Queue[_Arrival] = asyncio.Queue(OUTSTANDING)
-        self._receipts: asyncio.Queue[tuple[Receipt, int]] = asyncio.Queue(_UNACKNOWLEDGED)
-        self._durable: list[int] = []
+        self._sent: dict[asyncio.Future[Any], list[int]] = {}
+        self._offered = asyncio.Event()
+        self._room = asyncio.Event()
         self._complained = False
+
+    async def resume(self) -> bool:
+        """After a lost connection, before `run`: fetch what the server has sent since and still keeps (Part 4, 6.7).
+
+        False if the server does not know the subscription any more. Raises AdapterError.
+        """
+        while True:
+            sequence = self._progress.watch.expected
+            result = await self._republish(sequence)
+            if result in _GONE:
+                return False
+            if result:
+                return True
 
     async def run(self) -> None:
         """Receive until cancelled. Raises AdapterError when the link, the session or the subscription ends."""
+        self._running = True
         while self._outstanding < OUTSTANDING:
             self._request()
         while True:
@@ -82,28 +103,39 @@ class PublishLoop:
 
     async def acknowledge(self) -> None:
         """For as long as it runs: pass on the sequence numbers of what has become durable."""
+        pending = self._progress.pending
         while True:
-            receipt, sequence = await self._receipts.get()
+            while not pending:
+                self._offered.clear()
+                await self._offered.wait()
+            receipt, sequence = pending[0]
             await receipt.durable()
-            self._durable.append(sequence)
+            pending.popleft()
+            self._progress.durable.append(sequence)
+            self._room.set()
 
     def _request(self) -> None:
         """Send a PublishRequest with every acknowledgement that is due."""
         request = ua.PublishRequest()
+        due = self._progress.durable
         request.Parameters.SubscriptionAcknowledgements = [
-            ua.SubscriptionAcknowledgement(self._id, sequence) for sequence in self._durable
+            ua.SubscriptionAcknowledgement(self._progress.id, sequence) for sequence in due
         ]
         with translate_errors(f"{self._session.url}: publishing"):
             future = stack.send(self._session.client, request, 0)
-        self._durable.clear()
+        self._sent[future] = due.copy()
+        due.clear()
         self._outstanding += 1
         future.add_done_callback(self._arrived)
 
     def _arrived(self, future: asyncio.Future[Any]) -> None:
         """Callbacks run in the order of the answers, unlike tasks that await them."""
+        acknowledged = self._sent.pop(future)
         if future.cancelled():
             return
         failure = future.exception()
+        if failure is not None:
+            self._progress.durable += acknowledged  # nobody knows whether the server heard of them
         moment = Moment(self._clock.time_ns(), self._clock.monotonic_ns())
         # There is room: no more requests are outstanding than the queue has places.
         self._arrivals.put_nowait(_Arrival(failure or stack.body(future.result()), moment))
@@ -113,9 +145,9 @@ class PublishLoop:
             async with asyncio.timeout(self._silence_s):
                 return await self._arrivals.get()
         except TimeoutError as error:
-            raise LinkLost(
-                f"{self._session.url}: the server has been silent for {self._silence_s:.0f} s, three times its "
-                "keep-alive; the gateway will connect again"
+            raise SubscriptionEnded(
+                f"{self._session.url}: the subscription has been silent for {self._silence_s:.0f} s, three times its "
+                "keep-alive; the gateway will make a new one"
             ) from error
 
     async def _handle(self, arrival: _Arrival) -> None:
@@ -133,64 +165,103 @@ class PublishLoop:
             self._fault(where, published.service_result)
             return
         self._sink.online()
-        if published.subscription == self._id:
+        if published.subscription == self._progress.id:
             await self._take(arrival.answer, message, arrival.moment)
         self._request()
 
     def _fault(self, where: str, code: int) -> None:
         if code == _TOO_MANY_PUBLISH_REQUESTS and self._outstanding:
             return
+        if code in _GONE:
+            raise SubscriptionEnded(
+                f"{where}: the server answered {status_name(code)}: it has given up the subscription; the gateway will "
+                "make a new one"
+            )
         if code != _TIMEOUT:
             raise service_failed(where, code)
         self._request()
 
     async def _take(self, data: bytes, message: Message, moment: Moment) -> None:
-        missing = self._watch.missing(message.sequence, _REPUBLISHED)
+        progress = self._progress
+        missing = progress.watch.missing(message.sequence, _REPUBLISHED)
         if missing is None:
             if not message.empty:
-                self._durable.append(message.sequence)  # a repetition of what has been offered before
+                progress.repeated(message.sequence)
             return
-        sequences, lost = missing
+        fetched = progress.republished
+        sequences, more = missing
+        progress.missed |= more
         for sequence in sequences:
-            lost = not await self._republish(sequence) or lost
-        if lost:
-            self._sink.gap(Gap((), self._covered, moment.time, "sequence-gap"))
-        self._watch.advance(message.sequence, message.empty)
+            if await self._republish(sequence):
+                progress.missed = True
+                progress.watch.advance(sequence, False)
         if not message.empty:
-            await self._offer(data, message, moment)
-        self._covered = moment.time
+            # Seen at node-opcua: what it could not send over the lost connection it keeps to be fetched, and sends once
+            # more under the next number, the same to the last bit, times included.
+            if fetched is not None and fetched == _content(data, message):
+                progress.durable.append(message.sequence)
+            else:
+                await self._offer(data, message, moment)
+            progress.republished = None
+        self._done(message, moment)
         if message.status_change is not None:
-            raise LinkLost(
+            raise SubscriptionEnded(
                 f"{self._session.url}: the server ended the subscription with {status_name(message.status_change)}; "
                 "the gateway will make a new one"
             )
 
-    async def _republish(self, sequence: int) -> bool:
-        """Ask once more for a notification that did not come; False if the server no longer has it."""
+    async def _republish(self, sequence: int) -> int:
+        """Ask once more for a notification that did not come, and offer it.
+
+        Returns 0, or the status with which the server does not have it any more. Raises AdapterError.
+        """
         request = ua.RepublishRequest()
-        request.Parameters.SubscriptionId = self._id
+        request.Parameters.SubscriptionId = self._progress.id
         request.Parameters.RetransmitSequenceNumber = sequence
         with translate_errors(f"{self._session.url}: asking again for notification {sequence}"):
             async with asyncio.timeout(self._session.timeout):
                 answer = stack.body(await stack.send(self._session.client, request, self._session.timeout))
         try:
-            message = read_republish(answer).message
+            published = read_republish(answer)
         except DecodeError as error:
             raise LinkLost(f"{self._session.url}: the server's answer cannot be read: {error}") from error
-        if message is None or message.sequence != sequence:
-            return False
-        await self._offer(answer, message, Moment(self._clock.time_ns(), self._clock.monotonic_ns()))
-        return True
+        message = published.message
+        if message is None or message.sequence != sequence or message.empty:
+            return published.service_result or BAD
+        moment = Moment(self._clock.time_ns(), self._clock.monotonic_ns())
+        await self._offer(answer, message, moment)
+        self._done(message, moment, republished=True)
+        self._progress.republished = _content(answer, message)
+        return 0
 
     async def _offer(self, data: bytes, message: Message, moment: Moment) -> None:
+        """Offer a notification's readings; from the return of the sink's `offer` on, nothing is awaited."""
+        progress = self._progress
+        # While resuming nobody waits for receipts yet; what a server keeps to send again is bounded by itself.
+        while self._running and len(progress.pending) >= _UNACKNOWLEDGED:
+            self._room.clear()
+            await self._room.wait()
         built = self._builder.build(self._decode(data, message, moment), moment)
+        if built.batches:
+            origin = Origin(self._session.server_uri, progress.id, message.sequence)
+            progress.pending.append((await self._sink.offer(built.batches, origin), message.sequence))
+            self._offered.set()
+        else:
+            progress.durable.append(message.sequence)
         self._report(built)
-        if not built.batches:
-            self._durable.append(message.sequence)
-            return
-        origin = Origin(self._session.server_uri, self._id, message.sequence)
-        receipt = await self._sink.offer(built.batches, origin)
-        await self._receipts.put((receipt, message.sequence))
+
+    def _done(self, message: Message, moment: Moment, republished: bool = False) -> None:
+        """A notification has been dealt with: write down how far we are, and report what was lost before it."""
+        progress = self._progress
+        progress.watch.advance(message.sequence, message.empty)
+        if progress.missed and not republished:
+            progress.missed = False
+            self._sink.gap(Gap((), progress.covered, moment.time, "sequence-gap"))
+        if progress.lost_since is not None and self._items.complete and not message.empty:
+            self._sink.gap(Gap((), progress.lost_since, moment.time, "subscription-lost"))
+            progress.lost_since = None
+        if not progress.missed:
+            progress.covered = moment.time
 
     def _decode(self, data: bytes, message: Message, moment: Moment) -> list[Items]:
         decoded: list[Items] = []
@@ -207,7 +278,7 @@ class PublishLoop:
 
     def _undecodable(self, sequence: int, error: DecodeError, moment: Moment) -> None:
         """Count what cannot be read as lost and go on: a new connection would only bring it again."""
-        self._sink.gap(Gap((), self._covered, moment.time, "undecodable"))
+        self._sink.gap(Gap((), self._progress.covered, moment.time, "undecodable"))
         if not self._complained:
             self._complained = True
             _logger.error(
@@ -222,7 +293,7 @@ class PublishLoop:
         for gap in built.gaps:
             self._sink.gap(gap)
         if len(built.vanished):
-            self._vanished(built.vanished.tolist())
+            self._items.vanished(built.vanished.tolist())
         if built.strangers and not self._complained:
             self._complained = True
             _logger.warning(
@@ -230,3 +301,8 @@ class PublishLoop:
                 "connection)",
                 self._session.url,
             )
+
+
+def _content(data: bytes, message: Message) -> list[bytes]:
+    """The data changes of a notification, as they came."""
+    return [data[start:end] for start, end in message.data_changes]

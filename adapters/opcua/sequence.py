@@ -13,10 +13,15 @@ class SequenceWatch:
     def __init__(self) -> None:
         self._next: int | None = None
 
-    def missing(self, sequence: int, limit: int) -> tuple[list[int], bool] | None:
-        """Numbers between the last one and `sequence`, oldest first, at most `limit`; and whether there were more.
+    @property
+    def expected(self) -> int:
+        """The number of the notification that comes next; a subscription begins with 1."""
+        return 1 if self._next is None else self._next
 
-        None if `sequence` was seen before.
+    def missing(self, sequence: int, limit: int) -> tuple[list[int], bool] | None:
+        """Numbers between the last one and `sequence`, oldest first, the newest `limit`; and whether there were more.
+
+        None if `sequence` was seen before. The newest, because a server that runs out of memory forgets the oldest.
         """
         if self._next is None:
             return [], False
@@ -24,7 +29,7 @@ class SequenceWatch:
         if distance > _NUMBERS // 2:
             return None
         first = self._next - 1
-        return [(first + step) % _NUMBERS + 1 for step in range(min(distance, limit))], distance > limit
+        return [(first + step) % _NUMBERS + 1 for step in range(max(distance - limit, 0), distance)], distance > limit
 
     def advance(self, sequence: int, keep_alive: bool) -> None:
         """`sequence` has been dealt with; a keep-alive announces its number and leaves it to the next notification."""

@@ -17,7 +17,7 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from adapters.opcua import stack
 from adapters.opcua.certificates import application_uri
 from adapters.opcua.config import ConnectionConfig, LoadConfig, SubscribeConfig
-from adapters.opcua.errors import translate_errors
+from adapters.opcua.errors import status_name, translate_errors
 from adapters.opcua.security import log_in, secure
 from gateway.contract import AdapterError, LinkLost
 
@@ -35,10 +35,12 @@ _OWN_ITEMS_PER_CALL: Final = 1000
 """where the server names no limit: keeps a request well below usual message sizes"""
 _SESSION_TIMEOUT_S: Final = 60.0
 """short, so that a gateway which lost its network does not use up a small server's sessions"""
+_BEAT_S: Final = 5.0
+"""between two looks at the server's state, which also show at once that a connection is half open"""
 _CLOSE_S: Final = 1.5
 _KEEP_ALIVE_S: Final = 5.0
-_LIFETIME_S: Final = 300.0
-"""how long the server keeps a subscription that nobody fetches: longer than any back-pressure that still makes sense"""
+_LIFETIME_S: Final = 600.0
+"""how long the server is to keep a subscription that nobody fetches: outages shorter than this lose nothing"""
 _NOTIFICATIONS_PER_PUBLISH: Final = 10_000
 
 
@@ -58,6 +60,14 @@ class Pace:
             await asyncio.sleep(at - now)
 
 
+class Memory:
+    """What a session leaves for the next connection when the link is lost."""
+
+    def __init__(self) -> None:
+        self.login: stack.Login | None = None
+        """None when no session of ours is left at the server"""
+
+
 class Session:
     """An active session. Every method raises AdapterError when the link or the server fails."""
 
@@ -68,6 +78,8 @@ class Session:
         self.server_uri = config.url
         """the server's own URI, the url where it has none"""
         self.items_per_call = _OWN_ITEMS_PER_CALL
+        self.reactivated = False
+        """whether this is the session of the connection before, with its subscriptions"""
         self._namespaces: list[str] = []
         self._pace = pace
 
@@ -137,7 +149,49 @@ class Session:
         )
         answer = await self.call("creating the subscription", request, ua.CreateSubscriptionResponse)
         result: ua.CreateSubscriptionResult = answer.Parameters
+        lifetime_s = result.RevisedPublishingInterval * result.RevisedLifetimeCount / 1000
+        if lifetime_s < _LIFETIME_S * 0.99:
+            _logger.info(
+                "%s: the server keeps our subscription for %.0f s after a lost connection, we asked for %.0f s; longer "
+                "outages lose readings",
+                self.url,
+                lifetime_s,
+                _LIFETIME_S,
+            )
         return result
+
+    async def take_over(self, subscription: int) -> bool:
+        """Have a subscription of the connection before in this session; False where the server does not allow it.
+
+        Without initial values, which would repeat what has been offered (Part 4, 5.14.7).
+        """
+        if self.reactivated:
+            return True
+        request = ua.TransferSubscriptionsRequest()
+        request.Parameters.SubscriptionIds = [subscription]
+        request.Parameters.SendInitialValues = False
+        answer, code = await self._try("transferring the subscription", request, ua.TransferSubscriptionsResponse)
+        if answer is not None and len(answer.Parameters.Results) == 1:
+            code = answer.Parameters.Results[0].StatusCode.value
+            if not code >> 30:
+                return True
+        _logger.info("%s: the server does not hand over our old subscription: %s", self.url, status_name(code))
+        return False
+
+    async def delete(self, subscription: int) -> None:
+        """Delete a subscription; the server may have done so itself, or not let us."""
+        request = ua.DeleteSubscriptionsRequest()
+        request.Parameters.SubscriptionIds = [subscription]
+        await self._try("deleting the old subscription", request, ua.DeleteSubscriptionsResponse)
+
+    async def _try(self, doing: str, request: Any, response: type[T]) -> tuple[T | None, int]:
+        """As `call`, but (None, status) when the server answers with a fault, whichever it is."""
+        await self._pace.wait()
+        with translate_errors(f"{self.url}: {doing}"):
+            try:
+                return await stack.call(self.client, request, response, self.timeout), 0
+            except UaStatusCodeError as error:
+                return None, error.code
 
     async def stay_alive(self) -> None:
         """For as long as it runs: keep the session from timing out, published to or not; renew the channel."""
@@ -147,7 +201,7 @@ class Session:
 
     async def _beat(self) -> None:
         while True:
-            await asyncio.sleep(self.client.session_timeout / 1000 / 3)
+            await asyncio.sleep(min(_BEAT_S, self.client.session_timeout / 1000 / 3))
             await self.read("keeping the session alive", _SERVER_STATE)
 
     async def _renew(self) -> None:
@@ -160,35 +214,72 @@ class Session:
 
 
 @asynccontextmanager
-async def open_session(config: ConnectionConfig, load: LoadConfig) -> AsyncIterator[Session]:
+async def open_session(
+    config: ConnectionConfig, load: LoadConfig, memory: Memory | None = None
+) -> AsyncIterator[Session]:
     """Connect and log in; on leaving close session (with its subscriptions), channel and socket within 2 s.
 
-    Raises LinkLost, or Refused where the server answers but does not let us in.
+    With a `memory`, a session that a lost link left behind is taken up again, and on leaving with LinkLost it is left
+    to the server for the next connection. Raises LinkLost, or Refused where the server answers but does not let us in.
     """
+    memory = memory or Memory()
     client = Client(config.url, timeout=config.timeout)
     client.name = client.description = "edge-gateway"
     client.product_uri = "urn:edge-gateway"
     client.application_uri = application_uri()
     client.session_timeout = round(_SESSION_TIMEOUT_S * 1000)
+    leave = False
     try:
         with translate_errors(f"{config.url}: connecting"):
             await secure(client, config)
             await client.connect_socket()
             await client.send_hello()
             await client.open_secure_channel()
-            await client.create_session()
-        with translate_errors(f"{config.url}: logging in"):
-            await log_in(client, config.user)
-        session = Session(client, config, Pace(load.requests_per_s))
-        await session.inspect()
-        yield session
+        reactivated = await _reactivate(client, config, memory)
+        if not reactivated:
+            with translate_errors(f"{config.url}: connecting"):
+                await client.create_session()
+            with translate_errors(f"{config.url}: logging in"):
+                await log_in(client, config.user)
+        memory.login = stack.login_of(client)
+        try:
+            session = Session(client, config, Pace(load.requests_per_s))
+            session.reactivated = reactivated
+            await session.inspect()
+            yield session
+        except LinkLost:
+            leave = True
+            raise
+        finally:
+            if not leave:
+                memory.login = None
     finally:
-        await _close(client, config.url)
+        await _close(client, config.url, leave)
 
 
-async def _close(client: Client, url: str) -> None:
+async def _reactivate(client: Client, config: ConnectionConfig, memory: Memory) -> bool:
+    """Take up the session of the connection before (Part 4, 6.7); False if there is none or the server forgot it."""
+    if memory.login is None:
+        return False
+    certificate = client.security_policy.peer_certificate
+    with translate_errors(f"{config.url}: taking up the session again"):
+        stack.take_login(client, memory.login)
+        try:
+            await log_in(client, config.user)
+        except UaStatusCodeError as error:
+            # Whatever it is: if it will not have us at all, it says so again to the new session.
+            _logger.debug("%s: the old session is gone: %s", config.url, status_name(error.code))
+        else:
+            return True
+    memory.login = None
+    stack.drop_login(client, certificate)
+    return False
+
+
+async def _close(client: Client, url: str, leave: bool) -> None:
+    """Leave; with `leave` without a word, so that the server keeps the session and its subscriptions."""
     try:
-        if stack.has_channel(client):
+        if stack.has_channel(client) and not leave:
             async with asyncio.timeout(_CLOSE_S):
                 with translate_errors(f"{url}: closing"):
                     await client.close_session()

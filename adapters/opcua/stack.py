@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from asyncua import ua
 from asyncua.client.client import Client
@@ -63,6 +63,47 @@ async def call(client: Client, request: Any, response: type[T], timeout: float) 
     decoded = struct_from_binary(response, answer)
     decoded.ResponseHeader.ServiceResult.check()  # type: ignore[attr-defined]
     return decoded
+
+
+class Login(NamedTuple):
+    """What takes up a session again over another connection (Part 4, 6.7)."""
+
+    token: ua.NodeId
+    nonce: bytes | None
+    """the server's last one, which the next activation signs"""
+    policies: list[Any]
+    """how the endpoint lets users log in"""
+    certificate: Any
+    """the server's, None where it has none"""
+    timeout_ms: float
+
+
+def login_of(client: Client) -> Login:
+    """The client's active session."""
+    return Login(
+        client.uaclient.session.authentication_token,
+        client._server_nonce,
+        client._policy_ids,
+        client.security_policy.peer_certificate,
+        client.session_timeout,
+    )
+
+
+def take_login(client: Client, login: Login) -> None:
+    """Let the client's next activation be one of this session; its secure channel is open."""
+    client.uaclient.session.restore_authentication_token(login.token)
+    client._server_nonce = login.nonce  # type: ignore[assignment]  # asyncua declares its first value only
+    client._policy_ids = login.policies
+    if client.security_policy.peer_certificate is None:
+        client.security_policy.peer_certificate = login.certificate
+    client.session_timeout = login.timeout_ms  # type: ignore[assignment]  # ms, with a fraction where the server says so
+
+
+def drop_login(client: Client, certificate: Any) -> None:
+    """Forget a session that the server does not know any more; `certificate`: the server's before `take_login`."""
+    client.uaclient.session.reset_authentication_token()
+    client._server_nonce = None
+    client.security_policy.peer_certificate = certificate
 
 
 def has_channel(client: Client) -> bool:

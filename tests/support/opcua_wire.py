@@ -78,6 +78,8 @@ class OpcUaWire:
         self._closed = asyncio.Event()
         self._closed.set()
         self.tamper: Tamper | None = None
+        self.broken = False
+        """nobody gets through: connections are aborted as soon as they are made"""
 
     async def __aenter__(self) -> OpcUaWire:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -130,6 +132,9 @@ class OpcUaWire:
         self._writers.add(writer)
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                if self.broken:
+                    writer.transport.abort()
+                    return
                 upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
                 self._writers.add(upstream_writer)
                 try:

@@ -11,6 +11,7 @@
 //   {"op": "delete", "nodes": [...]} | {"op": "restore"}
 //   {"op": "state", "state": 3}                 ServerStatus.State
 //   {"op": "stall"} | {"op": "resume"}          PublishRequests are swallowed while everything else goes on
+//   {"op": "expire"}                            every session times out, subscriptions stay
 //   {"op": "count"}                             sessions, subscriptions, monitored items
 // The end of standard input ends it.
 "use strict";
@@ -128,6 +129,9 @@ function answer(server, namespace, folder, { op, ...of }) {
         case "stall":
         case "resume":
             stalled = op === "stall";
+            return {};
+        case "expire":
+            for (const token of Object.keys(server.engine._sessions)) server.engine.closeSession(token, false, "Timeout");
             return {};
         case "count":
             return {

@@ -15,6 +15,7 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_to_binary
 
 from adapters.opcua.batches import BatchBuilder
+from adapters.opcua.progress import Progress
 from adapters.opcua.publish import OUTSTANDING, PublishLoop
 from gateway.contract import Batch, Gap, LinkLost, Origin, Refused, SystemClock
 from tests.support.wait import eventually
@@ -31,13 +32,14 @@ class ScriptedServer:
         self.acknowledged: list[int] = []
         self.republished: list[int] = []
         self.kept: dict[int, bytes] = {}
+        self.unknown = fault(0x807B0000)
 
     def _send_request(self, request: Any, timeout: float) -> asyncio.Future[Buffer]:
         future: asyncio.Future[Buffer] = asyncio.get_running_loop().create_future()
         if isinstance(request, ua.RepublishRequest):
             sequence = request.Parameters.RetransmitSequenceNumber
             self.republished.append(sequence)
-            future.set_result(Buffer(self.kept.get(sequence) or fault(0x807B0000)))
+            future.set_result(Buffer(self.kept.get(sequence) or self.unknown))
         else:
             self.acknowledged += [a.SequenceNumber for a in request.Parameters.SubscriptionAcknowledgements]
             self.waiting.append(future)
@@ -96,20 +98,30 @@ def fault(code: int) -> bytes:
     return struct_to_binary(answer)
 
 
+def made(keep_alive_s: float) -> Any:
+    return SimpleNamespace(
+        SubscriptionId=SUBSCRIPTION, RevisedPublishingInterval=keep_alive_s * 1000, RevisedMaxKeepAliveCount=1
+    )
+
+
 @asynccontextmanager
 async def loop(
-    server: ScriptedServer, sink: Sink, keep_alive_s: float = 60.0, timeout: float = 5.0
+    server: ScriptedServer,
+    sink: Sink,
+    keep_alive_s: float = 60.0,
+    timeout: float = 5.0,
+    progress: Progress | None = None,
 ) -> AsyncIterator[asyncio.Task[None]]:
     client = SimpleNamespace(uaclient=SimpleNamespace(protocol=server))
     session: Any = SimpleNamespace(url="opc.tcp://h:1", client=client, timeout=timeout, server_uri="urn:server")
-    made: Any = SimpleNamespace(
-        SubscriptionId=SUBSCRIPTION, RevisedPublishingInterval=keep_alive_s * 1000, RevisedMaxKeepAliveCount=1
-    )
     clock = SystemClock()
-    publish = PublishLoop(
-        session, made, BatchBuilder("d", {1: 0}, "trust", clock.time_ns()), sink, clock, lambda _: None
-    )
+    resuming, progress = progress is not None, progress or Progress(made(keep_alive_s), clock.time_ns())
+    items: Any = SimpleNamespace(vanished=lambda _: None, complete=True)
+    publish = PublishLoop(session, progress, BatchBuilder("d", {1: 0}, "trust", clock.time_ns()), sink, clock, items)
+    if resuming:
+        assert await publish.resume(), "cannot be resumed"
     task = asyncio.create_task(publish.run(), name="publish")
+    task.progress = progress  # type: ignore[attr-defined]
     acknowledging = asyncio.create_task(publish.acknowledge(), name="acknowledge")
     try:
         await eventually(lambda: task.done() or len(server.waiting) == OUTSTANDING)
@@ -183,8 +195,34 @@ async def test_a_repetition_is_acknowledged_and_not_offered(server: ScriptedServ
             server.answer(published(sequence, float(sequence)))
         await eventually(lambda: len(server.waiting) == OUTSTANDING)
         server.answer(published(3))
-        await eventually(lambda: sorted(server.acknowledged) == [1, 1, 2, 2])
+        await eventually(lambda: set(server.acknowledged) == {1, 2})
         assert sink.values == [1.0, 2.0]
+
+
+async def test_a_new_connection_fetches_what_was_sent_and_not_received(server: ScriptedServer, sink: Sink) -> None:
+    async with loop(server, sink) as first:
+        server.answer(published(1, 1.0))
+        await eventually(lambda: sink.values == [1.0])
+        for future in server.waiting:
+            future.set_exception(ConnectionError("connection lost"))
+        server.waiting.clear()
+        await eventually(first.done)
+    server.kept = {2: republished(2, 2.0), 3: republished(3, 3.0)}
+    async with loop(server, sink, progress=first.progress):  # type: ignore[attr-defined]
+        assert server.republished == [2, 3, 4]
+        server.answer(published(4, 3.0))  # under a new number, what has been fetched under the old one
+        server.answer(published(5, 5.0))
+        await eventually(lambda: sink.values == [1.0, 2.0, 3.0, 5.0])
+        server.answer(published(6))
+        await eventually(lambda: set(server.acknowledged) >= {1, 2, 3, 4, 5})
+    assert sink.gaps == []
+
+
+async def test_a_subscription_that_the_server_forgot(server: ScriptedServer, sink: Sink) -> None:
+    server.unknown = fault(0x80280000)
+    with pytest.raises(AssertionError, match="cannot be resumed"):
+        async with loop(server, sink, progress=Progress(made(1.0), 0)):
+            pass
 
 
 async def test_what_cannot_be_decoded_is_a_gap_and_not_the_end(server: ScriptedServer, sink: Sink) -> None:

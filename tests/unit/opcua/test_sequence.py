@@ -24,7 +24,7 @@ def test_a_keep_alive_uses_up_no_number() -> None:
 
 def test_missing_numbers() -> None:
     assert watch(7).missing(10, 10) == ([8, 9], False)
-    assert watch(7).missing(100, 3) == ([8, 9, 10], True)
+    assert watch(7).missing(100, 3) == ([97, 98, 99], True)
 
 
 def test_a_repetition() -> None:
