@@ -7,6 +7,7 @@ would be that began there; the walk then is an addition per item. Long runs of e
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -115,7 +116,7 @@ class _Walk:
         steps = _steps(self._data, start, min(start + size, self._end))
         inside = len(steps)
         steps += _END
-        places: list[int] = []
+        places = array("q")
         add, at, done, count = places.append, 0, self._done, self._count
         while at < inside:
             for item in range(done, count):
@@ -134,7 +135,7 @@ class _Walk:
                 at = self._read(start + at, done) - start
                 done += 1
         self._done = done
-        self.offsets.append(np.array(places, np.int64) + start)
+        self.offsets.append(np.frombuffer(places, np.int64) + start)
         return start + at
 
 
