@@ -20,7 +20,9 @@ from simulators.centre.wire import WireError
 
 Proof = Callable[[Any], bool]
 
-DEFAULT_FOLDER = Path(__file__).parents[2] / "docs" / "schemas"
+_CHECKOUT = Path(__file__).parents[2] / "docs" / "schemas"
+DEFAULT_FOLDER = _CHECKOUT if _CHECKOUT.is_dir() else Path(__file__).parent / "published"
+"""the published schemas: of the checkout, or the copy that an installed package brings"""
 
 _TYPES: dict[str, tuple[type, ...]] = {
     "object": (dict,),
