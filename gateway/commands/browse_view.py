@@ -20,7 +20,7 @@ _GAP = "  "
 
 def show(console: Console, found: Browsed) -> None:
     """The tree, then what its abbreviations mean, then what was not seen."""
-    console.print(Text(" · ".join(found.device.values()) or "a server without a name", style="bold"))
+    console.print(Text(" · ".join(found.device.values()) or "a server without a name", style="bold"), soft_wrap=True)
     rows = list(_rows(found.items))
     widths = _widths(rows, console.width if console.is_terminal else None)
     for item, guide, cells in rows:

@@ -207,6 +207,8 @@ async def test_browse_by_type_depth_and_root(plant: OpcUaDevice) -> None:
         "Reactor 3/Pump 2/Speed",
     ]
     assert await paths(BrowseQuery(depth=1, values=False)) == ["", "Plant", "Reactor 3"]
+    shallow = await OpcUaTools().browse(Target(plant.url), BrowseQuery(path="Reactor 3/TIC*", depth=2))
+    assert [item.unit for item in shallow.items] == [None, None, "℃"]
     assert await paths(BrowseQuery(root=f"nsu={NAMESPACE};s=Pump 1")) == ["", "Speed", "SerialNumber"]
     assert "Server" in await paths(BrowseQuery(everything=True, depth=1))
     with pytest.raises(ConfigError, match="there is no node"):

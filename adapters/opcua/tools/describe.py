@@ -29,8 +29,6 @@ _ATTRIBUTES: Final = (
 _CURRENT_READ: Final = 0x01
 _CURRENT_WRITE: Final = 0x02
 """bits of AccessLevel (Part 3, 8.57)"""
-_FOLDED: Final = ("EURange", "EngineeringUnits")
-"""standard properties that are shown with their value, not beside it (Part 8, 5.3.2)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +52,10 @@ async def describe(link: Link, nodes: Sequence[Found], *, values: bool, cached: 
     names = await _type_names(link, facts.values())
     folded: dict[int, dict[str, Any]] = defaultdict(dict)
     for place in variables:
-        if _is_folded(nodes[place]):
+        if nodes[place].folded:
             folded[nodes[place].parent][nodes[place].browse_name] = facts[place].value.value
     return [
-        None if _is_folded(node) else _item(link, node, facts.get(place, _NOTHING), names, folded.get(place, {}))
+        None if node.folded else _item(link, node, facts.get(place, _NOTHING), names, folded.get(place, {}))
         for place, node in enumerate(nodes)
     ]
 
@@ -66,13 +64,13 @@ async def _facts(link: Link, nodes: Sequence[Found], values: bool, cached: bool)
     asked: list[tuple[ua.NodeId, int]] = []
     for node in nodes:
         # Ranges and units are values themselves.
-        wanted = _ATTRIBUTES if values or _is_folded(node) else _ATTRIBUTES[:-1]
+        wanted = _ATTRIBUTES if values or node.folded else _ATTRIBUTES[:-1]
         asked += [(node.node, attribute) for attribute in wanted]
     answers = iter(await link.read(asked, cached=cached))
     found = []
     for node in nodes:
         data_type, rank, level, user_level, description = (next(answers) for _ in range(len(_ATTRIBUTES) - 1))
-        value = next(answers) if values or _is_folded(node) else _NOTHING.value
+        value = next(answers) if values or node.folded else _NOTHING.value
         found.append(
             _Facts(
                 data_type.value if data_type.good else None,
@@ -100,10 +98,6 @@ async def _type_names(link: Link, facts: Any) -> dict[str, str]:
     asked = [(each, node) for each, node in known if node is not None]
     answers = await link.read([(node, AttributeIds.BrowseName) for _, node in asked], cached=True)
     return {each: words.text(answer.value) for (each, _), answer in zip(asked, answers, strict=True) if answer.good}
-
-
-def _is_folded(node: Found) -> bool:
-    return node.kind is Kind.PROPERTY and node.own and node.browse_name in _FOLDED
 
 
 def _item(link: Link, node: Found, facts: _Facts, names: Mapping[str, str], folded: Mapping[str, Any]) -> Item:

@@ -151,8 +151,9 @@ class Link:
         """The hierarchical forward references of each node, about `room` in all. Raises AdapterError."""
         found = [Children() for _ in nodes]
         waiting = list(range(len(nodes)))
+        fewer = 0  # while continuation points are short
         while waiting and room > 0:
-            chunk = waiting[: self._per_browse]
+            chunk = waiting[: fewer or self._per_browse]
             results, self._per_browse = await self._batches(
                 "browsing", [nodes[index] for index in chunk], self._per_browse, self._ask_browse
             )
@@ -168,8 +169,7 @@ class Link:
                     again.append(index)
             room = await self._continue(open, found, room)
             waiting = again + waiting[len(chunk) :]
-            if again:
-                self._per_browse = max(1, len(chunk) // 2)
+            fewer = max(1, len(chunk) // 2) if again else 0
         for index in waiting:
             found[index].whole = False
         return found

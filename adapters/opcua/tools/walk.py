@@ -18,6 +18,8 @@ _HAS_PROPERTY: Final = 46
 _PROPERTY_TYPE: Final = 68
 _OBJECTS: Final = 85
 """node ids of namespace 0"""
+_FOLDED: Final = ("EURange", "EngineeringUnits")
+"""standard properties that say what a value means (Part 8, 5.3.2)"""
 
 
 @dataclass(slots=True)
@@ -33,6 +35,11 @@ class Found:
     kind: Kind
     parent: int
     """place in the list; -1 = the root"""
+
+    @property
+    def folded(self) -> bool:
+        """Whether it is shown with its parent, not beside it."""
+        return self.kind is Kind.PROPERTY and self.own and self.browse_name in _FOLDED
 
 
 class PathFilter:
@@ -85,7 +92,11 @@ async def walk(
     nodes, problems, level = [root], [], [0]
     seen = {root.node}
     skip_standard = not everything and _is(root.node, _OBJECTS)
-    for _ in range(depth if depth is not None else limit):
+    levels = limit if depth is None else depth
+    for number in range(levels + 1):
+        beyond = number == levels
+        if beyond:  # only what belongs to the values of the last level
+            level = [place for place in level if nodes[place].kind is Kind.VALUE]
         answers = await link.browse([nodes[place].node for place in level], limit - len(nodes))
         below: list[int] = []
         cut = False
@@ -96,6 +107,8 @@ async def walk(
             for reference in answer.references:
                 child = child_of(reference, place, nodes[place].path)
                 if child is None or child.node in seen or not paths.leads(child.path):
+                    continue
+                if beyond and not child.folded:
                     continue
                 if skip_standard and place == 0 and child.node.NamespaceIndex == 0:
                     continue

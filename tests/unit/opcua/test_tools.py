@@ -233,6 +233,7 @@ async def test_walk_asks_again_where_continuation_points_ran_out() -> None:
     server = FakeServer(tree, page=10, points=1)
     names, problems = await _names(server)
     assert len(names) == 1 + 3 + 45
+    assert server.sizes[-1] == 45
     assert names[:3] == ["root", "n1", "n100"]
     assert (problems, server.open) == ([], {})
 
