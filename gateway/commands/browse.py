@@ -41,7 +41,7 @@ def main(
     with _progress() as progress:
         found = ask(tools.browse(target, query, progress))
     if to_config is not None:
-        password = f"${{env:{password_env or 'OPCUA_PASSWORD'}}}" if target.user is not None else None
+        password = f"${{env:{password_env or 'DEVICE_PASSWORD'}}}" if target.user is not None else None
         points = _write(to_config, adapter, tools.connection(target, password), target, found, force=force)
         sys.stderr.write(
             f"{to_config}: {points:,} points; put it into devices/ of a config folder and run `edge-gateway check`\n"
