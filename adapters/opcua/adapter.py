@@ -76,6 +76,7 @@ class OpcUaAdapter:
                 # Publishing begins before the items exist: creating many takes longer than a small queue lasts.
                 group.create_task(publish.run(), name=f"{device}: publish")
                 group.create_task(publish.acknowledge(), name=f"{device}: acknowledge")
+                group.create_task(publish.refresh(), name=f"{device}: refresh")
                 group.create_task(self._kept.items.run(), name=f"{device}: items")
                 group.create_task(session.stay_alive(), name=f"{device}: session")
         except BaseExceptionGroup as failures:

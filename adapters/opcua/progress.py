@@ -23,12 +23,17 @@ class Progress:
         self.lost_since = lost_since
         self.missed = False
         """a number will never come, and no gap says so yet"""
-        self.republished: list[bytes] | None = None
-        """content of the notification that was fetched last, until the next one comes by itself"""
+        self.offered: tuple[bytes, tuple[tuple[int, int], ...]] = (b"", ())
+        """the newest notification that was offered, and where in it the data changes are"""
         self.pending: deque[tuple[Receipt, int]] = deque()
         """offered, oldest first, not known to be committed; the sequence number of each"""
         self.durable: list[int] = []
         """committed, not acknowledged"""
+
+    def newest(self) -> list[bytes]:
+        """The data changes that were offered last, as they came."""
+        data, changes = self.offered
+        return [data[start:end] for start, end in changes]
 
     def repeated(self, sequence: int) -> None:
         """A notification came again that was offered before: acknowledge it, unless its commit will."""

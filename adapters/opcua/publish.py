@@ -23,6 +23,7 @@ from adapters.opcua.errors import service_failed, status_name, translate_errors
 from adapters.opcua.fallback import decode_other
 from adapters.opcua.items import MonitoredItems
 from adapters.opcua.progress import Progress
+from adapters.opcua.refresh import read_values
 from adapters.opcua.session import Session
 from adapters.opcua.variant import DecodeError
 from gateway.contract import Clock, Gap, LinkLost, Origin, Sink
@@ -36,6 +37,8 @@ _UNACKNOWLEDGED: Final = 256
 """offers that may wait for their commit before no more are taken"""
 _REPUBLISHED: Final = 64
 """numbers asked for again after a jump; a server rarely keeps more"""
+_SETTLED_S: Final = 1.0
+"""after which what a server queued during an outage has come"""
 _TOO_MANY_PUBLISH_REQUESTS: Final = 0x80780000
 _TIMEOUT: Final = 0x800A0000
 _GONE: Final = frozenset({0x80280000, 0x80790000})
@@ -74,17 +77,22 @@ class PublishLoop:
         self._items = items
         self._outstanding = 0
         self._running = False
+        self._resuming = False
         self._arrivals: asyncio.Queue[_Arrival] = asyncio.Queue(OUTSTANDING)
         self._sent: dict[asyncio.Future[Any], list[int]] = {}
         self._offered = asyncio.Event()
         self._room = asyncio.Event()
         self._complained = False
+        self._heard: set[int] | None = None
+        """points with a reading since `resume`, None when nobody asks"""
 
     async def resume(self) -> bool:
         """After a lost connection, before `run`: fetch what the server has sent since and still keeps (Part 4, 6.7).
 
         False if the server does not know the subscription any more. Raises AdapterError.
         """
+        self._heard = set()
+        self._resuming = True
         while True:
             sequence = self._progress.watch.expected
             result = await self._republish(sequence)
@@ -100,6 +108,22 @@ class PublishLoop:
             self._request()
         while True:
             await self._handle(await self._next())
+
+    async def refresh(self) -> None:
+        """After `resume`, beside `run`: read the points that have not been heard of since. Raises AdapterError."""
+        if self._heard is None:
+            return
+        await asyncio.sleep(max(_SETTLED_S, 3 * self._progress.publishing_s))
+        silent = [(point, node) for point, node in self._items.node_ids().items() if point not in self._heard]
+        self._heard = None
+        for body in await read_values(self._session, silent):
+            moment = Moment(self._clock.time_ns(), self._clock.monotonic_ns())
+            decoded = decode_items(body, 0, len(body), decode_other)
+            self._builder.created(point for items in decoded for point in items.handles.tolist())
+            built = self._builder.build(decoded, moment)
+            if built.batches:
+                await self._sink.offer(built.batches)
+            self._report(built)
 
     async def acknowledge(self) -> None:
         """For as long as it runs: pass on the sequence numbers of what has become durable."""
@@ -188,7 +212,6 @@ class PublishLoop:
             if not message.empty:
                 progress.repeated(message.sequence)
             return
-        fetched = progress.republished
         sequences, more = missing
         progress.missed |= more
         for sequence in sequences:
@@ -196,13 +219,8 @@ class PublishLoop:
                 progress.missed = True
                 progress.watch.advance(sequence, False)
         if not message.empty:
-            # Seen at node-opcua: what it could not send over the lost connection it keeps to be fetched, and sends once
-            # more under the next number, the same to the last bit, times included.
-            if fetched is not None and fetched == _content(data, message):
-                progress.durable.append(message.sequence)
-            else:
-                await self._offer(data, message, moment)
-            progress.republished = None
+            await self._offer(data, message, moment)
+            self._resuming = False
         self._done(message, moment)
         if message.status_change is not None:
             raise SubscriptionEnded(
@@ -231,12 +249,17 @@ class PublishLoop:
         moment = Moment(self._clock.time_ns(), self._clock.monotonic_ns())
         await self._offer(answer, message, moment)
         self._done(message, moment, republished=True)
-        self._progress.republished = _content(answer, message)
         return 0
 
     async def _offer(self, data: bytes, message: Message, moment: Moment) -> None:
         """Offer a notification's readings; from the return of the sink's `offer` on, nothing is awaited."""
         progress = self._progress
+        content = [data[start:end] for start, end in message.data_changes] if self._resuming else []
+        if content and content == progress.newest():
+            # Seen at node-opcua: what it sent as the connection broke comes once more under the next number, the same
+            # to the last bit, times included.
+            progress.durable.append(message.sequence)
+            return
         # While resuming nobody waits for receipts yet; what a server keeps to send again is bounded by itself.
         while self._running and len(progress.pending) >= _UNACKNOWLEDGED:
             self._room.clear()
@@ -245,7 +268,10 @@ class PublishLoop:
         if built.batches:
             origin = Origin(self._session.server_uri, progress.id, message.sequence)
             progress.pending.append((await self._sink.offer(built.batches, origin), message.sequence))
+            progress.offered = (data, message.data_changes)
             self._offered.set()
+            if self._heard is not None:
+                self._heard.update(*(batch.points.tolist() for batch in built.batches))
         else:
             progress.durable.append(message.sequence)
         self._report(built)
@@ -301,8 +327,3 @@ class PublishLoop:
                 "connection)",
                 self._session.url,
             )
-
-
-def _content(data: bytes, message: Message) -> list[bytes]:
-    """The data changes of a notification, as they came."""
-    return [data[start:end] for start, end in message.data_changes]

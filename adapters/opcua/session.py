@@ -27,6 +27,10 @@ _logger = logging.getLogger(__name__)
 _SERVER_ARRAY: Final = 2254
 _NAMESPACE_ARRAY: Final = 2255
 _SERVER_STATE: Final = 2259
+_RUNNING: Final = 0
+_STATES: Final = {
+    1: "Failed", 2: "NoConfiguration", 3: "Suspended", 4: "Shutdown", 5: "Test", 6: "CommunicationFault", 7: "Unknown",
+}  # fmt: skip
 _MAX_NODES_PER_READ: Final = 11705
 _MAX_ITEMS_PER_CALL: Final = 11714
 """node ids of namespace 0 (Part 6, annex A: NodeIds.csv)"""
@@ -78,8 +82,10 @@ class Session:
         self.server_uri = config.url
         """the server's own URI, the url where it has none"""
         self.items_per_call = _OWN_ITEMS_PER_CALL
+        self.nodes_per_read = _OWN_ITEMS_PER_CALL
         self.reactivated = False
         """whether this is the session of the connection before, with its subscriptions"""
+        self._state = _RUNNING
         self._namespaces: list[str] = []
         self._pace = pace
 
@@ -88,6 +94,13 @@ class Session:
         await self._pace.wait()
         with translate_errors(f"{self.url}: {doing}"):
             return await stack.call(self.client, request, response, self.timeout)
+
+    async def raw(self, doing: str, request: Any) -> bytes:
+        """As `call`, but the body of the answer as it came, a fault included."""
+        await self._pace.wait()
+        with translate_errors(f"{self.url}: {doing}"):
+            async with asyncio.timeout(self.timeout):
+                return stack.body(await stack.send(self.client, request, self.timeout))
 
     async def attempt(self, doing: str, request: Any, response: type[T], unless: frozenset[int]) -> T | None:
         """As `call`, but None where the server answers with a status in `unless`."""
@@ -114,7 +127,7 @@ class Session:
 
     async def inspect(self) -> None:
         """Learn the server's limits, names and namespaces."""
-        servers, namespaces, items, _ = [
+        servers, namespaces, items, nodes = [
             value.Value.Value if value.Value and (value.StatusCode is None or value.StatusCode.is_good()) else None
             for value in await self.read(
                 "reading the server's limits",
@@ -130,6 +143,8 @@ class Session:
             self._namespaces = [str(uri) for uri in namespaces]
         if isinstance(items, int) and items > 0:
             self.items_per_call = min(items, _OWN_ITEMS_PER_CALL)
+        if isinstance(nodes, int) and nodes > 0:
+            self.nodes_per_read = min(nodes, _OWN_ITEMS_PER_CALL)
 
     def namespace(self, uri: str) -> int | None:
         """The server's index of a namespace, None if it does not know it."""
@@ -202,7 +217,24 @@ class Session:
     async def _beat(self) -> None:
         while True:
             await asyncio.sleep(min(_BEAT_S, self.client.session_timeout / 1000 / 3))
-            await self.read("keeping the session alive", _SERVER_STATE)
+            self._look((await self.read("keeping the session alive", _SERVER_STATE))[0])
+
+    def _look(self, value: ua.DataValue) -> None:
+        """Say so once when the server's own state changes (ServerState, Part 5, 12.6)."""
+        state = value.Value.Value if value.Value is not None else None
+        if not isinstance(state, int) or state == self._state:
+            return
+        name = _STATES.get(state, str(state))
+        if state == _RUNNING:
+            _logger.info("%s: the server says that it is running again", self.url)
+        else:
+            _logger.warning(
+                "%s: the server says that its state is %s, not Running; its values may stand still or be wrong; "
+                "look at the server",
+                self.url,
+                name,
+            )
+        self._state = state
 
     async def _renew(self) -> None:
         while True:

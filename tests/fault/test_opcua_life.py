@@ -18,7 +18,7 @@ import pytest
 import pytest_asyncio
 
 from adapters.opcua import session as opcua_session
-from gateway.contract import Batch, Origin, Point, SystemClock
+from gateway.contract import Batch, Flag, Origin, Point, SystemClock
 from gateway.contract.status import BAD_NODE_ID_INVALID, BAD_NODE_ID_UNKNOWN
 from gateway.runtime.gaps import Gaps
 from gateway.runtime.supervisor import DeviceState, Supervisor
@@ -76,7 +76,7 @@ class Device(KeepingSink):
             if steady:
                 await asyncio.sleep(STEADY_S)
             self.newest_s, self.slowest_s = time.monotonic(), 0.0
-            self.start = {point: len(self.values(point)) for point in range(COUNTERS)}
+            self.start = {point: len(self.values(point)) for point in range(points)}
             yield
         finally:
             task.cancel()
@@ -177,6 +177,42 @@ async def test_what_was_offered_before_a_cut_is_acknowledged_after_it_and_not_of
         await eventually(lambda: {sequence for _, sequence in wire.acknowledged()} >= set(numbers))
         away.assert_every_count(await all_final(server, away))
     assert away.gaps == []
+
+
+async def test_points_that_stand_still_are_well_again_after_an_outage(server: InteropServer, wire: OpcUaWire) -> None:
+    names = ["Double", "String", "ExtensionObject", "Matrix", "Int64"]
+    nodes = [server.node(name) for name in names]
+    one = Device("still", device(wire.port, nodes))
+    async with one.running(len(nodes)):
+        wire.cut()
+        await eventually(lambda: all(len(one.readings(point)) == 2 for point in range(len(nodes))), RETURN_S)
+        for point in range(len(nodes)):
+            before, after = one.readings(point)
+            assert (before.type, before.value, before.status) == (after.type, after.value, after.status)
+            assert after.time > before.time, "a statement of now"
+            assert after.flags == Flag.INITIAL
+    wire.assert_read_only()
+
+
+async def test_a_server_that_says_it_is_not_running(
+    server: InteropServer, wire: OpcUaWire, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    one = supervised(server, wire.port)
+
+    def said(text: str) -> list[str]:
+        return [r.levelname for r in caplog.records if text in r.getMessage()]
+
+    async with one.running():
+        try:
+            await server.tell("state", state=3)
+            await eventually(lambda: said("state is Suspended"), 7)
+        finally:
+            await server.tell("state", state=0)
+        await eventually(lambda: said("running again"), 7)
+    assert said("state is Suspended") == ["WARNING"]
+    assert said("running again") == ["INFO"]
+    assert one.state.outages == 0, "its values are still asked for"
 
 
 async def test_a_half_open_connection(server: InteropServer, wire: OpcUaWire) -> None:
