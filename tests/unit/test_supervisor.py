@@ -129,6 +129,22 @@ async def test_an_outage_is_told_once_and_closed_by_the_first_data(caplog: pytes
     assert lost == ["d: down: cable pulled"], "one line per change of state"
 
 
+async def lose_in_a_group(sink: Sink) -> None:
+    """As adapters with several tasks do; up to Python 3.12 their own task looks cancelled ever after."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(fail(LinkLost("cable pulled"))(sink), name="publish")
+            group.create_task(asyncio.sleep(60), name="session")
+    except ExceptionGroup as failures:
+        raise failures.exceptions[0] from failures
+
+
+async def test_a_link_that_a_task_of_the_adapter_loses_is_tried_again() -> None:
+    rig = Rig(lose_in_a_group, lose_in_a_group, deliver)
+    await rig.play()
+    assert rig.state.state == "up"
+
+
 async def test_every_point_reads_bad_once_per_outage() -> None:
     rig = Rig(fail(LinkLost("no route")), fail(LinkLost("no route")), silence)
     await rig.play()
