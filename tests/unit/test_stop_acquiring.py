@@ -49,7 +49,8 @@ async def test_devices_pause_with_a_gap_that_ends_when_there_is_space_again() ->
 
     rig = Rig(acquire, acquire)
     space = Space()
-    device = Device("d", "test", rig.state, rig.counters, rig.sink, rig.supervisor, rig.clock.time_ns())
+    now = rig.clock.time_ns()
+    device = Device("d", "test", rig.state, rig.counters, rig.sink, rig.supervisor, now, lambda: None)
     task = asyncio.create_task(device.run(space), name="device")
     await eventually(lambda: rig.state.state == "up")
     space.tell(full=True)
