@@ -19,6 +19,7 @@ from adapters.opcua.items import RETRY_S, MonitoredItems
 from adapters.opcua.progress import Progress
 from adapters.opcua.publish import PublishLoop, SubscriptionEnded
 from adapters.opcua.session import Memory, Session, open_session
+from adapters.opcua.structures import Structures
 from gateway.contract import AdapterError, Clock, Point, Refused, Sink
 
 _logger = logging.getLogger(__name__)
@@ -49,6 +50,7 @@ class OpcUaAdapter:
         }
         self._builder = BatchBuilder(config.device, types, config.clock, clock.time_ns())
         self._memory = Memory()
+        self._structures = Structures()
         self._kept: _Kept | None = None
         self._ended: int | None = None
         """id of a subscription that is of no use any more and may still be at the server"""
@@ -113,7 +115,7 @@ class OpcUaAdapter:
         return self._loop(session, self._kept, sink)
 
     def _loop(self, session: Session, kept: _Kept, sink: Sink) -> PublishLoop:
-        return PublishLoop(session, kept.progress, self._builder, sink, self._clock, kept.items)
+        return PublishLoop(session, kept.progress, self._builder, sink, self._clock, kept.items, self._structures)
 
     def _lose(self) -> None:
         if self._kept is not None:

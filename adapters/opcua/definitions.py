@@ -33,17 +33,15 @@ class Caller(Protocol):
         """One service call; raises AdapterError."""
 
 
-async def learn_structures(session: Caller, points: Sequence[ua.NodeId]) -> Structures:
-    """Read what the values of these variables may hold. What the server does not explain is opaque, never an error.
+async def learn_structures(session: Caller, points: Sequence[ua.NodeId], structures: Structures) -> None:
+    """Add what the values of these variables may hold. What the server does not explain is opaque, never an error.
 
     Raises AdapterError when the link or a whole request fails.
     """
     learner = _Learner(session)
     types = [value for value in await learner.read(points, AttributeIds.DataType) if isinstance(value, ua.NodeId)]
     await learner.learn(types)
-    found = Structures()
-    found.add(learner.definitions, learner.bases())
-    return found
+    structures.add(learner.definitions, learner.bases())
 
 
 class _Learner:

@@ -99,6 +99,11 @@ class MonitoredItems:
         nodes = {point: self._node_id(self._points[point].node) for point in self._ids if point not in self._bad}
         return {point: node for point, node in nodes.items() if node is not None}
 
+    def nodes_of(self, points: Iterable[int]) -> list[ua.NodeId]:
+        """Node ids of some of our points, whether their items are made already or not."""
+        nodes = (self._node_id(self._points[point].node) for point in points if point in self._points)
+        return [node for node in nodes if node is not None]
+
     def _tell(self) -> None:
         _logger.info("%s: subscribed to %d of %d points", self._session.url, len(self._ids), len(self._points))
         if self._revised:

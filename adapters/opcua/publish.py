@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 from typing import Any, Final, NamedTuple
 
@@ -18,13 +19,16 @@ from asyncua import ua
 from adapters.opcua import stack
 from adapters.opcua.batches import BatchBuilder, Built, Moment
 from adapters.opcua.decode import Items, decode_items
+from adapters.opcua.definitions import learn_structures
 from adapters.opcua.envelope import Message, read_publish, read_republish
 from adapters.opcua.errors import service_failed, status_name, translate_errors
 from adapters.opcua.fallback import decode_other
 from adapters.opcua.items import MonitoredItems
+from adapters.opcua.layouts import EXTENSION_OBJECT
 from adapters.opcua.progress import Progress
 from adapters.opcua.refresh import read_values
 from adapters.opcua.session import Session
+from adapters.opcua.structures import Structures
 from adapters.opcua.variant import DecodeError
 from gateway.contract import Clock, Gap, LinkLost, Origin, Sink
 from gateway.contract.status import BAD
@@ -65,8 +69,9 @@ class PublishLoop:
         sink: Sink,
         clock: Clock,
         items: MonitoredItems,
+        structures: Structures,
     ) -> None:
-        """`items` is told the points whose nodes are gone."""
+        """`items` is told the points whose nodes are gone; `structures` grows as the server sends new ones."""
         self._session = session
         self._progress = progress
         # Silence is longer than three keep-alives; each may be late by one timeout.
@@ -75,6 +80,8 @@ class PublishLoop:
         self._sink = sink
         self._clock = clock
         self._items = items
+        self._structures = structures
+        self._decode_other = functools.partial(decode_other, structures=structures)
         self._outstanding = 0
         self._running = False
         self._resuming = False
@@ -118,7 +125,7 @@ class PublishLoop:
         self._heard = None
         for body in await read_values(self._session, silent):
             moment = Moment(self._clock.time_ns(), self._clock.monotonic_ns())
-            decoded = decode_items(body, 0, len(body), decode_other)
+            decoded = decode_items(body, 0, len(body), self._decode_other)
             self._builder.created(point for items in decoded for point in items.handles.tolist())
             built = self._builder.build(decoded, moment)
             if built.batches:
@@ -264,7 +271,7 @@ class PublishLoop:
         while self._running and len(progress.pending) >= _UNACKNOWLEDGED:
             self._room.clear()
             await self._room.wait()
-        built = self._builder.build(self._decode(data, message, moment), moment)
+        built = self._builder.build(await self._decode(data, message, moment), moment)
         if built.batches:
             origin = Origin(self._session.server_uri, progress.id, message.sequence)
             progress.pending.append((await self._sink.offer(built.batches, origin), message.sequence))
@@ -289,18 +296,30 @@ class PublishLoop:
         if not progress.missed:
             progress.covered = moment.time
 
-    def _decode(self, data: bytes, message: Message, moment: Moment) -> list[Items]:
+    async def _decode(self, data: bytes, message: Message, moment: Moment) -> list[Items]:
+        """The notification's items. A structure that is met for the first time is looked up at the server once."""
+        decoded, failure = self._decode_all(data, message)
+        if self._structures.to_be_learnt():
+            opaque = {point for items in decoded if items.type == EXTENSION_OBJECT for point in items.handles.tolist()}
+            await learn_structures(self._session, self._items.nodes_of(sorted(opaque)), self._structures)
+            decoded, failure = self._decode_all(data, message)
+        if failure is not None:
+            self._undecodable(message.sequence, failure, moment)
+        return decoded
+
+    def _decode_all(self, data: bytes, message: Message) -> tuple[list[Items], DecodeError | None]:
         decoded: list[Items] = []
+        failure: DecodeError | None = None
         base = 0
         for start, end in message.data_changes:
             try:
-                found = decode_items(data, start, end, decode_other)
+                found = decode_items(data, start, end, self._decode_other)
             except DecodeError as error:
-                self._undecodable(message.sequence, error, moment)
+                failure = error
                 continue
             decoded += [dataclasses.replace(items, order=items.order + base) for items in found] if base else found
             base += sum(len(items) for items in found)
-        return decoded
+        return decoded, failure
 
     def _undecodable(self, sequence: int, error: DecodeError, moment: Moment) -> None:
         """Count what cannot be read as lost and go on: a new connection would only bring it again."""

@@ -20,6 +20,9 @@ from adapters.opcua.layouts import DIAGNOSTIC_INFO, EXTENSION_OBJECT, INT32, UIN
 _NUMBER, _INTEGER, _UINTEGER, _ENUMERATION = 26, 27, 28, 29
 """numeric ids of the abstract data types of namespace 0 (Part 6, NodeIds.csv)"""
 
+_MOST_UNKNOWN: Final = 1000
+"""encodings without a definition that are remembered; garbage may bring any number"""
+
 
 class Field(NamedTuple):
     """A field of a structure."""
@@ -47,11 +50,22 @@ class Structures:
     def __init__(self) -> None:
         self._by_encoding: dict[str, str] = {}
         self._by_type: dict[str, Structure] = {}
+        self._met: set[str] = set()
+        self._asked: set[str] = set()
 
     def by_encoding(self, id: str) -> Structure | None:
         """The structure whose binary encoding has this id; None = unknown, so its values stay opaque."""
         type = self._by_encoding.get(id)
-        return self._by_type.get(type) if type else _standard(_by_encoding(), id)
+        known = self._by_type.get(type) if type else _standard(_by_encoding(), id)
+        if known is None and len(self._met) < _MOST_UNKNOWN:
+            self._met.add(id)
+        return known
+
+    def to_be_learnt(self) -> bool:
+        """Whether an unknown structure has been met since the last call; each is told once."""
+        new = self._met - self._asked
+        self._asked |= new
+        return bool(new)
 
     def by_type(self, id: str) -> Structure | None:
         """The structure with this data type id."""
@@ -112,13 +126,15 @@ def _built_in(id: str, bases: Mapping[str, int]) -> int | None:
 
 @functools.cache
 def _by_encoding() -> dict[str, Any]:
-    return {id.to_string(): cls for id, cls in ua.extension_objects_by_typeid.items()}
+    # asyncua keeps the types of every server that it has seen in the same table; only the standard's mean one thing.
+    types = ua.extension_objects_by_typeid
+    return {id.to_string(): cls for id, cls in types.items() if id.NamespaceIndex == 0}
 
 
 @functools.cache
 def _by_type() -> dict[str, Any]:
-    classes = ua.extension_objects_by_typeid.values()
-    return {cls.data_type.to_string(): cls for cls in classes if hasattr(cls, "data_type")}
+    classes = (cls for cls in _by_encoding().values() if hasattr(cls, "data_type"))
+    return {cls.data_type.to_string(): cls for cls in classes if cls.data_type.NamespaceIndex == 0}
 
 
 def _standard(classes: Mapping[str, Any], id: str) -> Structure | None:

@@ -11,12 +11,14 @@ import pytest
 from asyncua import Client, Server, ua
 from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
 
-from adapters.opcua import stack
+from adapters.opcua import ADAPTER, stack
 from adapters.opcua.decode import decode_items
 from adapters.opcua.definitions import learn_structures
 from adapters.opcua.envelope import read_publish
 from adapters.opcua.fallback import decode_other
 from adapters.opcua.structures import Structures
+from gateway.contract import Point, SystemClock
+from tests.support.modbus_sink import CollectingSink, cycles, running
 
 
 @pytest.fixture
@@ -107,10 +109,12 @@ async def test_structures_are_learnt_from_the_server(plant: tuple[str, list[ua.N
     url, nodes = plant
     async with Client(url) as client:
         link = Link(client)
-        structures = await learn_structures(link, nodes)
+        structures = Structures()
+        await learn_structures(link, nodes, structures)
         assert link.calls <= 6, "rounds, not a call per type"
         data = await first_notification(link, nodes)
-        strange = await learn_structures(link, [ua.NodeId("nowhere", 9), ua.NodeId(ua.Int32(85))])
+        strange = Structures()
+        await learn_structures(link, [ua.NodeId("nowhere", 9), ua.NodeId(ua.Int32(85))], strange)
     found = values(data, structures)
     assert found[1] == 1.5
     assert found[0] == {
@@ -122,3 +126,22 @@ async def test_structures_are_learnt_from_the_server(plant: tuple[str, list[ua.N
     }
     assert set(values(data, Structures())[0]) == {"type", "body"}, "without its definition it is opaque"
     assert values(data, strange) == values(data, Structures()), "what a server does not explain is no error"
+    await check_the_adapter(url, nodes)  # here, because asyncua knows the server's types once per process
+
+
+async def check_the_adapter(url: str, nodes: list[ua.NodeId]) -> None:
+    """The adapter looks a structure up when it meets it."""
+    content = {
+        "device": "d",
+        "adapter": "opcua",
+        "connection": {"url": url},
+        "subscribe": {"publishing": "50ms", "sampling": "50ms"},
+        "points": [{"point": f"p{k}", "node": node.to_string()} for k, node in enumerate(nodes)],
+    }
+    config = ADAPTER.device_model.model_validate(content)
+    points = [Point(k, point) for k, point in enumerate(config.points)]
+    sink = CollectingSink()
+    async with running(ADAPTER.build(config, points, SystemClock()), sink) as task:
+        await cycles(sink, 0, 1, task)
+    assert sink.last(0).value["name"] == "soap", "the first reading already has its fields"
+    assert [step["mode"] for step in sink.last(0).value["steps"]] == [1, 0]

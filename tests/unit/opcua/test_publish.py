@@ -17,6 +17,7 @@ from asyncua.ua.ua_binary import struct_to_binary
 from adapters.opcua.batches import BatchBuilder
 from adapters.opcua.progress import Progress
 from adapters.opcua.publish import OUTSTANDING, PublishLoop
+from adapters.opcua.structures import Structures
 from gateway.contract import Batch, Gap, LinkLost, Origin, Refused, SystemClock
 from tests.support.wait import eventually
 
@@ -117,7 +118,9 @@ async def loop(
     clock = SystemClock()
     resuming, progress = progress is not None, progress or Progress(made(keep_alive_s), clock.time_ns())
     items: Any = SimpleNamespace(vanished=lambda _: None, complete=True)
-    publish = PublishLoop(session, progress, BatchBuilder("d", {1: 0}, "trust", clock.time_ns()), sink, clock, items)
+    publish = PublishLoop(
+        session, progress, BatchBuilder("d", {1: 0}, "trust", clock.time_ns()), sink, clock, items, Structures()
+    )
     if resuming:
         assert await publish.resume(), "cannot be resumed"
     task = asyncio.create_task(publish.run(), name="publish")
