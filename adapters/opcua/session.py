@@ -194,7 +194,9 @@ class Session:
         return False
 
     async def delete(self, subscription: int) -> None:
-        """Delete a subscription; the server may have done so itself, or not let us."""
+        """Delete a subscription, also one that a former session holds; it may be gone, or the server not let us."""
+        if not await self.take_over(subscription):
+            return
         request = ua.DeleteSubscriptionsRequest()
         request.Parameters.SubscriptionIds = [subscription]
         await self._try("deleting the old subscription", request, ua.DeleteSubscriptionsResponse)
