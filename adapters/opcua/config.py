@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import base64
 import binascii
+import difflib
 import re
 import uuid
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
 
+from adapters.opcua.profiles import DEFAULT, PROFILES
 from gateway.contract import DeviceConfig, Duration, PointConfig
 from gateway.contract.config import StrictModel
 from gateway.contract.quantities import parse_duration
@@ -115,6 +117,14 @@ def _signed_duration(text: Any) -> float:
     return parse_duration(text)
 
 
+def _check_profile(name: str) -> str:
+    if name not in PROFILES:
+        near = difflib.get_close_matches(name, PROFILES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"there is no server profile {name!r}{hint} (known: {', '.join(sorted(PROFILES))})")
+    return name
+
+
 class ClockShift(StrictModel):
     """A device clock that is set to local time, say: `shift: 8h` = its stamps are eight hours ahead of UTC."""
 
@@ -172,6 +182,9 @@ class ConnectionConfig(StrictModel):
     url: Annotated[str, AfterValidator(_check_url)] = Field(
         description="opc.tcp://host:port[/path]; this host and port are used whatever the server calls itself"
     )
+    alternatives: tuple[Annotated[str, AfterValidator(_check_url)], ...] = Field(
+        default=(), description="urls of redundant servers, tried in this order when the url does not answer"
+    )
     security: Annotated[str, AfterValidator(_check_security)] = Field(
         default="None", description="None, or policy/mode such as Basic256Sha256/SignAndEncrypt"
     )
@@ -224,19 +237,65 @@ class ConnectionConfig(StrictModel):
         return self.security.partition("/")[0] in DEPRECATED_POLICIES
 
 
+class Deadband(NamedTuple):
+    """How far a value must move before the server sends it (Part 4, 7.22.2; Part 8, 6.2 for percent of EURange)."""
+
+    value: float
+    percent: bool
+
+
+def _parse_deadband(value: Any) -> Any:
+    """`0.5` in the point's own unit, `1%` of its EURange."""
+    if isinstance(value, Deadband):
+        return value
+    text = str(value).strip()
+    percent = text.endswith("%")
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if isinstance(value, bool) or not number > 0 or (percent and number > 100):
+        raise ValueError(
+            f'expected a number above 0 in the unit of the point, or percent of its range such as "1%", found {value!r}'
+        )
+    return Deadband(number, percent)
+
+
+DeadbandRule = Annotated[
+    Deadband,
+    BeforeValidator(_parse_deadband),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[0-9.]+\s*%?$"}]}
+    ),
+]
+Trigger = Literal["status", "value", "timestamp"]
+"""What makes the server send a reading: its status changes; or its value; or even only its time (Part 4, 7.22.2)"""
+Discard = Literal["oldest", "newest"]
+
+
 class SubscribeConfig(StrictModel):
     """The subscription: how often the server samples, sends, and how long it keeps what we cannot take."""
 
-    publishing: Duration = 0.5
-    sampling: Duration = 1.0
+    publishing: Duration = Field(default=0.5, description="how often the server sends what it has sampled")
+    sampling: Duration = Field(default=1.0, description="how often the server looks at a point")
     queue: Duration = Field(default=30.0, description="the server keeps this much of each point while we are away")
+    discard: Discard = Field(default="oldest", description="what a full queue loses")
+    trigger: Trigger = Field(
+        default="value", description="send when the status changes; the status or value; or either or the timestamp"
+    )
+    deadband: DeadbandRule | None = Field(
+        default=None, description='smallest change that is sent, such as 0.5, or "1%" of the range; off: every change'
+    )
 
 
 class LoadConfig(StrictModel):
-    """What the server is asked to bear."""
+    """What the server is asked to bear, at most. What is left out is the profile's."""
 
     connections: Literal[1] = 1
-    requests_per_s: float | None = Field(default=None, gt=0, description="limit while subscribing; none by default")
+    requests_per_s: float | None = Field(default=None, gt=0, description="requests of any kind, Publish included")
+    items: int | None = Field(default=None, gt=0, description="monitored items; points beyond them are not read")
+    min_sampling: Duration | None = Field(default=None, description="no point is sampled faster than this")
+    ramp: Duration | None = Field(default=None, description="spread the making of monitored items over this time")
 
 
 class OpcUaPointConfig(PointConfig):
@@ -247,6 +306,14 @@ class OpcUaPointConfig(PointConfig):
     )
     type: PointType | None = Field(default=None, description="expected type; left out, the server's own is taken")
     sampling: Duration | None = Field(default=None, description="this point's own sampling interval")
+    publishing: Duration | None = Field(default=None, description="this point's own publishing interval")
+    queue: Duration | None = Field(default=None, description="this point's own queue at the server")
+    discard: Discard | None = Field(default=None, description="what this point's full queue loses")
+    trigger: Trigger | None = Field(default=None, description="what makes the server send this point")
+    deadband: DeadbandRule | None = Field(default=None, description="this point's own deadband")
+    poll: Duration | Literal["never"] | None = Field(
+        default=None, description="read this point at this interval instead of subscribing to it; never = subscribe"
+    )
 
 
 class OpcUaDeviceConfig(DeviceConfig):
@@ -256,7 +323,16 @@ class OpcUaDeviceConfig(DeviceConfig):
     model_config = ConfigDict(hide_input_in_errors=True)
 
     connection: ConnectionConfig
+    profile: Annotated[str, AfterValidator(_check_profile), WithJsonSchema({"enum": sorted(PROFILES)})] = Field(
+        default=DEFAULT, description="what is known of this make of server: its limits and its ways"
+    )
     subscribe: SubscribeConfig = SubscribeConfig()
+    poll: Duration | None = Field(
+        default=None, description="read every point at this interval, for servers that handle subscriptions badly"
+    )
+    backfill: bool = Field(
+        default=False, description="fill gaps from the server's history, where its owner allows that"
+    )
     load: LoadConfig = LoadConfig()
     clock: ClockRule = "trust"
     points: tuple[OpcUaPointConfig, ...] = Field(min_length=1)
