@@ -4,15 +4,22 @@
 //
 // Options (JSON, all but port and folder optional): counters (number of Int32 nodes c0, c1, ...), period_ms (how often
 // they count), user and password, limits (operation limits by node-opcua's names), max_sessions, quiet_time (no
-// counting before the first "run").
+// counting before the first "run"), history (values of each counter that HistoryRead finds), history_page (the most in
+// one answer, the rest behind continuation points), no_transfer (status code by name with which each transferred
+// subscription is refused), signed_transfer (the library's own rule: no transfer over a channel without signatures).
 // It says {"ready": true, ...} on standard output, then answers each JSON line on standard input with one JSON line:
 //   {"op": "run"} | {"op": "pause"}             count or not; answers with every counter's value so far
 //   {"op": "set", "node", "value", "status"}    a value and a status code by name
 //   {"op": "delete", "nodes": [...]} | {"op": "restore"}
 //   {"op": "state", "state": 3}                 ServerStatus.State
+//   {"op": "level", "level": 255, "returns": "2026-...Z"}   ServiceLevel, EstimatedReturnTime
+//   {"op": "shutdown", "seconds"}               state Shutdown with a countdown, then it ends
 //   {"op": "stall"} | {"op": "resume"}          PublishRequests are swallowed while everything else goes on
+//   {"op": "refuse", "services": {"CreateSession": "BadTooManySessions"}}   answered with a fault; {} = none
 //   {"op": "expire"}                            every session times out, subscriptions stay
 //   {"op": "count"}                             sessions, subscriptions, monitored items
+//   {"op": "seen"}                              requests since the last "seen": calls and longest list by service,
+//                                               the most within a second, the most sessions at once
 // The end of standard input ends it.
 "use strict";
 const readline = require("node:readline");
@@ -25,6 +32,7 @@ const { LocalizedText, QualifiedName } = require("node-opcua-data-model");
 const { NodeId, ExpandedNodeId, NodeIdType } = require("node-opcua-nodeid");
 const { MessageSecurityMode } = require("node-opcua-service-secure-channel");
 const { SecurityPolicy } = require("node-opcua-secure-channel");
+const { Faults } = require("./faults.js");
 
 const URI = "http://interop.test/";
 const STRUCTURE = 884; // Range, a structure that every server knows
@@ -34,7 +42,8 @@ const counters = [];
 const nodes = new Map();
 const removed = new Map();
 let counting = !options.quiet_time;
-let stalled = false;
+let faults;
+const health = { level: 255, returns: new Date(Date.UTC(1601, 0, 1)) };
 
 function types(addressSpace) {
     const scalar = {
@@ -86,6 +95,28 @@ function add(namespace, folder, name, dataType, variant) {
     return node;
 }
 
+function keepHistory(node) {
+    node.addressSpace.installHistoricalDataNode(node, { maxOnlineValues: options.history });
+    if (!options.history_page) return;
+    const read = node._historyReadRaw;
+    node._historyReadRaw = function (context, details, ...rest) {
+        details.numValuesPerNode = Math.min(details.numValuesPerNode || options.history_page, options.history_page);
+        return read.call(this, context, details, ...rest);
+    };
+}
+
+function addCounter(namespace, folder, name) {
+    const node = add(namespace, folder, name, "Int32", { dataType: DataType.Int32, value: 0 });
+    if (options.history) keepHistory(node);
+    counters.push({ name, value: 0, node });
+}
+
+function bindHealth(addressSpace) {
+    const bind = (id, dataType, get) => addressSpace.findNode(id).bindVariable({ get: () => new Variant({ dataType, value: get() }) }, true);
+    bind("i=2267", DataType.Byte, () => health.level); // Server_ServiceLevel
+    bind("i=12885", DataType.DateTime, () => health.returns); // Server_EstimatedReturnTime
+}
+
 function count() {
     if (!counting) return;
     const now = new Date();
@@ -126,10 +157,27 @@ function answer(server, namespace, folder, { op, ...of }) {
         case "state":
             server.engine.setServerState(of.state);
             return {};
-        case "stall":
-        case "resume":
-            stalled = op === "stall";
+        case "level":
+            if (of.level !== undefined) health.level = of.level;
+            if (of.returns !== undefined) health.returns = new Date(of.returns);
             return {};
+        case "shutdown":
+            server.shutdown(of.seconds * 1000, () => process.exit(0));
+            return {};
+        case "stall":
+            faults.swallowed.add("Publish");
+            return {};
+        case "resume":
+            faults.swallowed.clear();
+            return {};
+        case "refuse":
+            faults.refused = new Map(Object.entries(of.services).map(([service, status]) => [service, StatusCodes[status]]));
+            return {};
+        case "seen": {
+            const seen = faults.seen();
+            faults.clear();
+            return seen;
+        }
         case "expire":
             for (const token of Object.keys(server.engine._sessions)) server.engine.closeSession(token, false, "Timeout");
             return {};
@@ -164,6 +212,7 @@ async function main() {
         ],
         serverInfo: { applicationUri: "urn:interop.test:server" },
         maxConnectionsPerEndpoint: 100,
+        allowAnonymousSubscriptionTransferOnUnsecuredChannel: !options.signed_transfer,
         serverCapabilities: {
             maxSessions: options.max_sessions || 100,
             maxMonitoredItems: 20000,
@@ -172,18 +221,15 @@ async function main() {
             operationLimits: options.limits || {},
         },
     });
-    // Before the server sees it: a server that is alive in every way but one.
-    const publish = server._on_PublishRequest.bind(server);
-    server._on_PublishRequest = (message, channel) => { if (!stalled) publish(message, channel); };
     await server.initialize();
+    faults = new Faults(server, options);
 
     const addressSpace = server.engine.addressSpace;
     const namespace = addressSpace.registerNamespace(URI);
     const folder = namespace.addFolder("ObjectsFolder", { browseName: "Interop" });
     for (const [name, dataType, variant] of types(addressSpace)) add(namespace, folder, name, dataType, variant);
-    for (let i = 0; i < (options.counters || 0); i++) {
-        counters.push({ name: `c${i}`, value: 0, node: add(namespace, folder, `c${i}`, "Int32", { dataType: DataType.Int32, value: 0 }) });
-    }
+    for (let i = 0; i < (options.counters || 0); i++) addCounter(namespace, folder, `c${i}`);
+    bindHealth(addressSpace);
     await server.start();
     setInterval(count, options.period_ms || 100);
     const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);

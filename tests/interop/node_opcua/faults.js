@@ -1,0 +1,59 @@
+// What the server refuses, swallows and writes down of the requests that it gets.
+"use strict";
+const { ServiceFault } = require("node-opcua-types");
+const { TransferResult } = require("node-opcua-service-subscription");
+const { StatusCodes } = require("node-opcua-status-code");
+
+const LISTS = ["nodesToRead", "nodesToBrowse", "itemsToCreate", "itemsToModify", "monitoredItemIds", "browsePaths", "continuationPoints", "subscriptionIds"];
+const WINDOW_MS = 1000;
+
+function name(request) {
+    return request.schema.name.replace(/Request$/, "");
+}
+
+class Faults {
+    constructor(server, options) {
+        this.server = server;
+        this.refused = new Map();
+        this.swallowed = new Set();
+        this.clear();
+        const handle = server.on_request.bind(server);
+        server.on_request = (message, channel) => {
+            const service = name(message.request);
+            this.write(service, message.request);
+            if (this.swallowed.has(service)) return;
+            const status = this.refused.get(service);
+            if (status === undefined) return handle(message, channel);
+            channel.send_response("MSG", new ServiceFault({ responseHeader: { serviceResult: status } }), message);
+        };
+        if (options.no_transfer) {
+            // Refused one by one, the call itself is answered: as open62541 does for a session that is not the same user's.
+            const statusCode = StatusCodes[options.no_transfer];
+            server.engine.transferSubscription = async () => new TransferResult({ statusCode });
+        }
+    }
+
+    clear() {
+        this.services = {};
+        this.times = [];
+        this.busiest = 0;
+        this.sessions = 0;
+    }
+
+    write(service, request) {
+        const seen = (this.services[service] ??= { calls: 0, most: 0 });
+        seen.calls += 1;
+        for (const list of LISTS) seen.most = Math.max(seen.most, request[list]?.length ?? 0);
+        const now = Date.now();
+        this.times.push(now);
+        while (this.times[0] <= now - WINDOW_MS) this.times.shift();
+        this.busiest = Math.max(this.busiest, this.times.length);
+        this.sessions = Math.max(this.sessions, this.server.engine.currentSessionCount);
+    }
+
+    seen() {
+        return { services: this.services, busiest: this.busiest, sessions: this.sessions };
+    }
+}
+
+module.exports = { Faults };
