@@ -5,13 +5,14 @@ that every device has, `status` for the one quality model that every protocol ma
 """
 
 from gateway.contract.adapter import Adapter, AdapterType, Gap, Origin, Point, Receipt, Sink
-from gateway.contract.batch import Basis, Batch, Flag, ValueType
+from gateway.contract.batch import NO_TIME, Basis, Batch, Flag, ValueType
 from gateway.contract.clock import Clock, SystemClock
 from gateway.contract.config import DeviceConfig, PointConfig
 from gateway.contract.errors import AdapterError, ConfigError, GatewayError, LinkLost, Refused
 from gateway.contract.quantities import Duration, Size
 
 __all__ = [
+    "NO_TIME",
     "Adapter",
     "AdapterError",
     "AdapterType",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import IntEnum, IntFlag
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -70,6 +70,10 @@ class Flag(IntFlag):
     MAINTENANCE = 8
 
 
+NO_TIME: Final = -(2**63)
+"""in `Batch.original_time`: the reading has none"""
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """One device's readings of one value type. All columns have the same length n >= 1 and are never written again.
@@ -97,6 +101,12 @@ class Batch:
     """ns since the Unix epoch, gateway clock, when the bytes arrived"""
     monotonic: int
     """ns of the boot's monotonic clock at the same moment"""
+    original_time: npt.NDArray[np.int64] | None = None
+    """int64[n]: 100 ns since the Unix epoch, UTC, or `NO_TIME`: the time that came with the reading where it is not
+    credible and `source_time` is another. None = no reading has one, which is the rule.
+
+    Not in ns: OPC UA's years 1601 to 9999 (Part 6, 5.2.2.5) do not fit. In its unit, so that it is exact.
+    """
 
     def __len__(self) -> int:
         return len(self.points)
@@ -105,7 +115,7 @@ class Batch:
     def nbytes(self) -> int:
         """Memory held by the columns, in bytes; object values are estimated at 64 bytes each."""
         values = self.values.nbytes if self.values.dtype != object else 64 * len(self.values)
-        return len(self.points) * 19 + values
+        return len(self.points) * (19 if self.original_time is None else 27) + values
 
     def take(self, rows: npt.NDArray[Any]) -> Batch:
         """The readings that `rows` (bool mask or index array) selects, in order."""
@@ -118,6 +128,7 @@ class Batch:
             source_time=self.source_time[rows],
             basis=self.basis[rows],
             flags=self.flags[rows],
+            original_time=None if self.original_time is None else _unless_empty(self.original_time[rows]),
         )
 
     @classmethod
@@ -135,6 +146,7 @@ class Batch:
         source_time: npt.ArrayLike | None = None,
         basis: npt.ArrayLike = Basis.SOURCE,
         flags: npt.ArrayLike = 0,
+        original_time: npt.ArrayLike | None = None,
     ) -> Batch:
         """Build a batch from columns or scalars; a scalar stands for a whole column.
 
@@ -156,6 +168,9 @@ class Batch:
             flags=_column(flags, np.dtype(np.uint8), n),
             received_time=received_time,
             monotonic=monotonic,
+            original_time=None
+            if original_time is None
+            else _unless_empty(_column(original_time, np.dtype(np.int64), n)),
         )
 
 
@@ -165,3 +180,7 @@ def _column(content: npt.ArrayLike, dtype: np.dtype[Any], n: int) -> npt.NDArray
     column = np.empty(n, dtype)
     column[:] = content
     return column
+
+
+def _unless_empty(original_time: npt.NDArray[np.int64]) -> npt.NDArray[np.int64] | None:
+    return original_time if (original_time != NO_TIME).any() else None

@@ -58,6 +58,8 @@ _FRAME: Final = struct.Struct("<BHI")
 _BATCH_HEAD: Final = struct.Struct("<BBIqq")
 _ORIGIN: Final = struct.Struct("<QQH")
 _EVENT_TIME: Final = struct.Struct("<q")
+_ANNEX: Final = struct.Struct("<BI")
+_ORIGINAL_TIME: Final = 1
 
 _INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
 _UINT32, _UINT8, _BOOL = np.dtype(np.uint32), np.dtype(np.uint8), np.dtype(np.bool_)
@@ -342,6 +344,9 @@ def _pack_batch(batch: Batch, origin: Origin | None) -> bytes:
         columns.encode_bools(batch.valid),
         _ENCODERS[batch.type](batch.values),
     ]
+    if batch.original_time is not None:
+        column = columns.encode_integers(batch.original_time)
+        parts += (_ANNEX.pack(_ORIGINAL_TIME, len(column)), column)
     return b"".join(parts)
 
 
@@ -374,9 +379,16 @@ def _unpack_reading_record(kind: int, series: Series, n: int, payload: Reader) -
     valid = column(payload, count, _BOOL)
     objects = _OBJECT_DECODERS.get(type)
     values = objects(payload, count) if objects else column(payload, count, type.dtype)
+    original_time = None
+    while payload.offset < len(payload.data):
+        annex, length = payload.unpack(_ANNEX)
+        content = Reader(payload.take(length))
+        if annex == _ORIGINAL_TIME:
+            original_time = column(content, count, _INT64)
     batch = Batch(
-        series.device, type, points, values, valid, status, source_time, basis, flags, received_time, monotonic
-    )
+        series.device, type, points, values, valid, status, source_time, basis, flags, received_time, monotonic,
+        original_time,
+    )  # fmt: skip
     return BatchRecord(series.stream, batch, origin, n)
 
 

@@ -123,7 +123,7 @@ def same_record(left: Record, right: Record) -> bool:
 
 def same_batch(left: Batch, right: Batch) -> bool:
     scalars = ("device", "type", "received_time", "monotonic")
-    columns = ("points", "valid", "status", "source_time", "basis", "flags", "values")
+    columns = ("points", "valid", "status", "source_time", "basis", "flags", "values", "original_time")
     return all(getattr(left, name) == getattr(right, name) for name in scalars) and all(
         _same_column(getattr(left, name), getattr(right, name)) for name in columns
     )
@@ -144,7 +144,9 @@ def offsets(segments: Iterable[Segment]) -> list[int]:
     ]
 
 
-def _same_column(left: np.ndarray, right: np.ndarray) -> bool:
+def _same_column(left: np.ndarray | None, right: np.ndarray | None) -> bool:
+    if left is None or right is None:
+        return left is right
     if left.dtype != right.dtype or left.shape != right.shape:
         return False
     if left.dtype == object:

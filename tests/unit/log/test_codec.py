@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import struct
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.contract.adapter import Origin
-from gateway.contract.batch import Batch, ValueType
+from gateway.contract.batch import NO_TIME, Batch, ValueType
 from gateway.log import LogCorruptError, LogFormatError, codec, columns
 from gateway.log.records import (
     EVENTS_DEVICE,
@@ -26,6 +28,7 @@ from gateway.log.records import (
 )
 from tests.support.logs import STREAM, T0, definitions, event, reading, same_batch, same_records
 
+CASES = Path(__file__).parents[2] / "cases" / "log"
 JSON_LEAVES = st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats() | st.text()
 JSON_VALUES = st.recursive(
     JSON_LEAVES,
@@ -90,6 +93,7 @@ def batches(draw: st.DrawFn) -> Batch:
         flags=draw(column_of(np.uint8, st.integers(0, 15), count)),
         received_time=draw(integers(64, True)),
         monotonic=draw(integers(64, True)),
+        original_time=draw(st.none() | column_of(np.int64, integers(64, True) | st.just(NO_TIME), count)),
     )
 
 
@@ -167,6 +171,80 @@ def test_unknown_fields_are_passed_over() -> None:
     assert isinstance(record, StreamRecord)
     found = {**codec.definition_json(record), "colour": "red"}
     assert codec.definition_from_json(StreamRecord, found) == record
+
+
+def cases_without_original_times() -> list[BatchRecord]:
+    """What lies in tests/cases/log/segment-without-original-times.json."""
+    contents: dict[ValueType, list[Any]] = {
+        ValueType.BOOL: [True, False, True],
+        ValueType.INT64: [-5, 0, 2**63 - 1],
+        ValueType.UINT64: [0, 2**64 - 1, 7],
+        ValueType.FLOAT32: [20.1, -0.0, 1e30],
+        ValueType.FLOAT64: [20.1, 1 / 3, 5e-324],
+        ValueType.STRING: ["泵", "", "ok"],
+        ValueType.BYTES: [b"\0\xff", b"", b"x"],
+        ValueType.JSON: [[1, 2.5], {"a": None}, "t"],
+    }
+    records = []
+    for k, (type, content) in enumerate(contents.items()):
+        values = np.empty(3, type.dtype)
+        values[:] = as_objects(content)
+        batch = Batch.of(
+            "boiler-1", type, [0, 3, 3], values, received_time=T0 + k, monotonic=k, valid=[True, True, k != 3],
+            status=[0, 0x808B0000, 0x480], source_time=T0 + np.array([0, 100, -7]), basis=[0, 1, 2], flags=[0, 4, 3],
+        )  # fmt: skip
+        records.append(BatchRecord(STREAM, batch, Origin("urn:厂/server", 7, 2**32 - 1) if k % 2 else None, 7 + 3 * k))
+    return records
+
+
+def test_what_older_versions_wrote_is_read_and_still_written() -> None:
+    """The bytes are of a version that knew no original times; without any, the same bytes are written today."""
+    stored = json.loads((CASES / "segment-without-original-times.json").read_text(encoding="utf-8"))
+    head, body = bytes.fromhex(stored["head"]), bytes.fromhex(stored["body"])
+    expected = cases_without_original_times()
+    read = codec.decode_head(head, stored["position"])
+    assert same_records(codec.decode_body(read, body), expected)
+    written, _, _ = codec.encode_segment(expected, stored["position"], T0)
+    again = codec.decode_head(written, stored["position"])
+    assert (again.raw_bytes, again.readings) == (read.raw_bytes, read.readings)
+
+
+def test_an_original_time_costs_nothing_where_there_is_none() -> None:
+    assert Batch.of("d", ValueType.BOOL, [0, 1], True, received_time=T0, monotonic=0).original_time is None
+    batch = Batch.of(
+        "d", ValueType.BOOL, [0, 1], True, received_time=T0, monotonic=0, original_time=[NO_TIME, -116_444_736 * 10**9]
+    )
+    read = only_batch(round_trip([BatchRecord(STREAM, batch, None, 0)]))
+    assert read.original_time is not None
+    assert read.original_time.tolist() == [NO_TIME, -116_444_736 * 10**9]
+    assert read.take(np.array([0])).original_time is None
+    (kept,) = read.take(np.array([False, True])).original_time.tolist()  # type: ignore[union-attr]
+    assert kept == -116_444_736 * 10**9
+    assert read.nbytes - read.take(np.array([0])).nbytes == 19 + 1 + 8 + 8
+
+
+@pytest.mark.parametrize("annex", [b"", b"\x63\x03\0\0\0abc", b"\x63\0\0\0\0"])
+def test_an_unknown_annex_is_passed_over(annex: bytes) -> None:
+    batch = Batch.of("d", ValueType.BOOL, [0], True, received_time=T0, monotonic=0, original_time=[5])
+    record = BatchRecord(STREAM, batch, None, 0)
+    for packed in (codec.pack_record(record) + annex, insert_annex(codec.pack_record(record), annex)):
+        head, body, _ = codec.encode_segment([record], 1, T0, [packed])
+        assert same_records(codec.decode_body(codec.decode_head(head, 1), body), [record])
+
+
+def insert_annex(payload: bytes, annex: bytes) -> bytes:
+    """Before the annex of the original time of one reading: 5 bytes of head, 9 of column."""
+    return payload[:-14] + annex + payload[-14:]
+
+
+def test_an_annex_that_ends_early_is_corrupt() -> None:
+    batch = Batch.of("d", ValueType.BOOL, [0], True, received_time=T0, monotonic=0, original_time=[5])
+    record = BatchRecord(STREAM, batch, None, 0)
+    payload = codec.pack_record(record)
+    for cut in range(1, 14):
+        head, body, _ = codec.encode_segment([record], 1, T0, [payload[:-cut]])
+        with pytest.raises(LogCorruptError):
+            codec.decode_body(codec.decode_head(head, 1), body)
 
 
 def test_values_that_are_not_there_come_back_empty() -> None:
