@@ -18,6 +18,9 @@ from adapters.opcua import stack
 from adapters.opcua.certificates import application_uri
 from adapters.opcua.config import ConnectionConfig, LoadConfig, SubscribeConfig
 from adapters.opcua.errors import status_name, translate_errors
+from adapters.opcua.limits import allowed_rate
+from adapters.opcua.pace import Pace, Priority
+from adapters.opcua.profiles import DEFAULT, PROFILES, Profile
 from adapters.opcua.security import log_in, secure
 from gateway.contract import AdapterError, LinkLost
 
@@ -48,28 +51,14 @@ _LIFETIME_S: Final = 600.0
 _NOTIFICATIONS_PER_PUBLISH: Final = 10_000
 
 
-class Pace:
-    """Keeps requests apart; the budget of `load.requests_per_s`."""
-
-    def __init__(self, requests_per_s: float | None) -> None:
-        self._interval = 0.0 if requests_per_s is None else 1.0 / requests_per_s
-        self._next = 0.0
-
-    async def wait(self) -> None:
-        """Return when the next request may be sent."""
-        now = asyncio.get_running_loop().time()
-        at = max(self._next, now)
-        self._next = at + self._interval
-        if at > now:
-            await asyncio.sleep(at - now)
-
-
 class Memory:
     """What a session leaves for the next connection when the link is lost."""
 
     def __init__(self) -> None:
         self.login: stack.Login | None = None
         """None when no session of ours is left at the server"""
+        self.pace: Pace | None = None
+        """the device's budget, from the first connection on"""
 
 
 class Session:
@@ -87,24 +76,32 @@ class Session:
         """whether this is the session of the connection before, with its subscriptions"""
         self._state = _RUNNING
         self._namespaces: list[str] = []
-        self._pace = pace
+        self.pace = pace
 
-    async def call(self, doing: str, request: Any, response: type[T]) -> T:
+    async def call(self, doing: str, request: Any, response: type[T], *, priority: Priority = Priority.ITEMS) -> T:
         """One service call; `doing` says in an error what failed."""
-        await self._pace.wait()
+        await self.pace.wait(priority)
         with translate_errors(f"{self.url}: {doing}"):
             return await stack.call(self.client, request, response, self.timeout)
 
-    async def raw(self, doing: str, request: Any) -> bytes:
+    async def raw(self, doing: str, request: Any, *, priority: Priority = Priority.BACKGROUND) -> bytes:
         """As `call`, but the body of the answer as it came, a fault included."""
-        await self._pace.wait()
+        await self.pace.wait(priority)
         with translate_errors(f"{self.url}: {doing}"):
             async with asyncio.timeout(self.timeout):
                 return stack.body(await stack.send(self.client, request, self.timeout))
 
-    async def attempt(self, doing: str, request: Any, response: type[T], unless: frozenset[int]) -> T | None:
+    async def attempt(
+        self,
+        doing: str,
+        request: Any,
+        response: type[T],
+        unless: frozenset[int],
+        *,
+        priority: Priority = Priority.ITEMS,
+    ) -> T | None:
         """As `call`, but None where the server answers with a status in `unless`."""
-        await self._pace.wait()
+        await self.pace.wait(priority)
         with translate_errors(f"{self.url}: {doing}"):
             try:
                 return await stack.call(self.client, request, response, self.timeout)
@@ -119,7 +116,7 @@ class Session:
         request.Parameters.NodesToRead = [
             ua.ReadValueId(NodeId=stack.node_id(node), AttributeId=AttributeIds.Value) for node in nodes
         ]
-        answer = await self.call(doing, request, ua.ReadResponse)
+        answer = await self.call(doing, request, ua.ReadResponse, priority=Priority.SESSION)
         results: list[ua.DataValue] = answer.Results
         if len(results) != len(nodes):
             raise LinkLost(f"{self.url}: {doing}: asked for {len(nodes)} values, the server sent {len(results)}")
@@ -203,7 +200,7 @@ class Session:
 
     async def _try(self, doing: str, request: Any, response: type[T]) -> tuple[T | None, int]:
         """As `call`, but (None, status) when the server answers with a fault, whichever it is."""
-        await self._pace.wait()
+        await self.pace.wait(Priority.ITEMS)
         with translate_errors(f"{self.url}: {doing}"):
             try:
                 return await stack.call(self.client, request, response, self.timeout), 0
@@ -249,7 +246,7 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    config: ConnectionConfig, load: LoadConfig, memory: Memory | None = None
+    config: ConnectionConfig, load: LoadConfig, memory: Memory | None = None, profile: Profile = PROFILES[DEFAULT]
 ) -> AsyncIterator[Session]:
     """Connect and log in; on leaving close session (with its subscriptions), channel and socket within 2 s.
 
@@ -257,6 +254,7 @@ async def open_session(
     to the server for the next connection. Raises LinkLost, or Refused where the server answers but does not let us in.
     """
     memory = memory or Memory()
+    pace = memory.pace = memory.pace or Pace(allowed_rate(profile, load))
     client = Client(config.url, timeout=config.timeout)
     client.name = client.description = "edge-gateway"
     client.product_uri = "urn:edge-gateway"
@@ -277,7 +275,7 @@ async def open_session(
                 await log_in(client, config.user)
         memory.login = stack.login_of(client)
         try:
-            session = Session(client, config, Pace(load.requests_per_s))
+            session = Session(client, config, pace)
             session.reactivated = reactivated
             await session.inspect()
             yield session

@@ -92,10 +92,11 @@ class OpcUaTools:
 @asynccontextmanager
 async def _linked(target: Target) -> AsyncIterator[Link]:
     config = connection_config(target)
+    load = LoadConfig(requests_per_s=target.requests_per_s)
     async with contextlib.AsyncExitStack() as stack:
         async with diagnose(config):
-            session = await stack.enter_async_context(open_session(config, LoadConfig()))
-        link = Link(SessionCaller(session, target.requests_per_s), config.url)
+            session = await stack.enter_async_context(open_session(config, load))
+        link = Link(SessionCaller(session), config.url)
         await link.learn()
         yield link
 

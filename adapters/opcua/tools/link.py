@@ -14,7 +14,8 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 
 from adapters.opcua import stack
 from adapters.opcua.errors import service_failed, translate_errors
-from adapters.opcua.session import Pace, Session
+from adapters.opcua.pace import Priority
+from adapters.opcua.session import Session
 from adapters.opcua.tools.readings import Reading, read_results
 from adapters.opcua.variant import DecodeError
 from gateway.contract import LinkLost
@@ -67,20 +68,19 @@ class Caller(Protocol):
 
 
 class SessionCaller:
-    """Calls over a session, at most `requests_per_s`."""
+    """Calls over a session, at its pace."""
 
-    def __init__(self, session: Session, requests_per_s: float) -> None:
+    def __init__(self, session: Session) -> None:
         self._session = session
-        self._pace = Pace(requests_per_s)
 
     async def call(self, doing: str, request: Any, response: type[T]) -> T:
         """See `Caller`."""
-        await self._pace.wait()
+        await self._session.pace.wait(Priority.ITEMS)
         return await self._guard(doing, stack.call(self._session.client, request, response, self._session.timeout))
 
     async def raw(self, doing: str, request: Any) -> bytes:
         """See `Caller`."""
-        await self._pace.wait()
+        await self._session.pace.wait(Priority.ITEMS)
         return await self._guard(doing, self._raw(request))
 
     async def _raw(self, request: Any) -> bytes:
