@@ -1,4 +1,4 @@
-"""Items of a DataChangeNotification (Part 4, 7.25.2) from raw bytes into columns. Pure.
+"""Items of a DataChangeNotification (Part 4, 7.25.2), values of a ReadResponse (5.11.2): raw bytes to columns. Pure.
 
 Equal items are one numpy view. Mixed ones are walked once, which only finds where each begins; values are then gathered
 per layout by numpy. Arrays, long strings and rarer types are decoded one by one.
@@ -19,6 +19,7 @@ from adapters.opcua.envelope import skip_diagnostics
 from adapters.opcua.layouts import (
     BOOLEAN,
     BYTESTRING,
+    HANDLE,
     NULL,
     SERVER,
     SIZES,
@@ -34,7 +35,7 @@ from adapters.opcua.variant import DecodeError, OtherVariant, decode_text, decod
 from adapters.opcua.walk import Places, ReadItem, find_items, run_length
 from gateway.contract.status import BAD_DECODING_ERROR
 
-_SMALLEST_ITEM: Final = 5
+_SMALLEST_ITEM: Final = HANDLE + 1
 _FEW: Final = 24
 """texts of one layout that are faster one by one"""
 _ELSEWHERE: Final = 0xFFFF
@@ -43,14 +44,14 @@ _ELSEWHERE: Final = 0xFFFF
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """Items of one built-in type, in the order of the notification. All columns have the same length >= 1."""
+    """Items of one built-in type, in the order of the message. All columns have the same length >= 1."""
 
     type: int
     """built-in type id (Part 6, 5.1.2); NULL = items without a value, whose `values` mean nothing"""
     array: bool
     """values are arrays: an object column of lists"""
     order: npt.NDArray[np.int64]
-    """place in the notification"""
+    """place in the message"""
     handles: npt.NDArray[np.uint32]
     values: npt.NDArray[Any]
     """native dtype for a fixed width (DateTime: int64 ticks, Guid: 16 bytes), object otherwise"""
@@ -78,28 +79,53 @@ def decode_items(data: bytes, start: int, end: int, other: OtherVariant) -> list
     offset = start + 4
     if count > (end - offset) // _SMALLEST_ITEM:
         raise DecodeError(f"{count} items do not fit into {end - offset} bytes")
-    if count <= 0:
-        items: list[Items] = []
-    else:
-        items, offset = _decode(data, offset, end, count, other)
+    items: list[Items] = []
+    if count > 0:
+        items, offset = _decode(data, offset, end, count, other, 0)
     if skip_diagnostics(data, offset, end) != end:
         raise DecodeError("the notification does not end where its length says")
     return items
 
 
-def _decode(data: bytes, offset: int, end: int, count: int, other: OtherVariant) -> tuple[list[Items], int]:
+def decode_values(data: bytes, start: int, handles: npt.NDArray[np.uint32], other: OtherVariant) -> list[Items]:
+    """Decode a ReadResponse whose results begin at `start`, one `Items` per type. Raises DecodeError.
+
+    `handles`: uint32[n], what takes the place of client handles, in the order of the nodes in the request; the answer
+    must have as many values.
+    """
+    end = len(data)
+    count = read_length(data, start, end)
+    offset = start + 4
+    if max(count, 0) != len(handles):
+        raise DecodeError(f"{count} values for {len(handles)} nodes")
+    if count > end - offset:
+        raise DecodeError(f"{count} values do not fit into {end - offset} bytes")
+    items: list[Items] = []
+    if count > 0:
+        items, offset = _decode(data, start + 4 - HANDLE, end, count, other, HANDLE)
+    if skip_diagnostics(data, offset, end) != end:
+        raise DecodeError("the message does not end behind its values")
+    return [replace(found, handles=handles[found.order]) for found in items]
+
+
+def _decode(
+    data: bytes, offset: int, end: int, count: int, other: OtherVariant, shared: int
+) -> tuple[list[Items], int]:
+    """`count` items from `offset` on, and where they end; `shared`: see `find_items`."""
     if offset + 6 <= end:
         key = data[offset + 4] | data[offset + 5] << 8
-        if SIZES[key] and offset + SIZES[key] * count <= end and run_length(data, offset, key, count) == count:
+        step = SIZES[key] - shared
+        last = offset + step * (count - 1) + SIZES[key]
+        if SIZES[key] and last <= end and run_length(data, offset, key, count, shared) == count:
             uniform = layout(key if key & VALUE else key & 0xFF)
-            records = np.frombuffer(data, uniform.dtype, count, offset)
-            return [_columns(uniform, np.arange(count), records)], offset + uniform.dtype.itemsize * count
+            records = np.ndarray((count,), uniform.dtype, data, offset, (step,))
+            return [_columns(uniform, np.arange(count), records)], last
     variable = _Variable()
 
     def read(offset: int, order: int) -> int:
-        return variable.read(data, offset, end, order, other)
+        return variable.read(data, offset, end, order, other) - shared
 
-    places = find_items(data, offset, end, count, read)
+    places = find_items(data, offset, end, count, read, shared)
     return _by_type([*_gather(data, places, read), *variable.items()]), places.end
 
 

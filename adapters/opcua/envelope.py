@@ -9,6 +9,7 @@ from typing import Final
 from adapters.opcua.variant import DecodeError, read_bytes, read_length
 
 SERVICE_FAULT: Final = 397
+READ_RESPONSE: Final = 634
 PUBLISH_RESPONSE: Final = 829
 REPUBLISH_RESPONSE: Final = 835
 DATA_CHANGE: Final = 811
@@ -43,37 +44,49 @@ class Published:
     service_result: int
     subscription: int = 0
     more: bool = False
+    """the server has more notifications of this subscription ready"""
     message: Message | None = None
+    available: tuple[int, ...] = ()
+    """sequence numbers that the server could still send again, this message's own included"""
 
 
 def read_publish(data: bytes) -> Published:
     """Read the body of the answer to a PublishRequest. Raises DecodeError."""
-    type, result, offset = _header(data)
-    if type == SERVICE_FAULT or (type == PUBLISH_RESPONSE and result >> 31):
+    result, offset = read_header(data, PUBLISH_RESPONSE, "PublishResponse")
+    if offset is None:
         return Published(result)
-    if type != PUBLISH_RESPONSE:
-        raise DecodeError(f"expected a PublishResponse, found the type i={type}")
     subscription = _uint32(data, offset)
-    offset = _skip_uint32s(data, offset + 4)
+    available, offset = _uint32s(data, offset + 4)
     if offset >= len(data):
         raise DecodeError("the message ends before its notification")
     more = data[offset] != 0
     message, offset = _message(data, offset + 1)
     offset = skip_diagnostics(data, _skip_uint32s(data, offset), len(data))
     _check_end(data, offset)
-    return Published(result, subscription, more, message)
+    return Published(result, subscription, more, message, available)
 
 
 def read_republish(data: bytes) -> Published:
     """Read the body of the answer to a RepublishRequest. Raises DecodeError."""
-    type, result, offset = _header(data)
-    if type == SERVICE_FAULT or (type == REPUBLISH_RESPONSE and result >> 31):
+    result, offset = read_header(data, REPUBLISH_RESPONSE, "RepublishResponse")
+    if offset is None:
         return Published(result)
-    if type != REPUBLISH_RESPONSE:
-        raise DecodeError(f"expected a RepublishResponse, found the type i={type}")
     message, offset = _message(data, offset)
     _check_end(data, offset)
     return Published(result, message=message)
+
+
+def read_header(data: bytes, wanted: int, name: str) -> tuple[int, int | None]:
+    """The service result of an answer, and where its own fields begin; None where it is a fault. Raises DecodeError.
+
+    `wanted`: the type id that the answer must have; `name`: the same for people.
+    """
+    type, result, offset = _header(data)
+    if type == SERVICE_FAULT or (type == wanted and result >> 31):
+        return result, None
+    if type != wanted:
+        raise DecodeError(f"expected a {name}, found the type i={type}")
+    return result, offset
 
 
 def skip_diagnostics(data: bytes, offset: int, end: int) -> int:
@@ -179,6 +192,11 @@ def _uint32(data: bytes, offset: int) -> int:
     if offset + 4 > len(data):
         raise DecodeError("the message ends inside a number")
     return int.from_bytes(data[offset : offset + 4], "little")
+
+
+def _uint32s(data: bytes, offset: int) -> tuple[tuple[int, ...], int]:
+    after = _skip_uint32s(data, offset)
+    return struct.unpack_from(f"<{(after - offset) // 4 - 1}I", data, offset + 4), after
 
 
 def _skip_uint32s(data: bytes, offset: int) -> int:

@@ -2,6 +2,9 @@
 
 A notification item is ClientHandle, then a DataValue: a mask, then what the mask names. With a value of a fixed width
 the pair (mask, variant type) fixes the whole item's size, so equal items are an array to numpy.
+
+The answer to a Read has DataValues without handles, one directly behind the other. They are taken as items all the
+same: each begins HANDLE bytes before its DataValue, in bytes that it shares with whatever comes before it.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ SOURCE_PICO: Final = 0x10
 SERVER_PICO: Final = 0x20
 MASKS: Final = 0x40
 """masks are below this; the bits above are reserved"""
+HANDLE: Final = 4
+"""bytes of an item before its DataValue"""
 
 NULL: Final = 0
 BOOLEAN: Final = 1
@@ -145,6 +150,10 @@ def tail_dtype(mask: int) -> np.dtype[Any]:
 
 STEPS: Final = np.frombuffer(_steps(), np.uint8)
 """uint8[65536], as SIZES; of a scalar of TEXTS, LONG + the size of everything but its bytes."""
+
+
+VALUE_STEPS: Final = np.where(STEPS > 0, STEPS - np.uint8(HANDLE), np.uint8(0))
+"""As STEPS, from a DataValue to the next where there are no handles."""
 
 
 class Tail(NamedTuple):

@@ -1,4 +1,4 @@
-"""Where the items of a DataChangeNotification begin (Part 4, 7.25.2). Pure.
+"""Where the items of a DataChangeNotification (Part 4, 7.25.2) or the values of a ReadResponse (5.11.2) begin. Pure.
 
 An item's length follows from its first bytes, so items can only be found one after the other, and one step of that walk
 is what mixed notifications cost in Python. numpy computes beforehand, for every byte of a window, how long an item
@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from adapters.opcua.layouts import LONG, SIZES, STEPS, VALUE
+from adapters.opcua.layouts import LONG, SIZES, STEPS, VALUE, VALUE_STEPS
 from adapters.opcua.variant import DecodeError
 
 _FIRST_WINDOW: Final = 2048
@@ -27,8 +27,8 @@ _END: Final = bytes(_LONGEST_STEP + 1)
 """follows the steps of a window, so that a step beyond it finds 0"""
 
 ReadItem = Callable[[int, int], int]
-"""Decodes the item at (offset, order), of a layout that is not ours to step over; returns where it ends. Raises
-DecodeError."""
+"""Decodes the item at (offset, order), of a layout that is not ours to step over; returns where the next one begins.
+Raises DecodeError."""
 
 
 class Places(NamedTuple):
@@ -42,22 +42,26 @@ class Places(NamedTuple):
     """where the last item ends"""
 
 
-def find_items(data: bytes, offset: int, end: int, count: int, read: ReadItem) -> Places:
-    """Find `count` items in `data[offset:end]`. Raises DecodeError when they do not fit."""
-    walk = _Walk(data, end, count, read)
-    after = walk.run(offset)
+def find_items(data: bytes, offset: int, end: int, count: int, read: ReadItem, shared: int = 0) -> Places:
+    """Find `count` items in `data[offset:end]`. Raises DecodeError when they do not fit.
+
+    `shared`: bytes that an item has in common with the one before it: 0, or HANDLE where there are no handles.
+    """
+    walk = _Walk(data, end, count, read, shared)
+    after = walk.run(offset) + shared
     # One check for all of them: an item that crosses `end` moves the last end beyond it.
     if after > end:
         raise DecodeError("the message ends inside an item")
     return Places(np.concatenate(walk.offsets), np.array(walk.read, np.int64), after)
 
 
-def run_length(data: bytes, offset: int, key: int, limit: int) -> int:
+def run_length(data: bytes, offset: int, key: int, limit: int, shared: int = 0) -> int:
     """How many of the next `limit` items have the layout of `key`; they must all lie within `data`.
 
     Exact: the first item of another layout starts where the run ends, so its mask and type are read at the right place.
+    `shared`: see `find_items`.
     """
-    size, done = SIZES[key], 0
+    size, done = SIZES[key] - shared, 0
     step = 64
     while done < limit:
         n = min(step, limit - done)
@@ -75,8 +79,10 @@ def run_length(data: bytes, offset: int, key: int, limit: int) -> int:
 
 
 class _Walk:
-    def __init__(self, data: bytes, end: int, count: int, read: ReadItem) -> None:
+    def __init__(self, data: bytes, end: int, count: int, read: ReadItem, shared: int) -> None:
         self._data = data
+        self._shared = shared
+        self._table = VALUE_STEPS if shared else STEPS
         self._end = end
         self._count = count
         self._read = read
@@ -99,11 +105,13 @@ class _Walk:
 
     def _run(self, offset: int) -> int:
         key = self._data[offset + 4] | self._data[offset + 5] << 8
-        size = SIZES[key]
-        limit = min(self._count - self._done, (self._end - offset) // size) if size else 0
+        if not SIZES[key]:
+            return offset
+        size = SIZES[key] - self._shared
+        limit = min(self._count - self._done, (self._end - offset - self._shared) // size)
         if limit < _RUN:
             return offset
-        n = run_length(self._data, offset, key, limit)
+        n = run_length(self._data, offset, key, limit, self._shared)
         if n < _RUN:
             return offset
         self._done += n
@@ -113,7 +121,7 @@ class _Walk:
 
     def _window(self, start: int, size: int) -> int:
         """Walk from `start` through `size` bytes at least; returns where the next item begins."""
-        steps = _steps(self._data, start, min(start + size, self._end))
+        steps = _steps(self._data, start, min(start + size, self._end), self._table)
         inside = len(steps)
         steps += _END
         places = array("q")
@@ -139,10 +147,10 @@ class _Walk:
         return start + at
 
 
-def _steps(data: bytes, start: int, stop: int) -> bytes:
+def _steps(data: bytes, start: int, stop: int, table: npt.NDArray[np.uint8]) -> bytes:
     """How long the item would be that began at each byte of `data[start:stop]`; 0 = this has to be looked at."""
     n = min(stop, len(data) - 5) - start
-    steps = STEPS.take(np.ndarray((n,), "<u2", data, start + 4, (1,)))
+    steps = table.take(np.ndarray((n,), "<u2", data, start + 4, (1,)))
     long = np.flatnonzero(steps >= LONG)
     if len(long):
         readable = int(np.searchsorted(long, len(data) - 9 - start))

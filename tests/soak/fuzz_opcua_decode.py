@@ -1,8 +1,8 @@
 """Fuzz the OPC UA decoder: `python -m tests.soak.fuzz_opcua_decode --seconds 300` (what `make soak` runs).
 
-Needs nothing but what the tests need, on any machine. Mutates notifications of the corpus and of every type; inputs
-with an outcome not seen before are mutated further. What breaks a promise of the decoder is written into the corpus, so
-that it is replayed by the unit tests from then on; exit code 1.
+Needs nothing but what the tests need, on any machine. Mutates notifications and answers to Reads, those of the corpus
+and of every type; inputs with an outcome not seen before are mutated further. What breaks a promise of the decoder is
+written into the corpus, so that it is replayed by the unit tests from then on; exit code 1.
 """
 
 from __future__ import annotations
@@ -16,7 +16,16 @@ import time
 from pathlib import Path
 from typing import Final
 
-from tests.support.opcua_fuzz import CORPUS, FindingError, check, items, notification, seeds
+from tests.support.opcua_fuzz import (
+    CORPUS,
+    FindingError,
+    check,
+    items,
+    notification,
+    read_response,
+    seeds,
+    without_handles,
+)
 
 _MOST_KEPT: Final = 4000
 _SMALL: Final = 400
@@ -41,6 +50,8 @@ class Fuzzer:
         chosen[changed] = self._mutated(chosen[changed])
         if len(chosen) > 8 and self._random.random() < 0.5:
             chosen += [self._random.choice(self._items)] * 60  # a run
+        if self._random.random() < 0.5:
+            return read_response(without_handles(chosen))
         return notification(chosen)
 
     def _mutated(self, data: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""What must hold for any bytes in place of a PublishResponse, and bytes to begin with."""
+"""What must hold for any bytes in place of a PublishResponse or a ReadResponse, and bytes to begin with."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from adapters.opcua import layouts
 from adapters.opcua.batches import BatchBuilder, Moment
-from adapters.opcua.decode import Items, decode_items
-from adapters.opcua.envelope import read_publish
+from adapters.opcua.decode import Items, decode_items, decode_values
+from adapters.opcua.envelope import READ_RESPONSE, read_header, read_publish
 from adapters.opcua.fallback import decode_other
 from adapters.opcua.variant import DecodeError, format_guid, format_ticks
 from gateway.contract.status import BAD_DECODING_ERROR
@@ -51,6 +52,17 @@ def wrap(body: bytes) -> bytes:
 def notification(items: list[bytes]) -> bytes:
     """A PublishResponse with these items."""
     return wrap(struct.pack("<i", len(items)) + b"".join(items) + struct.pack("<i", -1))
+
+
+def read_response(values: list[bytes]) -> bytes:
+    """A ReadResponse with these DataValues."""
+    header = struct.pack("<BBH qIIB i BBB", 1, 0, READ_RESPONSE, 0, 1, 0, 0, -1, 0, 0, 0)
+    return header + struct.pack("<i", len(values)) + b"".join(values) + struct.pack("<i", -1)
+
+
+def is_read(data: bytes) -> bool:
+    """Whether the bytes say that they are a ReadResponse; everything else is taken for a PublishResponse."""
+    return data[:4] == struct.pack("<BBH", 1, 0, READ_RESPONSE)
 
 
 def check(data: bytes, *, memory: bool = False) -> str:
@@ -88,13 +100,21 @@ def _measured(data: bytes, memory: bool) -> tuple[str, list[Items] | None]:
 def decode(data: bytes) -> tuple[str, list[Items] | None]:
     """What came out in short, and the items where there are any. Raises FindingError for any error but DecodeError."""
     try:
-        published = read_publish(data)
-        if published.message is None:
-            return "fault", None
-        if len(published.message.data_changes) != 1:
-            return f"{len(published.message.data_changes)} notifications", None
-        start, end = published.message.data_changes[0]
-        items = decode_items(data, start, end, decode_other)
+        if is_read(data):
+            _, start = read_header(data, READ_RESPONSE, "ReadResponse")
+            if start is None:
+                return "fault", None
+            count = int.from_bytes(data[start : start + 4], "little", signed=True)
+            handles = np.arange(min(max(count, 0), len(data)), dtype=np.uint32)
+            items = decode_values(data, start, handles, decode_other)
+        else:
+            published = read_publish(data)
+            if published.message is None:
+                return "fault", None
+            if len(published.message.data_changes) != 1:
+                return f"{len(published.message.data_changes)} notifications", None
+            start, end = published.message.data_changes[0]
+            items = decode_items(data, start, end, decode_other)
         if items:
             handles = {int(handle): 0 for part in items for handle in part.handles[:1] if handle < 1 << 16}
             BatchBuilder("fuzz", handles or {0: 0}, "trust", 0).build(items, Moment(1, 1))
@@ -149,6 +169,8 @@ def by_asyncua(data: bytes) -> list[tuple[int, Any]] | None:
     before = signal.signal(signal.SIGALRM, stop)
     signal.setitimer(signal.ITIMER_REAL, _PATIENCE_S)
     try:
+        if is_read(data):
+            return list(enumerate(struct_from_binary(ua.ReadResponse, _StrictBuffer(data)).Results))
         answer = struct_from_binary(ua.PublishResponse, _StrictBuffer(data))
         (change,) = answer.Parameters.NotificationMessage.NotificationData
         return [(item.ClientHandle, item.Value) for item in change.MonitoredItems]
@@ -372,11 +394,17 @@ def items() -> dict[str, list[bytes]]:
 
 
 def seeds() -> dict[str, bytes]:
-    """Names and PublishResponses: one per type, and mixtures."""
-    by_type = items()
-    found = {name: notification(encoded) for name, encoded in by_type.items()}
-    flat = [item for encoded in by_type.values() for item in encoded]
-    found["everything"] = notification(flat)
-    found["run"] = notification([_item(n, ua.Variant(float(n), T.Double)) for n in range(80)] + flat[:3])
-    found["texts"] = notification([_item(n, ua.Variant("x" * (n * 7), T.String), True) for n in range(40)])
-    return found
+    """Names and messages: one PublishResponse per type, and mixtures; the same values as ReadResponses."""
+    groups = items()
+    flat = [item for encoded in groups.values() for item in encoded]
+    groups["everything"] = flat
+    groups["run"] = [_item(n, ua.Variant(float(n), T.Double)) for n in range(80)] + flat[:3]
+    groups["uniform"] = groups["run"][:80]
+    groups["texts"] = [_item(n, ua.Variant("x" * (n * 7), T.String), True) for n in range(40)]
+    found = {name: notification(encoded) for name, encoded in groups.items()}
+    return found | {f"read {name}": read_response(without_handles(encoded)) for name, encoded in groups.items()}
+
+
+def without_handles(encoded: list[bytes]) -> list[bytes]:
+    """The DataValues of encoded items."""
+    return [item[layouts.HANDLE :] for item in encoded]

@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapters.opcua import layouts
-from adapters.opcua.decode import Items, decode_items
-from adapters.opcua.envelope import Published, read_publish, read_republish
+from adapters.opcua.decode import Items, decode_items, decode_values
+from adapters.opcua.envelope import READ_RESPONSE, Published, read_header, read_publish, read_republish
 from adapters.opcua.fallback import decode_other
 from adapters.opcua.variant import DecodeError, format_guid, format_ticks
 from gateway.contract.status import BAD_DECODING_ERROR
@@ -187,6 +187,74 @@ def test_decodes_what_asyncua_encodes(items: list[tuple[int, ua.DataValue]]) -> 
     assert published.message.publish_time == ticks(TIME)
     for actual, wanted in zip(rows(found), expected(items), strict=True):
         assert same(actual, wanted)
+
+
+def read_answer(items: list[tuple[int, ua.DataValue]]) -> bytes:
+    answer = ua.ReadResponse(Results=[value for _, value in items])
+    answer.ResponseHeader.StringTable = ["a", "b"]
+    return struct_to_binary(answer)
+
+
+def decode_read(data: bytes, handles: list[int]) -> list[Items]:
+    result, start = read_header(data, READ_RESPONSE, "ReadResponse")
+    assert result == 0
+    assert start is not None
+    return decode_values(data, start, np.array(handles, np.uint32), decode_other)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data_values())
+def test_decodes_the_values_of_a_read_that_asyncua_encodes(items: list[tuple[int, ua.DataValue]]) -> None:
+    found = decode_read(read_answer(items), [handle for handle, _ in items])
+    for actual, wanted in zip(rows(found), expected(items), strict=True):
+        assert same(actual, wanted)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data_values(), st.data())
+def test_a_truncated_read_is_an_error(items: list[tuple[int, ua.DataValue]], data: st.DataObject) -> None:
+    whole = read_answer(items)
+    with pytest.raises(DecodeError):
+        decode_read(whole[: data.draw(st.integers(0, len(whole) - 1))], [handle for handle, _ in items])
+
+
+@pytest.mark.parametrize("count", [0, 2, 4, 2**31 - 1, -1])
+def test_a_read_with_another_number_of_values_is_an_error(count: int) -> None:
+    data = bytearray(read_answer([(n, ua.DataValue(ua.Variant(n))) for n in range(3)]))
+    _, start = read_header(bytes(data), READ_RESPONSE, "ReadResponse")
+    assert start is not None
+    data[start : start + 4] = struct.pack("<i", count)
+    with pytest.raises(DecodeError, match="values for 3 nodes"):
+        decode_read(bytes(data), [0, 1, 2])
+
+
+def test_a_fault_in_place_of_a_read_is_told_by_its_status() -> None:
+    fault = ua.ServiceFault()
+    fault.ResponseHeader.ServiceResult = ua.StatusCode(ua.UInt32(0x80100000))
+    assert read_header(struct_to_binary(fault), READ_RESPONSE, "ReadResponse") == (0x80100000, None)
+    with pytest.raises(DecodeError, match="expected a ReadResponse"):
+        read_header(response([]), READ_RESPONSE, "ReadResponse")
+
+
+def test_values_of_a_read_keep_what_is_hard_to_keep() -> None:
+    """Not-a-number, infinities, a matrix, a Variant in a Variant, bytes: as in a notification."""
+    nested = ua.Variant([ua.Variant([1.5], T.Double), ua.Variant("a", T.String)], T.Variant)
+    matrix = ua.Variant([[1, 2], [3, 4]], T.Int32, Dimensions=[2, 2])
+    values = [
+        ua.Variant(math.nan, T.Double),
+        ua.Variant(-math.inf, T.Double),
+        matrix,
+        nested,
+        ua.Variant(b"\x00\xff", T.ByteString),
+        ua.Variant([b"\x01"], T.ByteString),
+        ua.Variant(math.inf, T.Float),
+    ]
+    found = rows(decode_read(read_answer([(0, ua.DataValue(value)) for value in values]), list(range(10, 17))))
+    assert [row[0] for row in found] == list(range(10, 17))
+    assert same(
+        [row[3] for row in found],
+        [math.nan, -math.inf, [[1, 2], [3, 4]], [[1.5], "a"], b"\x00\xff", ["AQ=="], math.inf],
+    )
 
 
 @settings(max_examples=60, deadline=None)
