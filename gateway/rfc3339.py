@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND = -62_135_596_800
 """0001-01-01T00:00:00Z, the first that Python's datetime and RFC 3339's four digits have in common"""
 _LAST_SECOND = 253_402_300_799
@@ -18,6 +19,15 @@ def rfc3339(time_ns: int) -> str:
     second, ns = divmod(time_ns, 1_000_000_000)
     fraction = f".{ns:09}".rstrip("0") if ns else ""
     return f"{second_text(second).decode()}{fraction}Z"
+
+
+def from_rfc3339(text: str) -> int:
+    """What `rfc3339` wrote, as ns since the Unix epoch again, to the digit. Raises ValueError for anything else."""
+    whole, _, fraction = text.removesuffix("Z").partition(".")
+    if not text.endswith("Z") or len(fraction) > 9 or (fraction and not fraction.isdecimal()):
+        raise ValueError(f"{text!r}: a time like 2026-11-20T08:00:00.123456Z expected")
+    second = datetime.strptime(whole, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    return int((second - _EPOCH).total_seconds()) * 1_000_000_000 + int(fraction.ljust(9, "0"))
 
 
 def second_text(second: int) -> bytes:

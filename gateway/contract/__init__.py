@@ -4,7 +4,20 @@ Read `batch` for the columns that travel, `adapter` for the three verbs between 
 that every device has, `status` for the one quality model that every protocol maps onto.
 """
 
-from gateway.contract.adapter import Adapter, AdapterType, Gap, Origin, Point, Receipt, Sink
+from gateway.contract.adapter import (
+    Adapter,
+    AdapterType,
+    Facts,
+    Filled,
+    Gap,
+    HasFacts,
+    OpenGap,
+    Origin,
+    Point,
+    Receipt,
+    Remembered,
+    Sink,
+)
 from gateway.contract.batch import NO_TIME, Basis, Batch, Flag, ValueType
 from gateway.contract.clock import Clock, SystemClock
 from gateway.contract.config import DeviceConfig, PointConfig
@@ -22,15 +35,20 @@ __all__ = [
     "ConfigError",
     "DeviceConfig",
     "Duration",
+    "Facts",
+    "Filled",
     "Flag",
     "Gap",
     "GatewayError",
+    "HasFacts",
     "LinkLost",
+    "OpenGap",
     "Origin",
     "Point",
     "PointConfig",
     "Receipt",
     "Refused",
+    "Remembered",
     "Sink",
     "Size",
     "SystemClock",

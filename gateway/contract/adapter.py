@@ -8,9 +8,9 @@ adapter's business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from gateway.contract.batch import Batch
 from gateway.contract.clock import Clock
@@ -38,6 +38,39 @@ class Gap(NamedTuple):
     """a short word for metrics: "overflow", "sequence-gap", "subscription-lost" ..."""
 
 
+class OpenGap(NamedTuple):
+    """An outage of the device that the gateway has told of and that no data has ended yet."""
+
+    id: str
+    start: int | None
+    """ns since the epoch: last moment known to be covered; None = unknown"""
+    reason: str
+
+
+class Filled(NamedTuple):
+    """Readings of a gap that came after all: from the server's queues, or from its history."""
+
+    gap: str
+    """id of the gap"""
+    start: int
+    """ns since the epoch"""
+    end: int
+    """ns since the epoch"""
+    readings: int | None
+    """how many came; None where live data and recovered ones cannot be told apart"""
+    points: tuple[int, ...] = ()
+    """permanent indexes; empty = every point that the gap named"""
+
+
+class Remembered(NamedTuple):
+    """What an earlier process of this gateway left for a device."""
+
+    note: Mapping[str, Any]
+    """what its adapter last gave to `Sink.remember`"""
+    origins: tuple[Origin, ...]
+    """the newest origin that the log holds of each (server, subscription) which it offered after that note"""
+
+
 class Receipt(Protocol):
     """What `offer` hands back."""
 
@@ -56,12 +89,44 @@ class Sink(Protocol):
         """
         ...
 
+    @property
+    def commit_s(self) -> float:
+        """Least time between the starts of two commits, seconds: how long receipts may take in good health."""
+        ...
+
     def online(self) -> None:
         """Say that the link works: the device answers. Idempotent; call it again whenever data arrives after doubt."""
         ...
 
-    def gap(self, gap: Gap) -> None:
-        """Report readings that were lost before they reached us; becomes a durable gap event."""
+    def degraded(self, why: str | None) -> None:
+        """The link works, but the device says or shows that it is not well; None = it is well again. Idempotent."""
+        ...
+
+    def gap(self, gap: Gap) -> str:
+        """Report readings that were lost before they reached us; becomes a durable gap event. Returns the gap's id."""
+        ...
+
+    def outage(self) -> OpenGap | None:
+        """The outage that the next data of the device will end; None while there is none."""
+        ...
+
+    def filled(self, filled: Filled) -> None:
+        """Report that readings of a gap came after all; becomes a durable event, after the readings themselves."""
+        ...
+
+    async def remember(self, note: Mapping[str, Any]) -> Receipt:
+        """Keep a JSON-able note in the log for the process that comes after a crash; it replaces the one before.
+
+        At most 256 kB. It is durable before anything that is offered later.
+        """
+        ...
+
+    def remembered(self) -> Remembered | None:
+        """What the process before this one left; None where there is nothing, or the log broke off in between."""
+        ...
+
+    def describe(self, enumerations: Mapping[int, Mapping[int, str]]) -> None:
+        """Tell what the numbers of enumerated points mean, by permanent index; it goes into the catalogue."""
         ...
 
 
@@ -73,6 +138,27 @@ class Adapter(Protocol):
 
         On cancellation everything is closed (session, socket) within 2 s.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an adapter knows of its device beside readings, for metrics. None = not known."""
+
+    clock_offset_s: float | None = None
+    """the device's clock minus ours, seconds"""
+    bridged_s: float | None = None
+    """the outage of the link that the device's own queues bridge, seconds"""
+    lost_copies: int = 0
+    """notifications that the server forgot before we had acknowledged them: a crash then would have lost them"""
+
+
+@runtime_checkable
+class HasFacts(Protocol):
+    """Adapters that know more of their device than its readings."""
+
+    def facts(self) -> Facts:
+        """As of now; cheap, no I/O."""
         ...
 
 

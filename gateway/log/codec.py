@@ -7,10 +7,12 @@ apart so that a writer can see how large records are before it decides which seg
 from __future__ import annotations
 
 import dataclasses
+import functools
 import struct
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -27,6 +29,7 @@ from gateway.log.records import (
     DeviceRecord,
     EventRecord,
     Labels,
+    NoteRecord,
     PointRecord,
     Record,
     Series,
@@ -43,7 +46,7 @@ SEGMENT_BYTES: Final = 512_000
 _local = threading.local()
 """zstandard's objects, which must not be shared between threads"""
 
-_STREAM, _DEVICE, _POINT, _BATCH, _EVENT = 1, 2, 3, 4, 5
+_STREAM, _DEVICE, _POINT, _BATCH, _EVENT, _NOTE = 1, 2, 3, 4, 5, 6
 _NO_SERIES: Final = 0xFFFF
 _DEFINES: Final = 1
 
@@ -93,6 +96,8 @@ def pack_record(record: Record) -> bytes:
             return _EVENT_TIME.pack(record.time) + columns.encode_json([record.body])
         case StreamRecord() | DeviceRecord() | PointRecord():
             return orjson.dumps(definition_json(record))
+        case NoteRecord():
+            return orjson.dumps({"device": record.device, "note": record.note})
 
 
 def encode_segment(
@@ -200,6 +205,9 @@ def decode_body(head: Head, body: bytes) -> list[Record]:
             records.append(record)
         elif kind in _DEFINITIONS:
             records.append(definition_from_json(_DEFINITIONS[kind], orjson.loads(payload.data)))
+        elif kind == _NOTE:
+            note = orjson.loads(payload.data)
+            records.append(NoteRecord(note["device"], note["note"]))
         else:
             raise LogFormatError(
                 f"position {head.position}: record kind {kind} is not known to this version; a newer version wrote it"
@@ -255,6 +263,8 @@ def definition_json(record: StreamRecord | DeviceRecord | PointRecord) -> dict[s
     found = {name: getattr(record, name) for name in _FIELDS[type(record)]}
     if isinstance(record, StreamRecord):
         found["labels"] = record.labels._asdict()
+    elif isinstance(record, PointRecord) and record.enumeration is not None:
+        found["enumeration"] = {str(number): text for number, text in record.enumeration.items()}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -266,11 +276,22 @@ def definition_from_json(
     try:
         if kind is StreamRecord:
             values["labels"] = Labels(**values["labels"])
-        elif kind is PointRecord and values["type"] is not None:
-            values["type"] = ValueType(values["type"])
-    except (TypeError, ValueError) as error:
+        elif kind is PointRecord:
+            values["type"] = None if values["type"] is None else ValueType(values["type"])
+            values["enumeration"] = _enumeration(values["enumeration"])
+    except (AttributeError, TypeError, ValueError) as error:
         raise LogCorruptError(f"a {kind.__name__} cannot be read: {error}") from error
     return kind(**values)
+
+
+def _enumeration(found: dict[str, str] | None) -> Mapping[int, str] | None:
+    return None if found is None else _shared(tuple((int(number), text) for number, text in found.items()))
+
+
+@functools.lru_cache(maxsize=1000)
+def _shared(texts: tuple[tuple[int, str], ...]) -> Mapping[int, str]:
+    """Ten thousand valves with the same four states need one mapping."""
+    return MappingProxyType(dict(texts))
 
 
 _KINDS: Final[dict[type[Record], int]] = {
@@ -279,6 +300,7 @@ _KINDS: Final[dict[type[Record], int]] = {
     PointRecord: _POINT,
     BatchRecord: _BATCH,
     EventRecord: _EVENT,
+    NoteRecord: _NOTE,
 }
 _DEFINITIONS: Final[dict[int, type[StreamRecord | DeviceRecord | PointRecord]]] = {
     _STREAM: StreamRecord,

@@ -6,6 +6,7 @@ format, clearance and speed.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -78,6 +79,17 @@ class PointRecord:
     scale: float | None = None
     offset: float | None = None
     retired_at: int | None = None
+    enumeration: Mapping[int, str] | None = None
+    """what the numbers mean; entries with the same texts share one mapping"""
+
+
+@dataclass(frozen=True, slots=True)
+class NoteRecord:
+    """What a device's adapter wants to be told after a crash. A later one of the same device replaces it."""
+
+    device: str
+    note: Mapping[str, Any]
+    """JSON-able"""
 
 
 @dataclass(slots=True)
@@ -112,7 +124,7 @@ class EventRecord:
         return Series(self.stream, EVENTS_DEVICE)
 
 
-Record = StreamRecord | DeviceRecord | PointRecord | BatchRecord | EventRecord
+Record = StreamRecord | DeviceRecord | PointRecord | NoteRecord | BatchRecord | EventRecord
 
 
 class SeriesHead(NamedTuple):

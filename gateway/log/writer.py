@@ -203,6 +203,11 @@ class Writer:
         await asyncio.shield(self._failed)
 
     @property
+    def commit_s(self) -> float:
+        """Least time between the starts of two commits, seconds."""
+        return self._commit_ns / 1e9
+
+    @property
     def pending_bytes(self) -> int:
         """Memory held by what is not committed yet."""
         return self._pending

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.contract.adapter import Point
@@ -110,6 +110,23 @@ class Registry:
         version = self._table.version(device) + 1
         self._commit([replace(known[index], catalogue=version, type=type) for index, type in types])
 
+    def describe(self, device: str, enumerations: Mapping[int, Mapping[int, str]]) -> None:
+        """What the numbers of points mean, by index; no texts = they mean nothing. One new catalogue version for all.
+
+        The entry that the point has now is written again under its index, as other texts are; equal texts are shared.
+        """
+        known = self._table.points(device)
+        live = {record.point: record for record in known.values() if record.retired_at is None}
+        version = self._table.version(device) + 1
+        shared: dict[tuple[tuple[int, str], ...], Mapping[int, str]] = {}
+        changes = []
+        for index, texts in enumerations.items():
+            record = live.get(known[index].point)
+            wanted = shared.setdefault(tuple(sorted(texts.items())), dict(sorted(texts.items()))) or None
+            if record is not None and record.enumeration != wanted:
+                changes.append(replace(record, catalogue=version, enumeration=wanted))
+        self._commit(changes)
+
     def _record(
         self, device: str, wanted: PointDefinition, old: PointRecord | None, version: int, now: int
     ) -> PointRecord:
@@ -129,6 +146,7 @@ class Registry:
             description=config.description,
             scale=config.scale,
             offset=config.offset,
+            enumeration=old.enumeration if old else None,
         )
 
     def _commit(self, changes: Sequence[Record]) -> None:

@@ -122,7 +122,8 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
         parts.writer,
         gaps,
         counters,
-        on_online=supervisor.on_online,
+        link=supervisor,
+        describe=partial(parts.registry.describe, name),
     )
     gaps.resume(parts.open_gaps)
     last = parts.last_seen(name)

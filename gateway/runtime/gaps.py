@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
-from gateway.contract.adapter import Gap
+from gateway.contract.adapter import Filled, Gap, OpenGap
 from gateway.log.records import EventRecord, PointRecord
 from gateway.points.ulid import ulid
-from gateway.rfc3339 import rfc3339
+from gateway.rfc3339 import from_rfc3339, rfc3339
+
+KNOWN_GAPS = 1000
+"""how many gaps are remembered with the streams that were told of them"""
 
 
 class Gaps:
@@ -34,11 +36,21 @@ class Gaps:
         self._write = write
         self._points = points
         self._open: list[dict[str, Any]] = []
+        self._told: dict[str, tuple[str, ...]] = {}
+        """streams by gap id, where not all of the device's were told; the newest `KNOWN_GAPS`"""
 
     @property
     def is_open(self) -> bool:
         """An outage has begun and no data has come since."""
         return bool(self._open)
+
+    def outage(self) -> OpenGap | None:
+        """The outage that has begun and that no data has ended."""
+        if not self._open:
+            return None
+        body = self._open[0]
+        since = None if body["from"] is None else from_rfc3339(body["from"])
+        return OpenGap(body["id"], since, body["reason"])
 
     def resume(self, left_open: Sequence[Mapping[str, Any]]) -> None:
         """Go on with outages that an earlier start began and did not end: bodies of gap events, in any order."""
@@ -58,19 +70,18 @@ class Gaps:
     def end(self, end: int) -> None:
         """Data has come again at `end` (ns)."""
         for body in self._open:
-            known = body["from"] is not None and datetime.fromisoformat(body["from"]).timestamp() <= end / 1e9
+            known = body["from"] is not None and from_rfc3339(body["from"]) <= end
             self._event({**body, "from": body["from"] if known else None, "to": rfc3339(end)}, self._streams)
         self._open = []
 
-    def report(self, gap: Gap) -> None:
-        """A gap that is over already, as an adapter reports it."""
-        known = self._points()
-        names: dict[str, list[str] | None] = dict.fromkeys(self._streams)
-        if gap.points:
-            names = {}
-            for point in map(known.__getitem__, gap.points):
-                names[point.stream] = [*(names.get(point.stream) or []), point.point]
+    def report(self, gap: Gap) -> str:
+        """A gap that is over already, as an adapter reports it; returns its id."""
+        names = self._names(gap.points)
         id = ulid(self._now())
+        if gap.points:
+            self._told[id] = tuple(names)
+            if len(self._told) > KNOWN_GAPS:
+                del self._told[next(iter(self._told))]
         for stream, points in names.items():
             body = {
                 "id": id,
@@ -81,7 +92,38 @@ class Gaps:
                 "reason": gap.reason,
             }
             self._event(body, [stream])
+        return id
 
-    def _event(self, body: Mapping[str, Any], streams: Sequence[str]) -> None:
+    def filled(self, filled: Filled) -> None:
+        """Readings of a gap came after all: a `gap-filled/1` event in each stream that they are in.
+
+        Without points those are the streams that were told of the gap. Readings of several streams have been counted
+        together, so that the count is told only where there is one.
+        """
+        names = self._names(filled.points)
+        if not filled.points:
+            names = dict.fromkeys(self._told.get(filled.gap, self._streams))
+        for stream, points in names.items():
+            body = {
+                "id": filled.gap,
+                "of": self._device,
+                "points": points,
+                "from": rfc3339(filled.start),
+                "to": rfc3339(filled.end),
+                "count": filled.readings if len(names) == 1 else None,
+            }
+            self._event(body, [stream], "gap-filled/1")
+
+    def _names(self, points: Sequence[int]) -> dict[str, list[str] | None]:
+        """Point names by stream; without points, None for each of the device's streams."""
+        if not points:
+            return dict.fromkeys(self._streams)
+        known = self._points()
+        names: dict[str, list[str] | None] = {}
+        for point in map(known.__getitem__, points):
+            names[point.stream] = [*(names.get(point.stream) or []), point.point]
+        return names
+
+    def _event(self, body: Mapping[str, Any], streams: Sequence[str], schema: str = "gap/1") -> None:
         for stream in streams:
-            self._write(EventRecord(stream, self._now(), {"schema": "gap/1", **body}))
+            self._write(EventRecord(stream, self._now(), {"schema": schema, **body}))

@@ -96,7 +96,7 @@ class Report:
         outages: Counter[str] = Counter()
         for device in self._devices:
             labels = (device.name, device.adapter)
-            yield Sample("edge_gateway_device_up", device.state.state == "up", labels)
+            yield Sample("edge_gateway_device_up", device.state.linked, labels)
             yield Sample("edge_gateway_readings_accepted_total", device.counters.readings, labels)
             if (expires := device.certificate_expires()) is not None:
                 yield Sample("edge_gateway_device_certificate_expiry_timestamp_seconds", expires, labels)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
+import orjson
 
-from gateway.contract.adapter import Gap, Origin, Receipt
+from gateway.contract.adapter import Filled, Gap, OpenGap, Origin, Receipt, Remembered
 from gateway.contract.batch import Batch
 from gateway.contract.status import (
     BAD_COMMUNICATION_ERROR,
@@ -17,12 +18,14 @@ from gateway.contract.status import (
     BAD_TIMEOUT,
     CODE_MASK,
 )
-from gateway.log.records import Record
+from gateway.log.records import NoteRecord, Record
 from gateway.normalise import Normaliser
 from gateway.runtime.gaps import Gaps
 
 _SILENCE = np.array([BAD_COMMUNICATION_ERROR, BAD_NO_COMMUNICATION, BAD_NOT_CONNECTED, BAD_TIMEOUT], np.uint32)
 """what an adapter says of points that the device did not answer for"""
+NOTE_BYTES: Final = 256_000
+"""most that a note may have as JSON: every data file of the log begins with it"""
 
 
 class RecordWriter(Protocol):
@@ -30,6 +33,23 @@ class RecordWriter(Protocol):
 
     async def write(self, records: Sequence[Record], nbytes: int, share: str) -> Receipt:
         """Queue records for the next commit once the share has memory for them."""
+        ...
+
+    @property
+    def commit_s(self) -> float:
+        """Least time between the starts of two commits, seconds."""
+        ...
+
+
+class Link(Protocol):
+    """What the sink tells of the device's link."""
+
+    def on_online(self) -> None:
+        """The device answers."""
+        ...
+
+    def on_degraded(self, why: str | None) -> None:
+        """The link works, but the device is not well; None = it is well again."""
         ...
 
 
@@ -56,20 +76,29 @@ class DeviceSink:
         gaps: Gaps,
         counters: DeviceCounters,
         *,
-        on_online: Callable[[], None],
+        link: Link,
+        describe: Callable[[Mapping[int, Mapping[int, str]]], None],
+        left: Remembered | None = None,
     ) -> None:
         self._device = device
         self._normaliser = normaliser
         self._writer = writer
         self._gaps = gaps
         self._counters = counters
-        self._on_online = on_online
+        self._link = link
+        self._describe = describe
+        self._left = left
         self._last_answer: int | None = None
 
     @property
     def last_received(self) -> int | None:
         """ns since the epoch: when the newest reading of this run arrived that the device itself gave."""
         return self._last_answer
+
+    @property
+    def commit_s(self) -> float:
+        """See `gateway.contract.Sink.commit_s`."""
+        return self._writer.commit_s
 
     async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> Receipt:
         """See `gateway.contract.Sink.offer`."""
@@ -87,12 +116,44 @@ class DeviceSink:
 
     def online(self) -> None:
         """See `gateway.contract.Sink.online`."""
-        self._on_online()
+        self._link.on_online()
 
-    def gap(self, gap: Gap) -> None:
+    def degraded(self, why: str | None) -> None:
+        """See `gateway.contract.Sink.degraded`."""
+        self._link.on_degraded(why)
+
+    def gap(self, gap: Gap) -> str:
         """See `gateway.contract.Sink.gap`."""
         self._counters.gaps += 1
-        self._gaps.report(gap)
+        return self._gaps.report(gap)
+
+    def outage(self) -> OpenGap | None:
+        """See `gateway.contract.Sink.outage`."""
+        return self._gaps.outage()
+
+    def filled(self, filled: Filled) -> None:
+        """See `gateway.contract.Sink.filled`."""
+        self._gaps.filled(filled)
+
+    async def remember(self, note: Mapping[str, Any]) -> Receipt:
+        """See `gateway.contract.Sink.remember`. Raises ValueError for a note that is too large or is not JSON-able."""
+        try:
+            text = orjson.dumps(note)
+        except TypeError as error:
+            raise ValueError(f"{self._device}: a note must be JSON-able: {error}") from error
+        if len(text) > NOTE_BYTES:
+            raise ValueError(f"{self._device}: a note of at most {NOTE_BYTES} bytes expected, found {len(text)}")
+        # Read back, so that the log's thread never meets what the adapter goes on changing.
+        record = NoteRecord(self._device, orjson.loads(text))
+        return await self._writer.write([record], len(text), self._device)
+
+    def remembered(self) -> Remembered | None:
+        """See `gateway.contract.Sink.remembered`."""
+        return self._left
+
+    def describe(self, enumerations: Mapping[int, Mapping[int, str]]) -> None:
+        """See `gateway.contract.Sink.describe`."""
+        self._describe(enumerations)
 
     async def _write(self, batches: Sequence[Batch], origin: Origin | None) -> Receipt:
         records = self._normaliser.records(batches, origin)

@@ -34,12 +34,17 @@ class DeviceState:
     """A device's link as metrics and health show it."""
 
     state: str = "starting"
-    """starting | up | down | refused | failed | paused"""
+    """starting | up | degraded | down | refused | failed | paused"""
     since: int = 0
     """ns since the epoch of the last change"""
     error: str | None = None
-    """the last error in plain words, None while up"""
+    """the last error in plain words, or why the device is degraded; None while up"""
     outages: int = 0
+
+    @property
+    def linked(self) -> bool:
+        """The device answers, well or not."""
+        return self.state in ("up", "degraded")
 
 
 class Supervisor:
@@ -57,14 +62,35 @@ class Supervisor:
         self._backoff = Backoff()
         self._lost: int | None = None
         """ns, monotonic: when a steady link was last lost"""
+        self._online = 0
+        """ns, monotonic: when the link last came up"""
+        self._unwell: str | None = None
+        """what the adapter said of the device on this link"""
         self._enter("starting", None)
 
     def on_online(self) -> None:
         """The adapter says that the link works."""
-        if self._state.state != "up":
+        if not self._state.linked:
             lost_s = (self._clock.time_ns() - self._state.since) / 1e9
             log.info("%s: connected%s", self._device, f" again after {lost_s:.0f} s" if self._state.error else "")
+            self._online = self._clock.monotonic_ns()
             self._enter("up", None)
+            self.on_degraded(self._unwell)
+
+    def on_degraded(self, why: str | None) -> None:
+        """The adapter says that the device is not well, or is well again (None). It counts while there is a link."""
+        self._unwell = why
+        if not self._state.linked:
+            return
+        if why is None and self._state.state == "degraded":
+            lasted_s = (self._clock.time_ns() - self._state.since) / 1e9
+            log.info("%s: well again after %.0f s", self._device, lasted_s)
+            self._enter("up", None)
+        elif why is not None and self._state.state == "up":
+            log.warning("%s: degraded: %s", self._device, why)
+            self._enter("degraded", why)
+        else:
+            self._state.error = why
 
     async def run(self, sink: DeviceSink, last_received: int) -> None:
         """Run the adapter again and again. `last_received`: ns, the newest reading before this start, or the start."""
@@ -74,7 +100,7 @@ class Supervisor:
             async with asyncio.TaskGroup() as group:
                 attempt = group.create_task(self._attempt(sink), name=f"{self._device}: adapter")
             error = attempt.result()
-            if self._state.state == "up" and self._clock.time_ns() - self._state.since > _STEADY_NS:
+            if self._state.linked and self._clock.monotonic_ns() - self._online > _STEADY_NS:
                 self._backoff.reset()
                 self._lost = self._clock.monotonic_ns()
             last_received = sink.last_received or last_received
@@ -89,6 +115,7 @@ class Supervisor:
         await self._down(sink, error, sink.last_received or last_received, reason)
 
     async def _attempt(self, sink: DeviceSink) -> AdapterError:
+        self._unwell = None
         try:
             await self._adapter.run(sink)
         except AdapterError as error:
@@ -104,7 +131,7 @@ class Supervisor:
         text = str(error).removeprefix(f"{self._device}: ")
         if self._state.state != error.state or self._state.error is None:
             log.warning("%s: %s: %s", self._device, error.state, text)
-            began = self._state.state in ("starting", "up")
+            began = self._state.state == "starting" or self._state.linked
             self._enter(error.state, text)
             if began:
                 self._state.outages += 1

@@ -22,6 +22,7 @@ from gateway.contract import Batch, Flag, Origin, Point, SystemClock
 from gateway.contract.status import BAD_NODE_ID_INVALID, BAD_NODE_ID_UNKNOWN
 from gateway.runtime.gaps import Gaps
 from gateway.runtime.supervisor import DeviceState, Supervisor
+from tests.support.fake_sink import FakeSink
 from tests.support.interop import InteropServer, interop_server
 from tests.support.opcua_rig import KeepingSink, adapter_of, device
 from tests.support.opcua_wire import OpcUaWire
@@ -56,17 +57,21 @@ class Device(KeepingSink):
         points = [Point(i, point) for i, point in enumerate(config.points)]
         self.supervisor = Supervisor(name, self.adapter, points, gaps, self.state, clock)
 
-    async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> KeepingSink:
+    async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> FakeSink:
         now = time.monotonic()
         self.slowest_s, self.newest_s = max(self.slowest_s, now - self.newest_s), now
         return await super().offer(batches, origin)
 
-    async def offer_outage(self, batches: Sequence[Batch]) -> KeepingSink:
+    async def offer_outage(self, batches: Sequence[Batch]) -> FakeSink:
         return self
 
     def online(self) -> None:
         super().online()
         self.supervisor.on_online()
+
+    def degraded(self, why: str | None) -> None:
+        super().degraded(why)
+        self.supervisor.on_degraded(why)
 
     @asynccontextmanager
     async def running(self, points: int = COUNTERS, steady: bool = False) -> AsyncIterator[None]:

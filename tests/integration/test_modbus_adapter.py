@@ -96,7 +96,7 @@ async def test_one_offer_a_cycle_with_gateway_time() -> None:
     before = time.time_ns()
     async with ModbusDevice(coils={1}).serve() as device:
         await read_some(device, sink, points)
-    for offer in sink.offers:
+    for offer, _ in sink.offers:
         assert [batch.type for batch in offer] == [ValueType.BOOL, ValueType.UINT64]
         for batch in offer:
             assert set(batch.basis) == {Basis.GATEWAY}

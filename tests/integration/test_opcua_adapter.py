@@ -8,7 +8,7 @@ import datetime
 import struct
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -23,9 +23,10 @@ from adapters.opcua import ADAPTER
 from adapters.opcua.adapter import OpcUaAdapter
 from adapters.opcua.config import OpcUaDeviceConfig
 from adapters.opcua.session import open_session
-from gateway.contract import Basis, Batch, Flag, Gap, LinkLost, Origin, Point, Refused, SystemClock, ValueType
+from gateway.contract import Basis, Flag, LinkLost, Point, Refused, SystemClock, ValueType
 from gateway.contract.status import BAD_NODE_ID_UNKNOWN, BAD_TYPE_MISMATCH
 from tests.support.broker import free_port
+from tests.support.fake_sink import FakeSink
 from tests.support.opcua_wire import PUBLISH, REPUBLISH, OpcUaWire
 from tests.support.wait import eventually
 
@@ -36,41 +37,8 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 _uris = (f"http://plant.test/{n}" for n in count())
 
 
-class FakeReceipt:
-    def __init__(self, committed: asyncio.Event) -> None:
-        self._committed = committed
-
-    async def durable(self) -> None:
-        await self._committed.wait()
-
-
-class FakeSink:
-    """Keeps what is offered; `commit` makes receipts durable, `grant` makes room."""
-
-    def __init__(self) -> None:
-        self.batches: list[Batch] = []
-        self.origins: list[Origin | None] = []
-        self.gaps: list[Gap] = []
-        self.onlines = 0
-        self.committed = asyncio.Event()
-        self.committed.set()
-        self.granted = asyncio.Event()
-        self.granted.set()
-        self.blocked = 0
-
-    async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> FakeReceipt:
-        self.blocked += 1
-        await self.granted.wait()
-        self.blocked -= 1
-        self.batches += batches
-        self.origins.append(origin)
-        return FakeReceipt(self.committed)
-
-    def online(self) -> None:
-        self.onlines += 1
-
-    def gap(self, gap: Gap) -> None:
-        self.gaps.append(gap)
+class Sink(FakeSink):
+    """Finds readings again in what was offered."""
 
     def readings(self, point: int) -> list[tuple[ValueType, Any, int, int, int, int]]:
         """(type, value or None, status, time, basis, flags) of a point, in order."""
@@ -185,7 +153,7 @@ def build(checked: OpcUaDeviceConfig, first: int = 0, **keys: Any) -> OpcUaAdapt
 
 
 @asynccontextmanager
-async def running(adapter: Any, sink: FakeSink) -> AsyncIterator[asyncio.Task[None]]:
+async def running(adapter: Any, sink: Sink) -> AsyncIterator[asyncio.Task[None]]:
     task = asyncio.create_task(adapter.run(sink), name="adapter")
     try:
         yield task
@@ -194,7 +162,7 @@ async def running(adapter: Any, sink: FakeSink) -> AsyncIterator[asyncio.Task[No
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def seen(sink: FakeSink, task: asyncio.Task[None], index: int, count: int = 1) -> None:
+async def seen(sink: Sink, task: asyncio.Task[None], index: int, count: int = 1) -> None:
     await eventually(lambda: task.done() or len(sink.readings(index)) >= count, message=f"readings of point {index}")
     if task.done():
         task.result()
@@ -231,7 +199,7 @@ async def test_every_type_arrives_with_its_value_status_and_time(p: Plant) -> No
     for name, (value, type, _, _) in VALUES.items():
         await p.add(name, value, type)
         await p.write(name, ua.DataValue(ua.Variant(value, type), SourceTimestamp=DAY))
-    sink = FakeSink()
+    sink = Sink()
     adapter = build(p.config(*(p.point(name) for name in VALUES)), first=100)
     async with running(adapter, sink) as task:
         for i, (name, (_, _, expected_type, expected)) in enumerate(VALUES.items()):
@@ -250,7 +218,7 @@ async def test_every_type_arrives_with_its_value_status_and_time(p: Plant) -> No
 
 async def test_bad_status_null_and_missing_time_are_readings(p: Plant) -> None:
     await p.add("level", 1.0, ua.VariantType.Float)
-    sink = FakeSink()
+    sink = Sink()
     async with running(build(p.config()), sink) as task:
         await seen(sink, task, 0)
         before = time.time_ns()
@@ -263,7 +231,7 @@ async def test_bad_status_null_and_missing_time_are_readings(p: Plant) -> None:
 
 async def test_a_server_time_stands_in_for_a_missing_source_time(p: Plant) -> None:
     await p.add("level", 1.0, ua.VariantType.Float)
-    sink = FakeSink()
+    sink = Sink()
     async with running(build(p.config()), sink) as task:
         await seen(sink, task, 0)
         await p.write("level", ua.DataValue(ua.Variant(2.0, ua.VariantType.Float), ServerTimestamp=DAY))
@@ -273,7 +241,7 @@ async def test_a_server_time_stands_in_for_a_missing_source_time(p: Plant) -> No
 
 async def test_an_unknown_node_is_one_bad_reading_and_comes_back(p: Plant) -> None:
     await p.add("good", 1.0, ua.VariantType.Double)
-    sink = FakeSink()
+    sink = Sink()
     points = [p.point("late"), p.point("good"), {"point": "foreign", "node": "nsu=http://nowhere;s=x"}]
     async with running(build(p.config(*points), retry_s=0.2), sink) as task:
         await seen(sink, task, 0)
@@ -290,7 +258,7 @@ async def test_an_unknown_node_is_one_bad_reading_and_comes_back(p: Plant) -> No
 
 async def test_configured_type_is_enforced(p: Plant) -> None:
     await p.add("count", 5.0, ua.VariantType.Double)
-    sink = FakeSink()
+    sink = Sink()
     async with running(build(p.config(p.point("count", type="int16"))), sink) as task:
         await seen(sink, task, 0)
         assert sink.readings(0)[0][:3] == (ValueType.INT64, 5, 0)
@@ -301,7 +269,7 @@ async def test_configured_type_is_enforced(p: Plant) -> None:
 
 async def test_many_values_per_notification_keep_their_order(p: Plant) -> None:
     await p.add("fast", 0, ua.VariantType.Int32)
-    sink = FakeSink()
+    sink = Sink()
     checked = p.config(p.point("fast"), subscribe={"publishing": "200ms", "sampling": "50ms", "queue": "100s"})
     async with running(build(checked), sink) as task:
         await seen(sink, task, 0)
@@ -314,8 +282,8 @@ async def test_many_values_per_notification_keep_their_order(p: Plant) -> None:
 
 async def test_acknowledges_only_what_is_durable(p: Plant, wire: OpcUaWire) -> None:
     await p.add("level", 0.0, ua.VariantType.Double)
-    sink = FakeSink()
-    sink.committed.clear()
+    sink = Sink()
+    sink.commit.clear()
     async with running(build(p.config(port=wire.port)), sink) as task:
         for i in range(1, 12):
             await p.write("level", ua.DataValue(ua.Variant(float(i), ua.VariantType.Double)))
@@ -323,7 +291,7 @@ async def test_acknowledges_only_what_is_durable(p: Plant, wire: OpcUaWire) -> N
         offered = {origin.sequence for origin in sink.origins if origin}
         assert len(offered) > 4, "more notifications than outstanding requests came without any acknowledgement"
         assert wire.acknowledged() == []
-        sink.committed.set()
+        sink.commit.set()
 
         async def all_acknowledged() -> bool:
             await p.write("level", ua.DataValue(ua.Variant(time.monotonic(), ua.VariantType.Double)))
@@ -338,11 +306,11 @@ async def test_acknowledges_only_what_is_durable(p: Plant, wire: OpcUaWire) -> N
 
 async def test_back_pressure_stops_publish_requests(p: Plant, wire: OpcUaWire) -> None:
     await p.add("level", 0, ua.VariantType.Int32)
-    sink = FakeSink()
+    sink = Sink()
     checked = p.config(port=wire.port, subscribe={"publishing": "50ms", "sampling": "50ms", "queue": "60s"})
     async with running(build(checked), sink) as task:
         await seen(sink, task, 0)
-        sink.granted.clear()
+        sink.room.clear()
         written = count(1)
 
         async def all_requests_answered() -> bool:
@@ -353,7 +321,7 @@ async def test_back_pressure_stops_publish_requests(p: Plant, wire: OpcUaWire) -
         await eventually(all_requests_answered, message="no PublishRequest is left at the server")
         assert sink.blocked == 1
         await p.write("level", ua.DataValue(ua.Variant(last := next(written), ua.VariantType.Int32)))
-        sink.granted.set()
+        sink.room.set()
         await eventually(lambda: sink.readings(0)[-1][1] == last)
         assert [reading[1] for reading in sink.readings(0)] == list(range(last + 1)), (
             "the server kept what we did not take"
@@ -363,8 +331,8 @@ async def test_back_pressure_stops_publish_requests(p: Plant, wire: OpcUaWire) -
 
 async def test_a_missing_notification_is_asked_for_again(p: Plant, wire: OpcUaWire) -> None:
     await p.add("level", 0, ua.VariantType.Int32)
-    sink = FakeSink()
-    sink.committed.clear()
+    sink = Sink()
+    sink.commit.clear()
 
     def renumber(type_id: int, chunk: bytes) -> bytes:
         """Number the answer that carries 77 one too high, as if one notification had been lost before it."""
@@ -391,7 +359,7 @@ async def test_a_missing_notification_is_asked_for_again(p: Plant, wire: OpcUaWi
 
 async def test_a_server_that_stops_is_a_lost_link(p: Plant, wire: OpcUaWire) -> None:
     await p.add("level", 0.0, ua.VariantType.Double)
-    sink = FakeSink()
+    sink = Sink()
     async with running(build(p.config(port=wire.port)), sink) as task:
         await seen(sink, task, 0)
         wire.cut()
@@ -404,7 +372,7 @@ async def test_a_server_that_shuts_down_is_a_lost_link() -> None:
     async with serving() as (server, port):
         p = await corner(server, port)
         await p.add("level", 0.0, ua.VariantType.Double)
-        sink = FakeSink()
+        sink = Sink()
         async with running(build(p.config()), sink) as task:
             await seen(sink, task, 0)
             await server.stop()
@@ -416,7 +384,7 @@ async def test_a_server_that_shuts_down_is_a_lost_link() -> None:
 
 async def test_a_subscription_that_the_server_ends_is_a_lost_link(p: Plant) -> None:
     await p.add("level", 0.0, ua.VariantType.Double)
-    sink = FakeSink()
+    sink = Sink()
     async with running(build(p.config()), sink) as task:
         await seen(sink, task, 0)
         origin = sink.origins[0]
@@ -437,7 +405,7 @@ async def test_items_are_created_in_batches_that_the_server_takes(p: Plant, wire
     limit = p.server.get_node(ua.NodeId(11714))
     await limit.write_value(ua.UInt32(10))
     try:
-        sink = FakeSink()
+        sink = Sink()
         async with running(build(p.config(*map(p.point, names), port=wire.port)), sink) as task:
             for i in range(25):
                 await seen(sink, task, i)
@@ -448,27 +416,27 @@ async def test_items_are_created_in_batches_that_the_server_takes(p: Plant, wire
 
 async def test_nobody_listens(p: Plant) -> None:
     with pytest.raises(LinkLost, match=r"connection\.url"):
-        await build(p.config(port=free_port())).run(FakeSink())
+        await build(p.config(port=free_port())).run(Sink())
 
 
 async def test_a_silent_server_is_a_lost_link(p: Plant, wire: OpcUaWire) -> None:
     wire.freeze()
     checked = p.config(port=wire.port, connection={"timeout": "300ms"})
     with pytest.raises(LinkLost, match="no answer in time"):
-        await build(checked).run(FakeSink())
+        await build(checked).run(Sink())
 
 
 @pytest.mark.parametrize("user", [None, {"name": "gateway", "password": "wrong"}])
 async def test_a_refused_login_says_what_to_do(guarded: Plant, user: dict[str, str] | None) -> None:
     checked = guarded.config(connection={"user": user, "allow_insecure_password": True})
     with pytest.raises(Refused, match=r"check connection\.user"):
-        await build(checked).run(FakeSink())
+        await build(checked).run(Sink())
 
 
 async def test_a_login_that_the_server_accepts(guarded: Plant) -> None:
     await guarded.add("level", 4.0, ua.VariantType.Double)
     user = {"name": "gateway", "password": "right"}
-    sink = FakeSink()
+    sink = Sink()
     checked = guarded.config(connection={"user": user, "allow_insecure_password": True})
     async with running(build(checked), sink) as task:
         await seen(sink, task, 0)
@@ -477,7 +445,7 @@ async def test_a_login_that_the_server_accepts(guarded: Plant) -> None:
 @pytest.mark.parametrize("frozen", [False, True], ids=["the server answers", "the server is silent"])
 async def test_cancellation_closes_within_two_seconds(p: Plant, wire: OpcUaWire, frozen: bool) -> None:
     await p.add("level", 0.0, ua.VariantType.Double)
-    sink = FakeSink()
+    sink = Sink()
     async with running(build(p.config(port=wire.port)), sink) as task:
         await seen(sink, task, 0)
         if frozen:
@@ -495,7 +463,7 @@ async def test_cancellation_closes_within_two_seconds(p: Plant, wire: OpcUaWire,
 
 async def test_cancellation_while_connecting(p: Plant, wire: OpcUaWire) -> None:
     wire.freeze()
-    async with running(build(p.config(port=wire.port)), FakeSink()) as task:
+    async with running(build(p.config(port=wire.port)), Sink()) as task:
         await eventually(lambda: wire.open_connections == 1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -509,7 +477,7 @@ async def test_the_entry_point_builds_an_adapter_that_runs_again(p: Plant, wire:
     checked = p.config(port=wire.port)
     adapter = ADAPTER.build(checked, [Point(3, checked.points[0])], SystemClock())
     for _ in range(2):
-        sink = FakeSink()
+        sink = Sink()
         async with running(adapter, sink) as task:
             await seen(sink, task, 3)
             assert sink.readings(3)[0][5] == Flag.INITIAL

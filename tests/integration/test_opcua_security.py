@@ -28,6 +28,7 @@ from adapters.opcua.trust import application_uri_of, load
 from gateway.commands.main import main
 from gateway.contract import LinkLost, Point, Refused, SystemClock
 from tests.support.broker import free_port
+from tests.support.fake_sink import FakeSink
 from tests.support.opcua_certificates import DAY, NOW, make_pair
 from tests.support.wait import eventually
 
@@ -280,28 +281,17 @@ async def test_a_certificate_of_ours_that_ends_soon_is_told_once(
     assert len(warnings) == 1
 
 
-class Committed:
-    def __init__(self) -> None:
-        self.event = asyncio.Event()
-
-    async def durable(self) -> None:
-        await self.event.wait()
-
-
-class Kept:
+class Kept(FakeSink):
     """A sink that keeps what is offered and commits when told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.values: list[float] = []
-        self.receipt = Committed()
+        self.commit.clear()
 
-    async def offer(self, batches: Any, origin: Any = None) -> Committed:
+    async def offer(self, batches: Any, origin: Any = None) -> FakeSink:
         self.values += [float(value) for batch in batches for value in batch.values]
-        return self.receipt
-
-    def online(self) -> None: ...
-
-    def gap(self, gap: Any) -> None: ...
+        return await super().offer(batches, origin)
 
 
 async def test_an_encrypted_connection_acquires_and_acknowledges_after_the_commit(served: Served, pki: Path) -> None:
@@ -319,7 +309,7 @@ async def test_an_encrypted_connection_acquires_and_acknowledges_after_the_commi
         await served.server.write_attribute_value(node, value)
         await eventually(lambda: task.done() or sink.values == [1.5, 2.5])
         assert len(services[number]._not_acknowledged_results) == 2
-        sink.receipt.event.set()
+        sink.commit.set()
         await served.server.write_attribute_value(node, ua.DataValue(ua.Variant(1.5, ua.VariantType.Double)))
         await eventually(lambda: task.done() or len(services[number]._not_acknowledged_results) <= 1)
         assert not task.done()

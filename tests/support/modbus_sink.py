@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from adapters.modbus import ADAPTER
 from gateway.contract import Adapter, Batch, Gap, Origin, Point, SystemClock
+from tests.support.fake_sink import FakeSink
 from tests.support.wait import eventually
 
 
@@ -19,16 +20,15 @@ class Reading(NamedTuple):
     time_ns: int
 
 
-class CollectingSink:
+class CollectingSink(FakeSink):
     """Checks each batch's shape and keeps the readings per point index."""
 
     def __init__(self) -> None:
-        self.offers: list[list[Batch]] = []
+        super().__init__()
         self.readings: dict[int, list[Reading]] = {}
-        self.onlines = 0
 
     async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> CollectingSink:
-        assert batches
+        await super().offer(batches, origin)
         for batch in batches:
             n = len(batch.points)
             assert n > 0
@@ -40,16 +40,9 @@ class CollectingSink:
                 value = value.item() if hasattr(value, "item") else value
                 reading = Reading(value, int(batch.status[i]), int(batch.source_time[i]))
                 self.readings.setdefault(int(batch.points[i]), []).append(reading)
-        self.offers.append(list(batches))
         return self
 
-    async def durable(self) -> None:
-        pass
-
-    def online(self) -> None:
-        self.onlines += 1
-
-    def gap(self, gap: Gap) -> None:
+    def gap(self, gap: Gap) -> str:
         raise AssertionError(f"unexpected {gap}")
 
     def last(self, index: int) -> Reading:

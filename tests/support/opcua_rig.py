@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from adapters.opcua.adapter import OpcUaAdapter
 from adapters.opcua.config import OpcUaDeviceConfig
-from gateway.contract import Batch, Gap, Origin, Point, SystemClock, ValueType
+from gateway.contract import Point, SystemClock, ValueType
+from tests.support.fake_sink import FakeSink
 from tests.support.wait import eventually
 
 
@@ -24,28 +25,8 @@ class Reading(NamedTuple):
     flags: int
 
 
-class KeepingSink:
-    """Implements `gateway.contract.Sink`; `commit` makes receipts durable as long as it is set."""
-
-    def __init__(self) -> None:
-        self.commit = asyncio.Event()
-        self.commit.set()
-        self.offers: list[tuple[Sequence[Batch], Origin | None]] = []
-        self.gaps: list[Gap] = []
-        self.onlines = 0
-
-    async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> KeepingSink:
-        self.offers.append((batches, origin))
-        return self
-
-    async def durable(self) -> None:
-        await self.commit.wait()
-
-    def online(self) -> None:
-        self.onlines += 1
-
-    def gap(self, gap: Gap) -> None:
-        self.gaps.append(gap)
+class KeepingSink(FakeSink):
+    """Finds readings again in what was offered."""
 
     def heard(self) -> set[int]:
         """Points with at least one reading."""

@@ -31,7 +31,7 @@ class CountingSink(KeepingSink):
         super().__init__()
         self.count = 0
 
-    async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> KeepingSink:
+    async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> CountingSink:
         self.count += 1
         return self
 

@@ -141,7 +141,10 @@ async def test_only_the_devices_own_word_ends_a_gap(status: int, ends: bool) -> 
     bench.bind(define("a"))
     recorder = Recorder()
     recorder.gaps.begin(T0 - 5, "device-down")
-    sink = DeviceSink("d", bench.normaliser(), Writer(), recorder.gaps, DeviceCounters(), on_online=lambda: None)
+    rig = Rig()
+    sink = DeviceSink(
+        "d", bench.normaliser(), Writer(), recorder.gaps, DeviceCounters(), link=rig.supervisor, describe=lambda _: None
+    )
     await sink.offer([Batch.of("d", ValueType.INT64, [0], 1, status=status, received_time=T0, monotonic=1)])
     assert recorder.gaps.is_open is not ends
     assert (sink.last_received is not None) is ends

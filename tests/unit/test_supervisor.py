@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 
 import pytest
 
@@ -36,6 +37,8 @@ class Done:
 
 
 class Writer:
+    commit_s = 0.2
+
     def __init__(self) -> None:
         self.records: list[Record] = []
 
@@ -78,7 +81,13 @@ class Rig:
         self.supervisor = Supervisor("d", self.adapter, points, self.gaps, self.state, self.clock)
         self.supervisor._backoff = Backoff(first_s=0.001, most_s=0.002)
         self.sink = DeviceSink(
-            "d", bench.normaliser(), self.writer, self.gaps, self.counters, on_online=self.supervisor.on_online
+            "d",
+            bench.normaliser(),
+            self.writer,
+            self.gaps,
+            self.counters,
+            link=self.supervisor,
+            describe=partial(bench.registry.describe, "d"),
         )
 
     async def play(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +18,8 @@ from adapters.opcua.batches import BatchBuilder
 from adapters.opcua.progress import Progress
 from adapters.opcua.publish import OUTSTANDING, PublishLoop
 from adapters.opcua.structures import Structures
-from gateway.contract import Batch, Gap, LinkLost, Origin, Refused, SystemClock
+from gateway.contract import LinkLost, Origin, Refused, SystemClock
+from tests.support.fake_sink import FakeSink
 from tests.support.wait import eventually
 
 SUBSCRIPTION = 9
@@ -50,27 +51,10 @@ class ScriptedServer:
         self.waiting.pop(0).set_result(Buffer(body))
 
 
-class Sink:
-    def __init__(self) -> None:
-        self.values: list[float] = []
-        self.origins: list[Origin | None] = []
-        self.gaps: list[Gap] = []
-        self.onlines = 0
-
-    async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> Any:
-        for batch in batches:
-            self.values += batch.values.tolist()
-        self.origins.append(origin)
-        return self
-
-    async def durable(self) -> None:
-        return
-
-    def online(self) -> None:
-        self.onlines += 1
-
-    def gap(self, gap: Gap) -> None:
-        self.gaps.append(gap)
+class Sink(FakeSink):
+    @property
+    def values(self) -> list[float]:
+        return [value for batch in self.batches for value in batch.values.tolist()]
 
 
 def message(sequence: int, value: float | None) -> ua.NotificationMessage:
