@@ -1,8 +1,12 @@
-"""A node-opcua server in a process of its own: another implementation of OPC UA than the gateway's library.
+"""OPC UA servers that share no code with the gateway's library, each in a process of its own.
 
-async with interop_server(tmp_path, counters=100, period_ms=50) as server:
-    ... opc.tcp://127.0.0.1:{server.port}, nodes nsu=http://interop.test/;s=c0 ...
-    await server.tell("delete", nodes=["c3"])
+node-opcua:
+    async with interop_server(tmp_path, counters=100, period_ms=50) as server:
+        ... opc.tcp://127.0.0.1:{server.port}, nodes nsu=http://interop.test/;s=c0 ...
+        await server.tell("delete", nodes=["c3"])
+
+python-opcua, which has no TransferSubscriptions and forgets subscriptions with their connection:
+    async with old_server(counters=100, period_ms=50) as server: ...
 """
 
 from __future__ import annotations
@@ -10,7 +14,8 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-from collections.abc import AsyncIterator
+import sys
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,16 +23,18 @@ from typing import Any
 from tests.support.broker import free_port
 
 URI = "http://interop.test/"
-_FOLDER = Path(__file__).parents[1] / "interop" / "node_opcua"
+_FOLDER = Path(__file__).parents[1] / "interop"
 _START_S = 30.0
 
 
 class InteropServer:
     """One running server process."""
 
-    def __init__(self, folder: Path, options: dict[str, Any]) -> None:
-        self.port = options.pop("port", None) or free_port()
-        self._arguments = json.dumps({"port": self.port, "folder": str(folder), **options})
+    def __init__(self, command: Sequence[str], folder: Path, options: dict[str, Any]) -> None:
+        """`command` runs in `folder`; its last argument will be `options`, with a `port`."""
+        self.port: int = options.setdefault("port", free_port())
+        self._command = [*command, json.dumps(options)]
+        self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
         self._lock = asyncio.Lock()
 
@@ -37,16 +44,8 @@ class InteropServer:
 
     async def start(self) -> None:
         """Start the process and wait until it serves; also after `kill`, on the same port."""
-        node = shutil.which("node")
-        assert node, "Node.js is missing: run scripts/interop"
-        assert (_FOLDER / "node_modules").is_dir(), "the server's packages are missing: run scripts/interop"
         self._process = await asyncio.create_subprocess_exec(
-            node,
-            "server.js",
-            self._arguments,
-            cwd=_FOLDER,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
+            *self._command, cwd=self._folder, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
         )
         async with asyncio.timeout(_START_S):
             ready = await self._line()
@@ -58,6 +57,12 @@ class InteropServer:
         if process is not None and process.returncode is None:
             process.kill()
             await process.wait()
+
+    async def ended(self, timeout_s: float) -> None:
+        """Wait until the process ends by itself, as after `tell("shutdown")`."""
+        assert self._process is not None
+        async with asyncio.timeout(timeout_s):
+            await self._process.wait()
 
     async def tell(self, op: str, **of: Any) -> dict[str, Any]:
         """Send one command and return the answer."""
@@ -75,17 +80,34 @@ class InteropServer:
         while True:
             line = await self._process.stdout.readline()
             assert line, "the server ended"
-            if line.startswith(b"{"):  # node-opcua prints warnings of its own in between
+            if line.startswith(b"{"):  # servers print warnings of their own in between
                 answer: dict[str, Any] = json.loads(line)
                 return answer
 
 
 @asynccontextmanager
-async def interop_server(folder: Path, **options: Any) -> AsyncIterator[InteropServer]:
-    """Run a server; `options` are those of server.js."""
-    server = InteropServer(folder, options)
+async def _running(server: InteropServer) -> AsyncIterator[InteropServer]:
     try:
         await server.start()
         yield server
     finally:
         await server.kill()
+
+
+@asynccontextmanager
+async def interop_server(folder: Path, **options: Any) -> AsyncIterator[InteropServer]:
+    """Run a node-opcua server with its certificates in `folder`; `options` are those of server.js."""
+    node = shutil.which("node")
+    assert node, "Node.js is missing: run scripts/interop"
+    home = _FOLDER / "node_opcua"
+    assert (home / "node_modules").is_dir(), "the server's packages are missing: run scripts/interop"
+    async with _running(InteropServer([node, "server.js"], home, {"folder": str(folder), **options})) as server:
+        yield server
+
+
+@asynccontextmanager
+async def old_server(**options: Any) -> AsyncIterator[InteropServer]:
+    """Run a python-opcua server; `options` are counters, period_ms and port. It knows run, pause and count."""
+    home = _FOLDER / "python_opcua"
+    async with _running(InteropServer([sys.executable, "server.py"], home, options)) as server:
+        yield server
