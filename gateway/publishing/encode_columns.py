@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from gateway.contract.batch import Batch
+from gateway.contract.batch import NO_TIME, Batch
 from gateway.publishing.encode_json import Header, envelope
-from gateway.publishing.fragments import integer_block, value_block
+from gateway.publishing.fragments import NULL, integer_block, original_fragments, value_block
 from gateway.publishing.runs import Run, Slice
 from gateway.rfc3339 import rfc3339
 
@@ -35,14 +35,29 @@ def encode_columns(header: Header, run: Run) -> bytes:
         )
         if column.any()
     )
-    return b'{"schema":"columns/1",%s,"points":[%s],"t0":"%s","dt":%s,"v":[%s]%s}' % (
+    return b'{"schema":"columns/1",%s,"points":[%s],"t0":"%s","dt":%s,"v":[%s]%s%s}' % (
         envelope(header, run),
         integer_block(points),
         rfc3339(int(times[0])).encode(),
         _scalar_or_list(times - times[0]),
         values,
         optional,
+        _originals(slices),
     )
+
+
+def _originals(slices: Sequence[Slice]) -> bytes:
+    """The key `ot`, or nothing where no reading has an original time."""
+    if all(part.record.batch.original_time is None for part in slices):
+        return b""
+    texts = original_fragments(_column(slices, _original_times))
+    if set(texts) == {NULL}:
+        return b""
+    return b',"ot":%s' % texts[0] if len(set(texts)) == 1 else b',"ot":[%s]' % b",".join(texts)
+
+
+def _original_times(batch: Batch) -> Column:
+    return np.full(len(batch), NO_TIME) if batch.original_time is None else batch.original_time
 
 
 def _values(part: Slice) -> bytes:

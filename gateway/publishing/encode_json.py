@@ -15,7 +15,7 @@ import numpy as np
 from gateway.contract.batch import Basis, Batch, Flag
 from gateway.contract.status import quality, reason
 from gateway.log.records import PointRecord
-from gateway.publishing.fragments import text_fragment, time_fragments, value_fragments
+from gateway.publishing.fragments import NULL, original_fragments, text_fragment, time_fragments, value_fragments
 from gateway.publishing.runs import Run, Slice
 
 _BASES = {basis.value: basis.name.lower().encode() for basis in Basis}
@@ -89,7 +89,9 @@ def _slice_text(part: Slice, prefixes: PointPrefixes, common_basis: int) -> byte
         time_fragments(batch.source_time[cut]),
         repeat(_MIDDLE),
         value_fragments(batch.type, batch.values[cut], batch.valid[cut]),
-        _suffixes(batch, cut, common_basis),
+        _suffixes(batch, cut, common_basis)
+        if batch.original_time is None
+        else _with_originals(batch, cut, common_basis),
         strict=False,  # two of the columns are endless
     )
     return b"".join(chain.from_iterable(pieces))[:-1]
@@ -103,6 +105,14 @@ def _suffixes(batch: Batch, cut: slice, common_basis: int) -> Iterable[bytes]:
     keys = status.astype(np.uint64) << np.uint64(16) | basis.astype(np.uint64) << np.uint64(8) | flags
     texts = {key: _suffix(key >> 16, key >> 8 & 0xFF, key & 0xFF, common_basis) for key in set(keys.tolist())}
     return map(texts.__getitem__, keys.tolist())
+
+
+def _with_originals(batch: Batch, cut: slice, common_basis: int) -> Iterable[bytes]:
+    """The same with the times that came with the readings and are not theirs."""
+    assert batch.original_time is not None
+    originals = original_fragments(batch.original_time[cut])
+    for suffix, original in zip(_suffixes(batch, cut, common_basis), originals, strict=False):
+        yield suffix if original is NULL else b'%s,"ot":%s},' % (suffix[:-2], original)
 
 
 def _suffix(status: int, basis: int, flags: int, common_basis: int) -> bytes:

@@ -11,11 +11,13 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from gateway.contract.batch import ValueType
-from gateway.rfc3339 import second_text
+from gateway.contract.batch import NO_TIME, ValueType
+from gateway.rfc3339 import rfc3339, second_text
 
 NULL = b"null"
 SECOND_NS = 1_000_000_000
+_NS_TICKS = 2**63 // 100
+"""how far int64 ns reach from 1970, in 100 ns"""
 
 _FLOATS = (ValueType.FLOAT32, ValueType.FLOAT64)
 _OBJECTS = (ValueType.STRING, ValueType.BYTES, ValueType.JSON)
@@ -28,6 +30,20 @@ def time_fragments(times: npt.NDArray[np.int64]) -> list[bytes]:
     if len(times) > 1 and (times == first).all():
         return _times_text(times[:1]) * len(times)
     return _times_text(times)
+
+
+def original_fragments(times: npt.NDArray[np.int64]) -> list[bytes]:
+    """JSON text of int64[n] original times (`Batch.original_time`): RFC 3339, null where there is none."""
+    distinct, inverse = np.unique(times, return_inverse=True)
+    within = slice(*np.searchsorted(distinct, (-_NS_TICKS, _NS_TICKS)).tolist())
+    texts = [
+        NULL if time == NO_TIME else b'"%s"' % rfc3339(100 * time).encode()
+        for time in distinct[: within.start].tolist()
+    ]
+    if within.start < within.stop:
+        texts += [b'"%sZ"' % text for text in time_fragments(100 * distinct[within])]
+    texts += [b'"%s"' % rfc3339(100 * time).encode() for time in distinct[within.stop :].tolist()]
+    return [texts[k] for k in inverse.tolist()]
 
 
 def value_fragments(type: ValueType, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> list[bytes]:

@@ -59,6 +59,8 @@ class Reading:
     flags: int
     lane: str
     received_at: int
+    original: str | None
+    """the time that came with it and is not its own"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,7 +194,7 @@ class Report:
             "SELECT r.stream, r.n, r.point, r.id, (SELECT c.unit FROM catalogue_points c WHERE c.device = r.device "
             "  AND c.gateway = r.gateway AND c.enterprise = r.enterprise AND c.p = r.point AND c.id IS r.id "
             "  ORDER BY c.idx DESC LIMIT 1), "
-            "r.t_ns, r.value, r.quality, r.status, r.basis, r.flags, r.lane, r.received_at FROM readings r "
+            "r.t_ns, r.value, r.quality, r.status, r.basis, r.flags, r.lane, r.received_at, r.original FROM readings r "
             "WHERE r.device = ? AND (? IS NULL OR r.point = ?) ORDER BY r.stream, r.n",
             (device, point, point),
         )

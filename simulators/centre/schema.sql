@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS messages (
 CREATE TABLE IF NOT EXISTS reading_rows (
   source INTEGER NOT NULL, n INTEGER NOT NULL, point INTEGER NOT NULL, t_ns INTEGER NOT NULL, value TEXT NOT NULL,
   status INTEGER NOT NULL, basis INTEGER NOT NULL, flags INTEGER NOT NULL, message INTEGER NOT NULL,
-  PRIMARY KEY (source, n)) WITHOUT ROWID;
+  original TEXT, PRIMARY KEY (source, n)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS events (
   source INTEGER NOT NULL, n INTEGER NOT NULL, schema TEXT NOT NULL, time TEXT NOT NULL, body TEXT NOT NULL,
   message INTEGER NOT NULL, PRIMARY KEY (source, n)) WITHOUT ROWID;
@@ -52,5 +52,5 @@ DROP VIEW IF EXISTS readings;
 CREATE VIEW readings AS
   SELECT s.enterprise, s.gateway, s.stream, s.device, r.n, p.p AS point, p.id, r.t_ns, r.value,
     CASE r.status >> 30 WHEN 0 THEN 'good' WHEN 1 THEN 'uncertain' ELSE 'bad' END AS quality,
-    r.status, r.basis, r.flags, m.lane, m.received_at, r.message, m.catalogue
+    r.status, r.basis, r.flags, m.lane, m.received_at, r.message, m.catalogue, r.original
   FROM reading_rows r JOIN sources s USING (source) JOIN points p ON p.ref = r.point JOIN messages m USING (message);

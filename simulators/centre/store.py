@@ -115,11 +115,12 @@ class Store:
             readings.basis,
             readings.flags,
             repeat(message),
+            readings.originals,
         )
         seen = self._seen.setdefault(source, Ranges())
         if seen.overlaps(readings.n, end):
             rows = self._new_rows(source, readings.n, end, list(rows))
-        self._db.executemany("INSERT INTO reading_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._db.executemany("INSERT INTO reading_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         seen.add(readings.n, end)
         return len(refs)
 
@@ -138,15 +139,15 @@ class Store:
         stored = {
             row[0]: row[1:]
             for row in self._db.execute(
-                "SELECT n, p.p, t_ns, value, status, basis, flags FROM reading_rows JOIN points p ON p.ref = point "
-                "WHERE source = ? AND n >= ? AND n < ?",
+                "SELECT n, p.p, t_ns, value, status, basis, flags, original "
+                "FROM reading_rows JOIN points p ON p.ref = point WHERE source = ? AND n >= ? AND n < ?",
                 (source, start, end),
             )
         }
         names = {ref: key[1] for key, ref in self._refs.items()}
         for row in rows:
             if row[1] in stored:
-                came = (names[row[2]], *row[3:8])
+                came = (names[row[2]], *row[3:8], row[9])
                 self._count_duplicate(source, row[1], stored[row[1]], came, row[8])
         return [row for row in rows if row[1] not in stored]
 

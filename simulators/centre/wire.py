@@ -8,10 +8,12 @@ import re
 import zlib
 from dataclasses import dataclass
 from itertools import repeat
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 import zstandard
+
+T = TypeVar("T")
 
 MAX_MESSAGE = 64 * 2**20
 """bytes after decompression"""
@@ -58,6 +60,8 @@ class Readings:
     status: list[int]
     basis: list[int]
     flags: list[int]
+    originals: list[str | None]
+    """times that came with readings and are not theirs, as text: they may lie outside of what ns can count"""
 
 
 def decompress(payload: bytes, encoding: str | None = None) -> bytes:
@@ -102,6 +106,7 @@ def decode(message: dict[str, Any]) -> Readings:
     readings = _decode_objects(message) if message["schema"] == "readings/1" else _decode_columns(message)
     lengths = {len(readings.points or readings.indexes)}
     lengths |= {len(c) for c in (readings.times, readings.values, readings.status, readings.basis, readings.flags)}
+    lengths.add(len(readings.originals))
     if lengths != {message["count"]}:
         raise WireError("count", f"count is {message['count']}, columns have {sorted(lengths)}")
     return readings
@@ -123,6 +128,7 @@ def _decode_objects(message: dict[str, Any]) -> Readings:
         status=status,
         basis=[BASIS[row.get("basis", usual)] for row in rows],
         flags=[sum(FLAGS.get(word, 0) for word in row["flags"]) if "flags" in row else 0 for row in rows],
+        originals=[row.get("ot") for row in rows],
     )
 
 
@@ -138,6 +144,7 @@ def _decode_columns(message: dict[str, Any]) -> Readings:
         status=_column(message.get("s", 0), count),
         basis=_column(message.get("basis", 0), count),
         flags=_column(message.get("flags", 0), count),
+        originals=_column(message.get("ot"), count),
     )
 
 
@@ -146,7 +153,7 @@ def _readings(message: dict[str, Any], **columns: Any) -> Readings:
     return Readings(**{key: message[key] for key in keys}, **columns)
 
 
-def _column(content: int | list[int], count: int) -> list[int]:
+def _column(content: T | list[T], count: int) -> list[T]:
     return content if isinstance(content, list) else list(repeat(content, count))
 
 

@@ -13,18 +13,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.contract.batch import Basis, Batch, Flag, ValueType
+from gateway.contract.batch import NO_TIME, Basis, Batch, Flag, ValueType
 from gateway.contract.status import quality, reason
 from gateway.log.records import BatchRecord, PointRecord
 from gateway.publishing.encode_columns import encode_columns
 from gateway.publishing.encode_json import Header, PointPrefixes, encode_readings
-from gateway.publishing.runs import Run, gather, whole
+from gateway.publishing.runs import Run, Slice, gather, whole
 from gateway.rfc3339 import rfc3339
 from tests.support.fakelog import NOW
 from tests.support.subscriber import check
 
 HEADER = Header("91370200MA3C00000K", "gw-1", "live", 7)
 POINTS = {k: PointRecord("d", k, f"p{k}", "S1", 1, 0, id=None if k == 2 else f'88.118.8/d."{k}"标') for k in range(4)}
+NULL_TIME, LAST_TIME = -116_444_736 * 10**9, 253_402_300_799 * 10**7
+"""1601 and the end of 9999 in 100 ns since 1970"""
 BASES = ("source", "server", "gateway")
 
 json_values = st.recursive(
@@ -35,6 +37,9 @@ json_values = st.recursive(
     | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
     max_leaves=5,
+)
+ORIGINAL_TIMES = (
+    st.just(NO_TIME) | st.sampled_from([0, NULL_TIME, LAST_TIME, 2**63 // 100]) | st.integers(NULL_TIME, LAST_TIME)
 )
 VALUES: dict[ValueType, st.SearchStrategy[Any]] = {
     ValueType.BOOL: st.booleans(),
@@ -74,6 +79,7 @@ def batches(draw: st.DrawFn) -> Batch:
         source_time=NOW + np.array(column(steps), np.int64),
         basis=column(st.sampled_from([0, 1, 2])),
         flags=column(st.integers(0, 15)),
+        original_time=draw(st.none() | st.just(column(ORIGINAL_TIMES))),
     )
 
 
@@ -92,6 +98,15 @@ def ns(text: str) -> int:
     seconds, _, fraction = text.removesuffix("Z").partition(".")
     whole_seconds = int(datetime.strptime(seconds, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC).timestamp())
     return whole_seconds * 10**9 + int(fraction.ljust(9, "0") or 0)
+
+
+def original(text: str | None) -> int:
+    """The original time that a text says, NO_TIME where there is none."""
+    return NO_TIME if text is None else ns(text) // 100
+
+
+def original_of(batch: Batch, k: int) -> int:
+    return NO_TIME if batch.original_time is None else int(batch.original_time[k])
 
 
 def same(found: Any, batch: Batch, k: int) -> bool:
@@ -133,6 +148,8 @@ def test_json_carries_everything(some: list[Batch]) -> None:
         assert reading.get("basis", document.get("basis", "source")) == BASES[batch.basis[k]]
         words = [flag.name.lower() for flag in Flag if flag.name and batch.flags[k] & flag]
         assert reading.get("flags", []) == words
+        assert original(reading.get("ot")) == original_of(batch, k)
+        assert reading.get("ot", "") is not None
 
 
 @settings(deadline=None)
@@ -153,6 +170,10 @@ def test_columns_carry_everything(some: list[Batch]) -> None:
     assert column("s") == [int(batch.status[k]) for batch, k in expected]
     assert column("basis") == [int(batch.basis[k]) for batch, k in expected]
     assert column("flags") == [int(batch.flags[k]) for batch, k in expected]
+    originals = document.get("ot")
+    originals = originals if isinstance(originals, list) else [originals] * count
+    assert [original(text) for text in originals] == [original_of(batch, k) for batch, k in expected]
+    assert ("ot" in document) == any(original_of(batch, k) != NO_TIME for batch, k in expected)
 
 
 @pytest.mark.parametrize("number", [20.1, 0.1, 1e-7, 3.4e38])
@@ -179,6 +200,27 @@ def test_a_shared_basis_is_said_once() -> None:
     document = json.loads(encode_readings(HEADER, run_of([batch]), PointPrefixes(POINTS)))
     assert document["basis"] == "gateway"
     assert all("basis" not in reading for reading in document["readings"])
+
+
+def test_original_times_of_the_documentation() -> None:
+    batch = Batch.of(
+        "d", ValueType.BOOL, [0, 1, 1], True, received_time=NOW, monotonic=0, basis=[0, 1, 2],
+        status=[0, 0, 0x808B0000], original_time=[NO_TIME, 0, NULL_TIME],
+    )  # fmt: skip
+    found = json.loads(encode_readings(HEADER, run_of([batch]), PointPrefixes(POINTS)))["readings"]
+    assert [reading.get("ot") for reading in found] == [None, "1970-01-01T00:00:00Z", "1601-01-01T00:00:00Z"]
+    assert [reading["q"] for reading in found] == ["good", "good", "bad"]
+    columns = json.loads(encode_columns(HEADER, run_of([batch])))
+    assert columns["ot"] == [None, "1970-01-01T00:00:00Z", "1601-01-01T00:00:00Z"]
+    same = json.loads(encode_columns(HEADER, run_of([batch.take(np.array([1, 1]))])))
+    assert same["ot"] == "1970-01-01T00:00:00Z"
+
+
+def test_readings_with_times_of_their_own_say_nothing_of_others() -> None:
+    batch = Batch.of("d", ValueType.BOOL, [0, 1], True, received_time=NOW, monotonic=0, original_time=[NO_TIME, 0])
+    (run,) = gather([Slice(BatchRecord("S1", batch, n=0), 0, 1, 1)])
+    assert "ot" not in json.loads(encode_columns(HEADER, run))
+    assert "ot" not in json.loads(encode_readings(HEADER, run, PointPrefixes(POINTS)))["readings"][0]
 
 
 def test_an_index_without_an_entry_has_a_name_of_its_own() -> None:

@@ -19,6 +19,8 @@ SCHEMAS = SchemaSet()
 VALID = [
     readings(0, [1, None, "NaN", [1]], basis="gateway"),
     columns(0, [1, 2], s=[0, 1], basis=[0, 2], flags=3),
+    columns(0, [1, 2], ot=["1601-01-01T00:00:00Z", None]),
+    columns(0, [1, 2], ot="1970-01-01T00:00:00.5Z"),
     catalogue(),
     account(entry(accepted=3)),
     stream_closed(0, {"boiler-1": 4}),

@@ -79,6 +79,18 @@ def test_duplicates_however_batched_and_after_reopening(box: Box) -> None:
         assert (count.stored, count.duplicates, count.copies) == (4, 2, 3)
 
 
+def test_an_original_time_is_kept_and_part_of_the_reading(box: Box) -> None:
+    message = readings(0, [1, 2])
+    message["readings"][0]["ot"] = "1601-01-01T00:00:00Z"
+    box.give(catalogue(), message, columns(0, [1, 2], ot=["1601-01-01T00:00:00Z", None]))
+    with box.ask() as report:
+        assert [reading.original for reading in report.readings("boiler-1")] == ["1601-01-01T00:00:00Z", None]
+        assert report.conflicts() == []
+    box.give(readings(0, [1]))
+    with box.ask() as report:
+        assert [conflict[1] for conflict in report.conflicts()] == [0]
+
+
 def test_same_offset_with_other_content_is_a_conflict(box: Box) -> None:
     box.give(readings(0, [1, 2]), readings(1, [2.5]))
     with box.ask() as report:

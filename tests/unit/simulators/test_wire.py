@@ -48,6 +48,17 @@ def test_columns_say_the_same() -> None:
     assert b.indexes == [0, 0, 0]
 
 
+def test_original_times_are_kept_as_they_are_written() -> None:
+    message = readings(0, [1, 2, 3])
+    message["readings"][1]["ot"] = "1601-01-01T00:00:00.0000001Z"
+    assert decode(message).originals == [None, "1601-01-01T00:00:00.0000001Z", None]
+    assert decode(columns(0, [1, 2])).originals == [None, None]
+    assert decode(columns(0, [1, 2], ot="9999-12-31T23:59:59Z")).originals == ["9999-12-31T23:59:59Z"] * 2
+    assert decode(columns(0, [1, 2], ot=[None, "1970-01-01T00:00:00Z"])).originals == [None, "1970-01-01T00:00:00Z"]
+    with pytest.raises(WireError, match="count is"):
+        decode(columns(0, [1, 2], ot=[None]))
+
+
 def test_columns_scalars_stand_for_all() -> None:
     got = decode(columns(0, [1, 2], dt=0, s=0x40930000, basis=2, flags=4))
     assert got.times[0] == got.times[1]
