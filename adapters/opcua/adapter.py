@@ -15,9 +15,13 @@ from typing import NamedTuple
 from adapters.opcua import layouts
 from adapters.opcua.batches import BUILT_IN, BatchBuilder
 from adapters.opcua.config import OpcUaDeviceConfig, OpcUaPointConfig
-from adapters.opcua.items import RETRY_S, MonitoredItems
+from adapters.opcua.items import RETRY_S, ItemKit, MonitoredItems, Ramp
+from adapters.opcua.limits import Limits, ServerSays
+from adapters.opcua.plan import make_plan
+from adapters.opcua.profiles import PROFILES
 from adapters.opcua.progress import Progress
 from adapters.opcua.publish import PublishLoop, SubscriptionEnded
+from adapters.opcua.revised import Revised
 from adapters.opcua.session import Memory, Session, open_session
 from adapters.opcua.structures import Structures
 from gateway.contract import AdapterError, Clock, Point, Refused, Sink
@@ -107,9 +111,13 @@ class OpcUaAdapter:
             self._ended = None
         made = await session.subscribe(self._config.subscribe)
         progress = Progress(made, self._clock.time_ns(), self._lost_since)
-        items = MonitoredItems(
-            progress.id, self._config.subscribe, self._points, self._builder, self._clock, self._retry_s
-        )
+        limits = Limits.of(ServerSays(subscriptions=1), PROFILES[self._config.profile], self._config.load)
+        plan = make_plan(self._config, self._points, limits)
+        revised = Revised(session.url, self._points)
+        revised.start(plan)
+        ramp = Ramp(plan.items, limits.ramp)
+        kit = ItemKit(self._points, self._builder, self._clock, revised, ramp, self._retry_s)
+        items = MonitoredItems(progress.id, plan.subscriptions[0], kit)
         items.attach(session, sink)
         self._kept, self._lost_since = _Kept(progress, items), None
         return self._loop(session, self._kept, sink)

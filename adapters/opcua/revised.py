@@ -1,0 +1,180 @@
+"""What a server has made of the plan: revised sampling and queues, and how long an outage it really bridges.
+
+A server may change what it is asked for (Part 4, 5.12.2 and 7.21). That is its right, and nothing that an engineer
+should learn from missing readings: every difference is said once, and again only when it is another one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Mapping
+from typing import Final, NamedTuple
+
+from adapters.opcua.config import OpcUaPointConfig
+from adapters.opcua.errors import status_name
+from adapters.opcua.plan import Plan, PlannedItem
+
+_logger = logging.getLogger(__name__)
+
+_SAME: Final = 1.01
+"""intervals travel as milliseconds in a Double; a hundredth is rounding"""
+
+
+class RevisedItem(NamedTuple):
+    """One monitored item as the server has made it, and as it was asked for."""
+
+    asked: PlannedItem
+    sampling: float
+    """seconds; 0 = the server says that it reports changes as they come"""
+    queue: int
+    """samples"""
+
+    @property
+    def slower(self) -> bool:
+        """Whether the server samples slower than it was asked to."""
+        return self.sampling > self.asked.sampling * _SAME
+
+    @property
+    def shorter(self) -> bool:
+        """Whether the server keeps fewer samples than it was asked to."""
+        return self.queue < self.asked.queue
+
+    @property
+    def bridged(self) -> float:
+        """Seconds of samples that the queue holds."""
+        return self.queue * self.sampling
+
+
+class Revised:
+    """Of one device. It outlives connections, so that nothing is said twice."""
+
+    def __init__(self, url: str, points: Mapping[int, OpcUaPointConfig]) -> None:
+        self._url = url
+        self._points = points
+        self._items: dict[int, RevisedItem] = {}
+        self._unfiltered: dict[int, int] = {}
+        self._lifetime: float | None = None
+        self._waiting = 0
+        self._told: dict[str, str | None] = {}
+        self._partial = False
+        self._weakest: RevisedItem | None = None
+        self._changed = True
+
+    @property
+    def items(self) -> Mapping[int, RevisedItem]:
+        """By point, as far as they are made."""
+        return self._items
+
+    @property
+    def unfiltered(self) -> Mapping[int, int]:
+        """Points whose filter the server refuses, with the status of the refusal; they have an item without it."""
+        return self._unfiltered
+
+    @property
+    def bridged(self) -> float | None:
+        """How long an outage of the link loses nothing, seconds; None = not known."""
+        if self._partial:
+            return None
+        weakest = self._weak()
+        known = [seconds for seconds in (weakest and weakest.bridged, self._lifetime) if seconds is not None]
+        return min(known, default=None)
+
+    def start(self, plan: Plan) -> None:
+        """Items are about to be made after this plan; says how it differs from the device file."""
+        self._items.clear()
+        self._lifetime = None
+        self._partial = False
+        self._waiting = len(plan.subscriptions)
+        self._changed = True
+        self._tell("plan", logging.WARNING, "; ".join(plan.remarks) or None)
+
+    def subscription(self, lifetime: float) -> None:
+        """A subscription is there; the server keeps it for `lifetime` seconds while nobody fetches."""
+        self._lifetime = lifetime if self._lifetime is None else min(lifetime, self._lifetime)
+
+    def made(self, item: RevisedItem) -> None:
+        """The server has made an item."""
+        self._items[item.asked.point] = item
+        self._changed = True
+
+    def refused_filter(self, point: int, status: int) -> None:
+        """The server will not have the filter of a point."""
+        self._unfiltered[point] = status
+
+    def gone(self, points: Iterable[int]) -> None:
+        """These points have no item any more."""
+        for point in points:
+            self._items.pop(point, None)
+        self._changed = True
+
+    def adopted(self) -> None:
+        """The items of one more subscription were made by a process before this one: nobody knows how."""
+        self._partial = True
+        self.finished()
+
+    def finished(self) -> None:
+        """All items of one more subscription are made; after the last one the log learns what came of the plan."""
+        self._waiting -= 1
+        if self._waiting > 0:
+            return
+        self._tell("revised", logging.WARNING, self._differences())
+        self._tell("filters", logging.WARNING, self._filters())
+        self._tell("bridged", logging.INFO, self._bridge())
+
+    def _tell(self, about: str, level: int, text: str | None) -> None:
+        if text != self._told.get(about):
+            self._told[about] = text
+            if text is not None:
+                _logger.log(level, "%s: %s", self._url, text)
+
+    def _weak(self) -> RevisedItem | None:
+        if self._changed:
+            # An item that reports changes as they come has a queue too, but nobody knows how soon it is full.
+            timed = (item for item in self._items.values() if item.sampling > 0)
+            self._weakest = min(timed, key=lambda item: item.bridged, default=None)
+            self._changed = False
+        return self._weakest
+
+    def _differences(self) -> str | None:
+        found = []
+        slower = [item for item in self._items.values() if item.slower]
+        if slower:
+            worst = max(slower, key=lambda item: item.sampling / item.asked.sampling)
+            found.append(
+                f"the server samples {len(slower)} of {len(self._items)} points slower than asked, so that it misses "
+                f"changes in between; the worst is {self._name(worst)}, every {worst.sampling:.3g} s instead of "
+                f"{worst.asked.sampling:.3g} s"
+            )
+        shorter = [item for item in self._items.values() if item.shorter]
+        if shorter:
+            worst = min(shorter, key=lambda item: item.queue / item.asked.queue)
+            found.append(
+                f"the server queues fewer samples than asked at {len(shorter)} of {len(self._items)} points, so that "
+                f"long outages lose readings; the worst is {self._name(worst)}, {worst.queue} instead of "
+                f"{worst.asked.queue}"
+            )
+        return "; ".join(found) or None
+
+    def _filters(self) -> str | None:
+        points = [point for point in self._unfiltered if point in self._items]
+        if not points:
+            return None
+        return (
+            f"the server refuses the trigger or the deadband of {len(points)} of {len(self._items)} points, for "
+            f"example {self._points[points[0]].point}: {status_name(self._unfiltered[points[0]])}; these send every "
+            "change of value or status, so take trigger and deadband out of their lines, or set another one"
+        )
+
+    def _bridge(self) -> str | None:
+        weakest, seconds = self._weak(), self.bridged
+        if seconds is None:
+            return None
+        if weakest is None or weakest.bridged > seconds:
+            return f"an outage of up to {seconds:.3g} s loses no reading: then the server deletes the subscription"
+        return (
+            f"an outage of up to {seconds:.3g} s loses no reading: then the queue of {self._name(weakest)} is full "
+            f"({weakest.queue} samples, one every {weakest.sampling:.3g} s)"
+        )
+
+    def _name(self, item: RevisedItem) -> str:
+        return self._points[item.asked.point].point
