@@ -50,6 +50,9 @@ class OwnCertificate(NamedTuple):
     application_uri: str
     """the URI that the certificate is for, and that we must announce (Part 6, 6.2.2)"""
     days_left: int
+    expires: datetime.datetime
+    path: Path
+    """of the certificate"""
 
 
 def application_uri() -> str:
@@ -126,7 +129,8 @@ def own_certificate(certificate: Path, key: Path) -> OwnCertificate:
         found = load(certificate.read_bytes())
         left = days_left(found, datetime.datetime.now(datetime.UTC))
         uri = application_uri_of(found) or application_uri()
-        return OwnCertificate(found.public_bytes(Encoding.DER), key.read_bytes(), uri, left)
+        der = found.public_bytes(Encoding.DER)
+        return OwnCertificate(der, key.read_bytes(), uri, left, found.not_valid_after_utc, certificate)
     except (OSError, ValueError) as error:
         raise Refused(
             f"own certificate {certificate}: {error}; check connection.pki (or connection.certificate and key)"

@@ -54,6 +54,9 @@ _REFUSALS: Final[dict[str, str]] = {
     **dict.fromkeys(("BadLicenseExpired", "BadLicenseLimitsExceeded", "BadLicenseNotAvailable"), _LICENCE),
     **dict.fromkeys(("BadTooManySessions", "BadMaxConnectionsReached", "BadTooManySubscriptions"), _SESSIONS),
 }
+TOO_MUCH: Final = frozenset({0x80100000, 0x80080000, 0x80B80000, 0x80B90000})
+"""BadTooManyOperations, BadEncodingLimitsExceeded, BadRequestTooLarge, BadResponseTooLarge: ask for half as much"""
+
 _REFUSED: Final[dict[int, str]] = {
     getattr(StatusCodes, name): hint for name, hint in _REFUSALS.items() if hasattr(StatusCodes, name)
 }

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import datetime
+import functools
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
@@ -17,9 +20,18 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 
 from adapters.opcua import stack
-from adapters.opcua.certificates import WARN_DAYS, OwnCertificate, accepted_by, next_paths, own_certificate, paths_of
+from adapters.opcua.certificates import (
+    CERTIFICATE,
+    WARN_DAYS,
+    OwnCertificate,
+    accepted_by,
+    next_paths,
+    own_certificate,
+    paths_of,
+)
 from adapters.opcua.config import ConnectionConfig, UserConfig
 from adapters.opcua.errors import translate_errors
+from adapters.opcua.pace import Pace, Priority
 from adapters.opcua.trust import TrustStore, days_left, der, load
 from gateway.contract import AdapterError, LinkLost, Refused
 
@@ -31,29 +43,74 @@ _TRIAL_SESSION_MS: Final = 10_000
 _MODES: Final = {ua.MessageSecurityMode.Sign: "Sign", ua.MessageSecurityMode.SignAndEncrypt: "SignAndEncrypt"}
 
 
-async def secure(client: Client, config: ConnectionConfig) -> None:
+async def secure(client: Client, config: ConnectionConfig, pace: Pace) -> OwnCertificate | None:
     """Before connecting: learn the server's certificate, decide about it, and set up policy and keys.
+
+    Returns our own certificate, None without security.
 
     The certificate comes over a connection of its own without security (Part 4, 5.5.4). It need not be believed there:
     only a server that holds its key can answer what follows. Raises LinkLost, Refused.
     """
     if config.security == "None":
-        return
+        return None
     policy, _, mode = config.security.partition("/")
     if config.deprecated:
         _warn_once(f"{config.url}: {policy} rests on SHA-1 and no longer protects; use Basic256Sha256 where possible")
     own = await asyncio.to_thread(own_certificate, *paths_of(config))
-    shown = _certificate_of(await client.connect_and_get_server_endpoints(), policy, mode, config.url)
+    shown = _certificate_of(await ask_endpoints(client, pace), policy, mode, config.url)
     await asyncio.to_thread(_decide, shown, config, client.server_url.hostname or "")
     following, accepted = await asyncio.to_thread(_next, config)
-    if following is not None and (accepted or await _accepts(config, following, shown)):
+    if following is not None and (accepted or await _accepts(config, following, shown, pace)):
         own = following
-    if own.days_left < WARN_DAYS:
+    if 0 <= own.days_left < WARN_DAYS:
         _warn_once(
             f"our certificate for {config.url} {_left(own.days_left)}, after which servers refuse us; prepare the next "
             "one with `edge-gateway certs renew`"
         )
     await _use(client, config, own, shown)
+    return own
+
+
+@contextmanager
+def explain_expiry(own: OwnCertificate | None) -> Iterator[None]:
+    """Around showing our certificate: once it has expired, that is why a server which answers does not let us in.
+
+    Servers say so in many ways, of which closing the connection without a word is one. Raises Refused in their place.
+    """
+    try:
+        yield
+    except AdapterError as error:
+        if own is None or own.days_left >= 0:
+            raise
+        raise Refused(
+            f"{error} -- our certificate {own.path} expired on {own.expires:%Y-%m-%d %H:%M} UTC: {_renewal(own)}"
+        ) from error
+
+
+def _renewal(own: OwnCertificate) -> str:
+    if own.path.name in (CERTIFICATE, f"next-{CERTIFICATE}"):
+        return "prepare the next one with `edge-gateway certs renew` and let the server trust it"
+    return "put a valid one in its place, with its key, and let the server trust it"
+
+
+async def open_channel(client: Client, pace: Pace) -> None:
+    """A connection with a secure channel, without a session yet."""
+    await client.connect_socket()
+    await client.send_hello()
+    await pace.wait(Priority.SESSION)
+    await client.open_secure_channel()
+
+
+async def ask_endpoints(client: Client, pace: Pace) -> list[ua.EndpointDescription]:
+    """The server's endpoints, over a connection of its own that is closed again."""
+    try:
+        await open_channel(client, pace)
+        found: list[ua.EndpointDescription] = await client.get_endpoints()
+        await pace.wait(Priority.SESSION)
+        await client.close_secure_channel()
+        return found
+    finally:
+        client.disconnect_socket()
 
 
 async def log_in(client: Client, user: UserConfig | None) -> None:
@@ -79,7 +136,7 @@ async def _use(client: Client, config: ConnectionConfig, own: OwnCertificate, sh
     )
 
 
-async def _accepts(config: ConnectionConfig, following: OwnCertificate, shown: x509.Certificate) -> bool:
+async def _accepts(config: ConnectionConfig, following: OwnCertificate, shown: x509.Certificate, pace: Pace) -> bool:
     """Whether the server lets our next certificate in: some refuse a stranger's channel, others the session.
 
     A refusal is also how the certificate gets into the server's list of rejected ones, from where its owner trusts it.
@@ -87,13 +144,13 @@ async def _accepts(config: ConnectionConfig, following: OwnCertificate, shown: x
     client = Client(config.url, timeout=config.timeout)
     client.name = client.description = "edge-gateway, next certificate"
     client.session_timeout = _TRIAL_SESSION_MS
+    client.uaclient.pre_request_hook = functools.partial(pace.wait, Priority.SESSION)
     try:
         with translate_errors(f"{config.url}: trying our next certificate"):
             await _use(client, config, following, shown)
-            await client.connect_socket()
-            await client.send_hello()
-            await client.open_secure_channel()
+            await open_channel(client, pace)
             await client.create_session()
+            await pace.wait(Priority.SESSION)
             await client.close_session()
     except AdapterError as error:
         _warn_once(f"{error}; the old one is used meanwhile")

@@ -22,7 +22,7 @@ from asyncua.server.user_managers import UserManager
 from adapters.opcua import ADAPTER
 from adapters.opcua.adapter import OpcUaAdapter
 from adapters.opcua.config import OpcUaDeviceConfig
-from adapters.opcua.session import open_session
+from adapters.opcua.connect import open_session
 from gateway.contract import Basis, Flag, LinkLost, Point, Refused, SystemClock, ValueType
 from gateway.contract.status import BAD_NODE_ID_UNKNOWN, BAD_TYPE_MISMATCH
 from tests.support.broker import free_port

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from adapters.opcua.adapter import OpcUaAdapter
 from adapters.opcua.certificates import certificate_expires
 from adapters.opcua.config import OpcUaDeviceConfig
-from adapters.opcua.session import open_session
+from adapters.opcua.connect import open_session
 from adapters.opcua.trust import application_uri_of, load
 from gateway.commands.main import main
 from gateway.contract import LinkLost, Point, Refused, SystemClock

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from adapters.opcua.config import LoadConfig
-from adapters.opcua.session import open_session
+from adapters.opcua.connect import open_session
 from adapters.opcua.tools import words
 from adapters.opcua.tools.describe import describe, look_up, null_node
 from adapters.opcua.tools.entry import connection_config, diagnose, server_endpoints

@@ -13,7 +13,7 @@ from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from adapters.opcua import stack
-from adapters.opcua.errors import service_failed, translate_errors
+from adapters.opcua.errors import TOO_MUCH, service_failed, translate_errors
 from adapters.opcua.pace import Priority
 from adapters.opcua.session import Session
 from adapters.opcua.tools.readings import Reading, read_results
@@ -37,8 +37,6 @@ _OWN_PER_CALL: Final = 1000
 """nodes in a request where the server allows more: keeps answers well below usual message sizes"""
 _REFERENCES_PER_NODE: Final = 1000
 """so that a folder of 100,000 nodes comes in parts"""
-_TOO_MUCH: Final = frozenset({0x80100000, 0x80080000, 0x80B80000, 0x80B90000})
-"""BadTooManyOperations, BadEncodingLimitsExceeded, BadRequestTooLarge, BadResponseTooLarge: halve the batch"""
 _NO_CONTINUATION: Final = 0x804B0000
 """BadNoContinuationPoints: the server has too many open ones; ask again for fewer nodes"""
 _CACHE_MS: Final = 10_000.0
@@ -236,7 +234,7 @@ class Link:
             try:
                 part = await ask(chunk)
             except UaStatusCodeError as error:
-                if error.code not in _TOO_MUCH or len(chunk) == 1:
+                if error.code not in TOO_MUCH or len(chunk) == 1:
                     raise service_failed(f"{self._url}: {doing}", error.code) from error
                 per_call = len(chunk) // 2
                 continue
