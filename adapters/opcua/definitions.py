@@ -5,59 +5,94 @@ All requests are batched: a round of reads per depth of nesting, and of browses 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Protocol, TypeVar
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
-from adapters.opcua.layouts import DIAGNOSTIC_INFO, INT32, VARIANT
+from adapters.opcua.changes import STRUCTURE_CHANGED, changed_points
+from adapters.opcua.decode import Items
+from adapters.opcua.layouts import DIAGNOSTIC_INFO, EXTENSION_OBJECT, INT32, VARIANT
+from adapters.opcua.lookups import Asks, Lookup
+from adapters.opcua.pace import Priority
 from adapters.opcua.structures import Structures
 
-T = TypeVar("T")
-
-_HAS_SUBTYPE: Final = 45
 _ABSTRACT: Final = {26: VARIANT, 27: VARIANT, 28: VARIANT, 29: INT32}
 """Number, Integer, UInteger, Enumeration (Part 6, annex A: NodeIds.csv)"""
-_PER_CALL: Final = 100
-"""no server that is known bears fewer nodes in a request; types are few"""
 _MOST_TYPES: Final = 5000
 _DEEPEST: Final = 32
 """rounds after which a server that answers in circles is left alone"""
+_AGAIN_S: Final = 30.0
+"""a server that says with every value that its structure has changed is believed this often"""
 
 
-class Caller(Protocol):
-    """What is needed of a session."""
+class Definitions:
+    """Keeps what is known of a server's structures in step with what it sends."""
 
-    async def call(self, doing: str, request: Any, response: type[T]) -> T:
-        """One service call; raises AdapterError."""
+    def __init__(self, session: Asks, structures: Structures) -> None:
+        self._session = session
+        self._structures = structures
+        self._renewed: dict[int, float] = {}
+        """loop time at which a point's type was read anew"""
+
+    async def learn(self, decoded: Sequence[Items], nodes_of: Callable[[Sequence[int]], Sequence[ua.NodeId]]) -> bool:
+        """Look up what `decoded` has met for the first time, and what the server says has changed (StructureChanged).
+
+        `nodes_of`: nodes of points. True if it would now be decoded otherwise. Raises AdapterError.
+        """
+        changed = self._changed(decoded)
+        if not (new := self._structures.to_be_learnt()) and not changed:
+            return False
+        nodes = nodes_of(changed)
+        if changed:
+            types = await Lookup(self._session, Priority.ITEMS).attributes(nodes, AttributeIds.DataType)
+            self._structures.forget(type.to_string() for type in types if isinstance(type, ua.NodeId))
+        if new:
+            structured = [items for items in decoded if items.type == EXTENSION_OBJECT]
+            opaque = {point for items in structured for point in items.handles.tolist()}
+            nodes = nodes_of(sorted(opaque.union(changed)))
+        await learn_structures(self._session, nodes, self._structures)
+        return True
+
+    def _changed(self, decoded: Sequence[Items]) -> list[int]:
+        structured = [items for items in decoded if items.type == EXTENSION_OBJECT]
+        now = asyncio.get_running_loop().time()
+        changed = [
+            point
+            for point in changed_points(structured, STRUCTURE_CHANGED)
+            if now >= self._renewed.get(point, now - _AGAIN_S) + _AGAIN_S
+        ]
+        self._renewed.update(dict.fromkeys(changed, now))
+        return changed
 
 
-async def learn_structures(session: Caller, points: Sequence[ua.NodeId], structures: Structures) -> None:
+async def learn_structures(session: Asks, points: Sequence[ua.NodeId], structures: Structures) -> None:
     """Add what the values of these variables may hold. What the server does not explain is opaque, never an error.
 
-    Raises AdapterError when the link or a whole request fails.
+    Raises AdapterError when the link fails.
     """
-    learner = _Learner(session)
-    types = [value for value in await learner.read(points, AttributeIds.DataType) if isinstance(value, ua.NodeId)]
-    await learner.learn(types)
+    learner = _Learner(Lookup(session, Priority.ITEMS))
+    await learner.learn(points)
     structures.add(learner.definitions, learner.bases())
 
 
 class _Learner:
-    def __init__(self, session: Caller) -> None:
-        self._session = session
+    def __init__(self, lookup: Lookup) -> None:
+        self._lookup = lookup
         self._parents: dict[str, ua.NodeId] = {}
         self._plain: dict[str, ua.NodeId] = {}
         self.definitions: dict[str, ua.StructureDefinition] = {}
 
-    async def learn(self, types: Iterable[ua.NodeId]) -> None:
+    async def learn(self, points: Sequence[ua.NodeId]) -> None:
         """Read definitions, then those of their fields' types, and so on; then what the others are subtypes of."""
-        pending = self._new(types)
+        types = await self._lookup.attributes(points, AttributeIds.DataType)
+        pending = self._new(type for type in types if isinstance(type, ua.NodeId))
         for _ in range(_DEEPEST):
             if not pending or len(self.definitions) + len(self._plain) > _MOST_TYPES:
                 break
-            values = await self.read(list(pending.values()), AttributeIds.DataTypeDefinition)
+            values = await self._lookup.attributes(list(pending.values()), AttributeIds.DataTypeDefinition)
             fields: list[ua.NodeId] = []
             for (id, node), value in zip(pending.items(), values, strict=True):
                 if isinstance(value, ua.StructureDefinition):
@@ -82,46 +117,18 @@ class _Learner:
                 found[id] = built_in
         return found
 
-    async def read(self, nodes: Sequence[ua.NodeId], attribute: AttributeIds) -> list[Any]:
-        """The attribute of each node; None where there is none."""
-        values: list[Any] = []
-        for part in _parts(nodes):
-            request = ua.ReadRequest()
-            request.Parameters.NodesToRead = [ua.ReadValueId(NodeId=node, AttributeId=attribute) for node in part]
-            answer = await self._session.call("reading data types", request, ua.ReadResponse)
-            results = list(answer.Results or ())[: len(part)]
-            values += [result.Value.Value if result.Value is not None else None for result in results]
-            values += [None] * (len(part) - len(results))
-        return values
-
     async def _climb(self) -> None:
         pending = {id: node for id, node in self._plain.items() if _built_in(node) is None}
         for _ in range(_DEEPEST):
             if not pending:
                 return
             found: dict[str, ua.NodeId] = {}
-            for part in _parts(list(pending.values())):
-                for node, parent in zip(part, await self._supertypes(part), strict=False):
-                    if parent is not None:
-                        self._parents[node.to_string()] = parent
-                        found[parent.to_string()] = parent
+            nodes = list(pending.values())
+            for node, parent in zip(nodes, await self._lookup.supertypes(nodes), strict=True):
+                if parent is not None:
+                    self._parents[node.to_string()] = parent
+                    found[parent.to_string()] = parent
             pending = {id: node for id, node in found.items() if id not in self._parents and _built_in(node) is None}
-
-    async def _supertypes(self, nodes: Sequence[ua.NodeId]) -> list[ua.NodeId | None]:
-        request = ua.BrowseRequest()
-        request.Parameters.NodesToBrowse = [
-            ua.BrowseDescription(
-                NodeId=node,
-                BrowseDirection=ua.BrowseDirection.Inverse,
-                ReferenceTypeId=ua.NodeId(ua.Int32(_HAS_SUBTYPE)),
-                IncludeSubtypes=False,
-                NodeClassMask=ua.UInt32(0),
-                ResultMask=ua.UInt32(0),
-            )
-            for node in nodes
-        ]
-        answer = await self._session.call("browsing data types", request, ua.BrowseResponse)
-        return [result.References[0].NodeId if result.References else None for result in answer.Results or ()]
 
     def _new(self, types: Iterable[ua.NodeId]) -> dict[str, ua.NodeId]:
         found = {}
@@ -138,7 +145,3 @@ def _built_in(node: ua.NodeId) -> int | None:
     if 0 < node.Identifier <= DIAGNOSTIC_INFO:
         return node.Identifier
     return _ABSTRACT.get(node.Identifier)
-
-
-def _parts(nodes: Sequence[ua.NodeId]) -> Iterator[Sequence[ua.NodeId]]:
-    return (nodes[start : start + _PER_CALL] for start in range(0, len(nodes), _PER_CALL))

@@ -89,6 +89,16 @@ class Structures:
             self._by_encoding[definition.DefaultEncodingId.to_string()] = id
         return left
 
+    def forget(self, types: Iterable[str]) -> None:
+        """Unlearn data types by id, with those of their fields: their values are opaque until they are learnt again."""
+        waiting = [*types]
+        while waiting:
+            type = waiting.pop()
+            known = self._by_type.pop(type, None)
+            if known is not None:
+                waiting += [field.nested for field in known.fields if field.nested is not None]
+                self._by_encoding = {id: other for id, other in self._by_encoding.items() if other != type}
+
     def _field(
         self,
         field: ua.StructureField,

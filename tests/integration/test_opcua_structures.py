@@ -16,6 +16,7 @@ from adapters.opcua.decode import decode_items
 from adapters.opcua.definitions import learn_structures
 from adapters.opcua.envelope import read_publish
 from adapters.opcua.fallback import decode_other
+from adapters.opcua.pace import Priority
 from adapters.opcua.structures import Structures
 from gateway.contract import Point, SystemClock
 from tests.support.modbus_sink import CollectingSink, cycles, running
@@ -71,10 +72,16 @@ class Link:
     def __init__(self, client: Client) -> None:
         self.client = client
         self.calls = 0
+        self.url = "opc.tcp://test"
+        self.nodes_per_read = 1000
 
     async def call(self, doing: str, request: Any, response: Any) -> Any:
         self.calls += 1
         return await stack.call(self.client, request, response, 5.0)
+
+    async def raw(self, doing: str, request: Any, *, priority: Priority) -> bytes:
+        self.calls += 1
+        return stack.body(await stack.send(self.client, request, 5.0))
 
 
 async def first_notification(link: Link, nodes: list[ua.NodeId]) -> bytes:

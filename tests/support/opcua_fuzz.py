@@ -188,6 +188,9 @@ def compare(found: list[Items], wanted: list[tuple[int, Any]]) -> None:
     rare = [json.dumps(row[4]) for row in rows if row[2] >= layouts.EXTENSION_OBJECT]
     if any('"body": ""' in text or '"xml": ' in text for text in rare):
         return
+    # It takes diagnostics within diagnostics for a structure (against Part 6, 5.2.2.12), and is lost from there on.
+    if any('"inner": ' in text for text in rare):
+        return
     # asyncua expects both picoseconds fields after both timestamps, against Part 6, 5.2.2.17: from there on it is lost.
     if any(value.SourcePicoseconds is not None and value.ServerTimestamp is not None for _, value in wanted):
         return

@@ -190,3 +190,17 @@ def test_built_in_types_in_structures(structures: Structures) -> None:
         "v": [5, 6],
         "n": "ns=2;i=300",
     }
+
+
+def test_a_forgotten_type_is_opaque_until_it_is_learnt_again(structures: Structures) -> None:
+    before = read(variant(11, POINT), structures)[0]
+    assert before == POINT_READ
+    structures.forget(["ns=2;i=4"])
+    for encoding in (14, 11):
+        assert set(read(variant(encoding, POINT), structures)[0]) == {"type", "body"}, "and with it what it holds"
+    assert structures.to_be_learnt()
+    swapped = definition(11, Kind.Structure, field("name", TEXT), field("x", DOUBLE))
+    structures.add({"ns=2;i=1": swapped}, {})
+    assert read(variant(11, STRING + struct.pack("<d", 2.5)), structures)[0] == {"name": "ab", "x": 2.5}
+    structures.forget(["ns=2;i=7", "ns=0;i=99", "i=884"])
+    assert set(read(variant(17, struct.pack("<i", 0)), structures)[0]) == {"type", "body"}
