@@ -13,7 +13,7 @@ from adapters.opcua import layouts
 from adapters.opcua.config import ClockRule, ClockShift
 from adapters.opcua.decode import Items
 from adapters.opcua.variant import format_guid, format_ticks
-from gateway.contract import Basis, Batch, Flag, Gap, ValueType
+from gateway.contract import NO_TIME, Basis, Batch, Flag, Gap, ValueType
 from gateway.contract.status import (
     BAD_NODE_ID_INVALID,
     BAD_NODE_ID_UNKNOWN,
@@ -27,6 +27,8 @@ UNIX_EPOCH_TICKS: Final = 116_444_736_000_000_000
 _CREDIBLE_FROM: Final = UNIX_EPOCH_TICKS + 946_684_800 * 10**7
 """2000: nothing in a plant was measured before; a clock that says so was never set"""
 _DAY: Final = 86_400 * 10**7
+_LAST: Final = UNIX_EPOCH_TICKS + 253_402_300_799 * 10**7
+"""9999-12-31T23:59:59Z; what a server sends as the greatest number means this or later (Part 6, 5.2.2.5)"""
 
 _VALUE_TYPES: Final[dict[int, ValueType]] = {
     layouts.BOOLEAN: ValueType.BOOL,
@@ -89,6 +91,12 @@ class Built:
     """points that read "no such node": their monitored items must be made anew"""
 
 
+class _Times(NamedTuple):
+    times: npt.NDArray[np.int64]
+    basis: npt.NDArray[np.uint8]
+    original: npt.NDArray[np.int64] | None
+
+
 class _Part(NamedTuple):
     items: Items
     values: npt.NDArray[Any]
@@ -98,11 +106,23 @@ class _Part(NamedTuple):
 class BatchBuilder:
     """Builds one device's batches; remembers per point the last type and time, and whether it has been heard yet."""
 
-    def __init__(self, device: str, types: dict[int, int], clock: ClockRule, since: int) -> None:
-        """`types`: each point's index with its configured built-in type (NULL = the server's own); `since`: ns, now."""
+    def __init__(
+        self,
+        device: str,
+        types: dict[int, int],
+        clock: ClockRule,
+        since: int,
+        watch: Callable[[Batch], None] | None = None,
+    ) -> None:
+        """`types`: each point's index with its configured built-in type (NULL = the server's own); `since`: ns, now.
+
+        `watch` is shown every batch.
+        """
         size = max(types) + 1
         self._device = device
         self._clock = clock
+        self._shift = round(clock.shift * 10**7) if isinstance(clock, ClockShift) else 0
+        self._watch = watch
         self._known = np.zeros(size, np.bool_)
         self._expected = np.zeros(size, np.uint8)
         self._last_type = np.full(size, ValueType.FLOAT64, np.uint8)
@@ -204,7 +224,7 @@ class BatchBuilder:
         self, type: ValueType, part: _Part, moment: Moment, gaps: list[Gap]
     ) -> tuple[Batch, npt.NDArray[np.int64]]:
         items = part.items
-        times, basis = self._times(items, moment)
+        times, basis, original = self._times(items, moment)
         flags = np.zeros(len(items), np.uint8)
         overflow = (items.status & np.uint32(OVERFLOW_BITS)) == OVERFLOW_BITS
         if overflow.any():
@@ -229,26 +249,47 @@ class BatchBuilder:
             flags,
             moment.time,
             moment.monotonic,
+            original,
         )
+        if self._watch is not None:
+            self._watch(batch)
         return batch, _vanished(items)
 
-    def _times(self, items: Items, moment: Moment) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
-        """ns since 1970 and its basis: the source's time, else the server's, else ours (Part 4, 7.11.3)."""
-        times = np.full(len(items), moment.time, np.int64)
-        basis = np.full(len(items), Basis.GATEWAY, np.uint8)
-        candidates: list[tuple[Basis, npt.NDArray[np.int64]]] = []
-        if self._clock != "gateway":
-            candidates.append((Basis.SERVER, items.server))
-            if self._clock != "server":
-                candidates.append((Basis.SOURCE, items.source))
-        shift = round(self._clock.shift * 10**7) if isinstance(self._clock, ClockShift) else 0
+    def _times(self, items: Items, moment: Moment) -> _Times:
+        """ns since 1970 and its basis: the source's time, else the server's, else ours (Part 4, 7.11.3).
+
+        The original is the first of them that was given and is not credible. It is what came, before the shift; a
+        credible time that was only shifted has none, since the shift can be undone.
+        """
+        if self._clock == "gateway":
+            return _Times(*self._of_gateway(items, moment), None)
         latest = moment.time // 100 + UNIX_EPOCH_TICKS + _DAY
-        for clock, stamps in candidates:
-            ticks = stamps - shift if shift else stamps
-            credible = (ticks >= _CREDIBLE_FROM) & (ticks <= latest)
+        stamps, first = (items.server, Basis.SERVER) if self._clock == "server" else (items.source, Basis.SOURCE)
+        ticks, credible = self._shifted(stamps, latest)
+        if credible.all():  # nearly always
+            return _Times((ticks - UNIX_EPOCH_TICKS) * 100, np.full(len(items), first, np.uint8), None)
+        times, basis = self._of_gateway(items, moment)
+        original = np.full(len(items), NO_TIME)
+        # From the last resort to the first choice: what comes later takes the place of what was there.
+        for clock, stamps in ((Basis.SERVER, items.server), (Basis.SOURCE, items.source)):
+            if clock < first:
+                continue
+            ticks, credible = self._shifted(stamps, latest)
             np.copyto(times, (ticks - UNIX_EPOCH_TICKS) * 100, where=credible)
             basis[credible] = clock
-        return times, basis
+            original[credible] = NO_TIME
+            np.copyto(original, np.minimum(stamps, _LAST) - UNIX_EPOCH_TICKS, where=(stamps > 0) & ~credible)
+        return _Times(times, basis, original if (original != NO_TIME).any() else None)
+
+    def _shifted(
+        self, stamps: npt.NDArray[np.int64], latest: int
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_]]:
+        """The ticks after the configured shift, and which of them are credible."""
+        ticks = stamps - self._shift if self._shift else stamps
+        return ticks, (ticks >= _CREDIBLE_FROM) & (ticks <= latest)
+
+    def _of_gateway(self, items: Items, moment: Moment) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+        return np.full(len(items), moment.time, np.int64), np.full(len(items), Basis.GATEWAY, np.uint8)
 
     def _lost(self, items: Items, times: npt.NDArray[np.int64], overflow: npt.NDArray[np.bool_]) -> list[Gap]:
         """A gap per overflow mark: from the point's reading before it to the marked one (Part 4, 5.12.1.5)."""

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from adapters.opcua import layouts
 from adapters.opcua.batches import BUILT_IN, UNIX_EPOCH_TICKS, BatchBuilder, Moment
 from adapters.opcua.config import ClockRule, ClockShift
 from adapters.opcua.decode import Items
-from gateway.contract import Basis, Batch, Flag, Gap, ValueType
+from gateway.contract import NO_TIME, Basis, Batch, Flag, Gap, ValueType
 from gateway.contract.status import BAD_NODE_ID_UNKNOWN, BAD_TYPE_MISMATCH, OVERFLOW_BITS
 
 NOW = int(datetime.datetime(2026, 6, 1, tzinfo=datetime.UTC).timestamp()) * 10**9
@@ -146,6 +148,80 @@ def test_times(clock: ClockRule, source: int, server: int, time: int, basis: Bas
         builder(clock=clock).build([items(layouts.DOUBLE, [1], [0.0], source=source, server=server)], MOMENT).batches
     )
     assert (batch.source_time.tolist(), batch.basis.tolist()) == ([time], [basis])
+
+
+NULL_TIME, LAST_TIME = -UNIX_EPOCH_TICKS, 253_402_300_799 * 10**7
+FROM_2000 = UNIX_EPOCH_TICKS + 946_684_800 * 10**7
+NEVER = 2**63 - 1
+"""DateTime.MaxValue: 9999-12-31T23:59:59Z or later (Part 6, 5.2.2.5)"""
+
+
+@pytest.mark.parametrize(
+    ("clock", "source", "server", "basis", "original"),
+    [
+        ("trust", ticks(NOW), 0, Basis.SOURCE, None),
+        ("trust", ticks(NOW), UNIX_EPOCH_TICKS, Basis.SOURCE, None),
+        ("trust", 0, ticks(NOW), Basis.SERVER, None),
+        ("trust", 0, 0, Basis.GATEWAY, None),
+        ("trust", -(2**63), -1, Basis.GATEWAY, None),
+        ("trust", 1, ticks(NOW), Basis.SERVER, NULL_TIME + 1),
+        ("trust", UNIX_EPOCH_TICKS, ticks(NOW), Basis.SERVER, 0),
+        ("trust", LONG_AGO, 0, Basis.GATEWAY, LONG_AGO - UNIX_EPOCH_TICKS),
+        ("trust", TOMORROW, UNIX_EPOCH_TICKS, Basis.GATEWAY, TOMORROW - UNIX_EPOCH_TICKS),
+        ("trust", 0, UNIX_EPOCH_TICKS, Basis.GATEWAY, 0),
+        ("trust", NEVER, ticks(NOW), Basis.SERVER, LAST_TIME),
+        ("server", ticks(NOW), UNIX_EPOCH_TICKS, Basis.GATEWAY, 0),
+        ("server", UNIX_EPOCH_TICKS, ticks(NOW), Basis.SERVER, None),
+        ("gateway", UNIX_EPOCH_TICKS, NEVER, Basis.GATEWAY, None),
+        (ClockShift(shift="8h"), ticks(NOW + 8 * 3600 * SECOND), 0, Basis.SOURCE, None),
+        (ClockShift(shift="8h"), UNIX_EPOCH_TICKS, 0, Basis.GATEWAY, 0),
+        (ClockShift(shift="-8h"), NEVER, 0, Basis.GATEWAY, LAST_TIME),
+    ],
+)
+def test_a_time_that_is_not_credible_is_kept_beside_the_one_taken(
+    clock: ClockRule, source: int, server: int, basis: Basis, original: int | None
+) -> None:
+    batch = only(
+        builder(clock=clock).build([items(layouts.DOUBLE, [1], [0.0], source=source, server=server)], MOMENT).batches
+    )
+    assert batch.basis.tolist() == [basis]
+    assert (None if batch.original_time is None else batch.original_time.tolist()) == (
+        None if original is None else [original]
+    )
+
+
+ANY_TICKS = (
+    st.integers(-(2**63), 2**63 - 1)
+    | st.integers(ticks(NOW) - 2 * 86_400 * 10**7, ticks(NOW) + 2 * 86_400 * 10**7)
+    | st.sampled_from([0, 1, NEVER, UNIX_EPOCH_TICKS, FROM_2000])
+)
+
+
+@given(
+    st.lists(st.tuples(ANY_TICKS, ANY_TICKS), min_size=1, max_size=6),
+    st.sampled_from(["trust", "server", "gateway", ClockShift(shift="8h"), ClockShift(shift="-5.5h")]),
+)
+def test_every_reading_has_a_credible_time_and_nothing_is_forgotten(
+    stamps: list[tuple[int, int]], clock: ClockRule
+) -> None:
+    n = len(stamps)
+    source, server = (np.array(column, np.int64) for column in zip(*stamps, strict=True))
+    found = items(layouts.DOUBLE, [1] * n, [0.0] * n, source=source, server=server)
+    batch = only(builder(clock=clock).build([found], MOMENT).batches)
+    shift = round(clock.shift * 10**7) if isinstance(clock, ClockShift) else 0
+    asked = {"server": [Basis.SERVER], "gateway": []}.get(str(clock), [Basis.SOURCE, Basis.SERVER])
+    for k, (from_source, from_server) in enumerate(stamps):
+        time, basis, original = NOW, Basis.GATEWAY, NO_TIME
+        for candidate in asked:
+            stamp = from_source if candidate == Basis.SOURCE else from_server
+            if FROM_2000 <= stamp - shift <= ticks(NOW) + 86_400 * 10**7:
+                time, basis = (stamp - shift - UNIX_EPOCH_TICKS) * 100, candidate
+                break
+            if stamp > 0 and original == NO_TIME:
+                original = min(stamp - UNIX_EPOCH_TICKS, LAST_TIME)
+        assert (batch.source_time[k], batch.basis[k]) == (time, basis)
+        assert (NO_TIME if batch.original_time is None else batch.original_time[k]) == original
+    assert batch.original_time is None or (batch.original_time != NO_TIME).any()
 
 
 def test_the_first_reading_after_creation_is_initial() -> None:
