@@ -24,6 +24,7 @@ from gateway.contract.batch import Batch, ValueType
 from gateway.log import columns
 from gateway.log.columns import Reader
 from gateway.log.errors import LogCorruptError, LogFormatError
+from gateway.log.origins import newest_origins, pack_origins
 from gateway.log.records import (
     BatchRecord,
     DeviceRecord,
@@ -73,7 +74,7 @@ class Head(NamedTuple):
 
     position: int
     defines: bool
-    """holds stream, device or point records"""
+    """holds stream, device, point or note records"""
     body_bytes: int
     raw_bytes: int
     body_crc: int
@@ -85,6 +86,8 @@ class Head(NamedTuple):
     min_received: int
     max_received: int
     series: list[SeriesHead]
+    origins: bytes
+    """for `read_origins`, which few need"""
 
 
 def pack_record(record: Record) -> bytes:
@@ -140,7 +143,7 @@ def encode_segment(
     )
     raw = b"".join(frames)
     body = compress(raw)
-    tables = _tables(heads)
+    tables = _tables(heads) + pack_origins(newest_origins(records), heads)
     fixed = _HEAD.pack(
         SEGMENT, 0, position, FORMAT, defines, _HEAD.size + len(tables), len(body), len(raw), zlib.crc32(body),
         readings, commit_time, *bounds,
@@ -164,7 +167,8 @@ def decode_head(head: bytes, position: int, magic: bytes = SEGMENT) -> Head:
         )
     if sequence != position:
         raise LogCorruptError(f"position {position}: the head says that it is {sequence}")
-    series = _read_tables(Reader(head, _HEAD.size))
+    reader = Reader(head, _HEAD.size)
+    series = _read_tables(reader)
     return Head(
         position,
         bool(flags & _DEFINES),
@@ -178,6 +182,7 @@ def decode_head(head: bytes, position: int, magic: bytes = SEGMENT) -> Head:
         low_received,
         high_received,
         series,
+        head[reader.offset :],
     )
 
 

@@ -19,6 +19,7 @@ import orjson
 from gateway.log import codec
 from gateway.log.errors import LogCorruptError, LogError, LogFormatError, LogFullError, LogIOError
 from gateway.log.identity import Session, inode
+from gateway.log.origins import Left
 from gateway.log.records import DeviceRecord, PointRecord, Series, StreamRecord
 
 APPLICATION_ID: Final = 0x45474C47
@@ -59,6 +60,8 @@ class Preamble:
     """latest form of every stream, device and point record"""
     open_gaps: dict[str, dict[str, Any]] = field(default_factory=dict)
     """bodies of the gap events that have no end yet, by gap id"""
+    left: Left = field(default_factory=Left)
+    """what adapters want to be told after a crash"""
 
     def encode(self) -> tuple[bytes, bytes]:
         """Head and body of the preamble's row."""
@@ -73,6 +76,7 @@ class Preamble:
             "last_time": [[*series, time] for series, time in self.last_time.items()],
             "records": [[_NAMES[type(r)], codec.definition_json(r)] for r in self.records.values()],
             "open_gaps": list(self.open_gaps.values()),
+            **self.left.to_json(),
         }
         return codec.encode_document(document, self.first, self.created)
 
@@ -91,6 +95,7 @@ class Preamble:
             last_time={Series(stream, device): time for stream, device, time in found["last_time"]},
             records={definition_key(record): record for record in records},
             open_gaps={body["id"]: body for body in found.get("open_gaps", [])},
+            left=Left.from_json(found),
         )
 
 

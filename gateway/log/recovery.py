@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from gateway.contract.adapter import Remembered
 from gateway.log import codec, datafile
 from gateway.log.datafile import DataFile, Definition, DefinitionKey, Preamble
 from gateway.log.errors import LogCorruptError
 from gateway.log.identity import Session, Witnessed, inode
+from gateway.log.origins import read_origins
 from gateway.log.records import EVENTS_DEVICE, DeviceRecord, EventRecord, PointRecord, Record, Series, StreamRecord
 
 HOLE: Final = 1_000_000
@@ -28,6 +30,8 @@ class Recovery:
     """everything ever known, retired entries included, each in its latest form"""
     open_gaps: list[dict[str, Any]] = field(default_factory=list)
     """bodies of the gap events that have no end yet"""
+    left: dict[str, Remembered] = field(default_factory=dict)
+    """what adapters left for this process, by device; nothing where continuity broke"""
     next_n: dict[Series, int] = field(default_factory=dict)
     last_time: dict[Series, int] = field(default_factory=dict)
     """greatest source time of each series, ns since the epoch"""
@@ -120,6 +124,7 @@ def judge(found: Found, *, identity: str, witness: Witnessed | None, lock_inode:
     return Recovery(
         records=list(found.preamble.records.values()),
         open_gaps=list(found.preamble.open_gaps.values()),
+        left=found.preamble.left.remembered() if reason is None else {},
         next_n=dict(found.preamble.next_n),
         last_time=dict(found.preamble.last_time),
         last_commit=found.preamble.last_commit,
@@ -209,10 +214,12 @@ def _scan(connection: sqlite3.Connection, path: Path, preamble: Preamble, found:
             head = codec.decode_head(head_bytes, position)
             advance(preamble, head)
             codec.check_body(head, body)
+            records: list[Record] = []
             if head.defines or any(series.series.device == EVENTS_DEVICE for series in head.series):
                 records = codec.decode_body(head, body)
                 define(preamble.records, records)
                 note_gaps(preamble.open_gaps, records)
+            preamble.left.learn(records, read_origins(head.origins, head.series))
         except LogCorruptError as error:
             found.corrupt.append(f"{path.name}: {error}")
             found.cut_readings += sum(series.readings for series in head.series) if head else 0

@@ -22,6 +22,7 @@ from gateway.log import codec, datafile, recovery
 from gateway.log.datafile import DataFile, Preamble, Row, translated
 from gateway.log.errors import LogConflictError, LogCorruptError, LogError, LogFormatError
 from gateway.log.identity import Session, Witness, Witnessed, inode
+from gateway.log.origins import Left, newest_origins
 from gateway.log.records import Segment, SeriesHead
 from gateway.log.recovery import Recovery
 
@@ -115,6 +116,7 @@ class LogStore:
             if preamble is None or outcome.continuity is not None:
                 first = recovery.first_position(found, outcome, seen, state_exists=(folder / STATE_NAME).exists())
                 preamble = _renewed(preamble, identity, first, clock.time_ns())
+                preamble.left = Left()
                 path = datafile.create(folder, preamble, session)
                 found.files.append(DataFile(path, first, first, recovery.size_of(path), preamble.created))
             else:
@@ -293,6 +295,7 @@ class LogStore:
                 preamble.last_time[series] = max(preamble.last_time.get(series, high), high)
             recovery.define(preamble.records, segment.records)
             recovery.note_gaps(preamble.open_gaps, segment.records)
+            preamble.left.learn(segment.records, newest_origins(segment.records))
             self._written += segment.nbytes
         preamble.last_commit = now
         self._end += len(segments)
@@ -399,4 +402,5 @@ def _renewed(preamble: Preamble | None, identity: str, first: int, now: int) -> 
         dict(preamble.last_time),
         dict(preamble.records),
         dict(preamble.open_gaps),
+        preamble.left.copy(),
     )

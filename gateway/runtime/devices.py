@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from gateway.config.load import LoadedConfig, LoadedDevice
+from gateway.contract.adapter import Remembered
 from gateway.contract.certificates import HasCertificates
 from gateway.contract.clock import Clock
 from gateway.log import Writer
@@ -68,6 +69,8 @@ class Parts:
     """ns: when the log last took anything before this start, gateway clock"""
     open_gaps: Sequence[Mapping[str, Any]]
     """bodies of the gap events that were left without an end"""
+    left: Mapping[str, Remembered]
+    """what adapters left for this process, by device"""
 
     def last_seen(self, device: str) -> int | None:
         """Until when (ns) the log covers a device; None for a device that the log does not know.
@@ -93,6 +96,7 @@ def build_devices(config: LoadedConfig, parts: Parts) -> list[Device]:
 def _build(loaded: LoadedDevice, parts: Parts) -> Device:
     name = loaded.config.device
     clock = parts.clock
+    before = parts.table.device(name)
     points = parts.registry.bind(
         DeviceDefinition(
             device=name,
@@ -124,6 +128,8 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
         counters,
         link=supervisor,
         describe=partial(parts.registry.describe, name),
+        # Another adapter's note would mean nothing to this one, or something else.
+        left=parts.left.get(name) if before is not None and before.adapter == loaded.config.adapter else None,
     )
     gaps.resume(parts.open_gaps)
     last = parts.last_seen(name)

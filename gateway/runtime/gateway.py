@@ -184,6 +184,7 @@ class Gateway:
             recovery.last_time,
             recovery.last_commit,
             recovery.open_gaps,
+            recovery.left,
         )
         return build_devices(self._config, parts)
 
