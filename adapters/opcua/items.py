@@ -101,6 +101,7 @@ class MonitoredItems:
         self._sink: Sink
         self._subscription = subscription
         self._planned = {item.point: item for item in planned.items}
+        self._digest = planned.digest
         self._kit = kit
         self._per_call = 1
         self._addresses = {point: NodeAddress(kit.points[point].node) for point in self._planned}
@@ -138,7 +139,7 @@ class MonitoredItems:
         self._ids = dict(ids)
         self._bad = {point: BAD_NODE_ID_UNKNOWN for point in self._planned if point not in ids}
         self.complete = True
-        self._kit.revised.adopted()
+        self._kit.revised.adopted(self._digest)
 
     def attach(self, session: Session, sink: Sink) -> None:
         """Go on over this session; before `run`. Items whose namespace has moved are made anew there."""
@@ -149,10 +150,12 @@ class MonitoredItems:
 
     async def run(self) -> None:
         """Create the items that are not there, then try the bad ones again every `retry_s`. Raises AdapterError."""
+        if not self.complete:
+            self._kit.revised.begin(self._digest)
         changed = await self._renew()
         if not self.complete:
             _logger.info("%s: subscribed to %d of %d points", self._session.url, len(self._ids), len(self._planned))
-            self._kit.revised.finished()
+            self._kit.revised.finished(self._digest)
             self.complete = True
             changed = True
         if changed:

@@ -54,9 +54,11 @@ class Revised:
         self._items: dict[int, RevisedItem] = {}
         self._unfiltered: dict[int, int] = {}
         self._lifetime: float | None = None
-        self._waiting = 0
+        self._planned: set[str] = set()
+        self._complete: set[str] = set()
+        self._adopted: set[str] = set()
+        """digests of subscriptions: those of the plan, those whose items are made, by a process before this one"""
         self._told: dict[str, str | None] = {}
-        self._partial = False
         self._weakest: RevisedItem | None = None
         self._changed = True
 
@@ -73,19 +75,24 @@ class Revised:
     @property
     def bridged(self) -> float | None:
         """How long an outage of the link loses nothing, seconds; None = not known."""
-        if self._partial:
+        if self._adopted or not self._complete >= self._planned:
             return None
         weakest = self._weak()
         known = [seconds for seconds in (weakest and weakest.bridged, self._lifetime) if seconds is not None]
         return min(known, default=None)
 
     def start(self, plan: Plan) -> None:
-        """Items are about to be made after this plan; says how it differs from the device file."""
-        self._items.clear()
-        self._lifetime = None
-        self._partial = False
-        self._waiting = len(plan.subscriptions)
-        self._changed = True
+        """A connection is about to work after this plan; says how it differs from the device file.
+
+        What is known of subscriptions that are in it and were complete stays.
+        """
+        self._planned = {each.digest for each in plan.subscriptions}
+        self._complete &= self._planned
+        self._adopted &= self._planned
+        if not self._complete:
+            self._lifetime = None
+        points = {item.point for each in plan.subscriptions for item in each.items}
+        self.gone([point for point in self._items if point not in points])
         self._tell("plan", logging.WARNING, "; ".join(plan.remarks) or None)
 
     def subscription(self, lifetime: float) -> None:
@@ -107,15 +114,20 @@ class Revised:
             self._items.pop(point, None)
         self._changed = True
 
-    def adopted(self) -> None:
-        """The items of one more subscription were made by a process before this one: nobody knows how."""
-        self._partial = True
-        self.finished()
+    def begin(self, digest: str) -> None:
+        """The items of a subscription are about to be made."""
+        self._complete.discard(digest)
+        self._adopted.discard(digest)
 
-    def finished(self) -> None:
-        """All items of one more subscription are made; after the last one the log learns what came of the plan."""
-        self._waiting -= 1
-        if self._waiting > 0:
+    def adopted(self, digest: str) -> None:
+        """The items of a subscription were made by a process before this one: nobody knows how."""
+        self._adopted.add(digest)
+        self.finished(digest)
+
+    def finished(self, digest: str) -> None:
+        """The items of a subscription are made; after the last one the log learns what came of the plan."""
+        self._complete.add(digest)
+        if not self._complete >= self._planned:
             return
         self._tell("revised", logging.WARNING, self._differences())
         self._tell("filters", logging.WARNING, self._filters())
