@@ -17,8 +17,8 @@ LONGEST_AWAY_S: Final = 600.0
 """a server that says it will be away for longer is asked again all the same: its clock or its plans may be wrong"""
 _REFUSED_S: Final = 2.0
 """least time between two attempts at a server that answers and lets nobody in, as while it starts"""
-_UNWELL_S: Final = 60.0
-"""for how long a server that said it has no data is tried after the others"""
+_UNWELL_S: Final = 300.0
+"""for how long a server that said it has no data is tried after the others, and kept if they cannot be used"""
 _KEPT_S: Final = 600.0
 
 
@@ -39,6 +39,11 @@ class ServerMemory:
         self.not_before = 0.0
         """not to be connected to before"""
         self.unwell_until = 0.0
+
+    @property
+    def avoided(self) -> bool:
+        """Whether the others come first because it said that it has no data."""
+        return self.unwell_until > _now()
 
     def away(self, seconds: float) -> bool:
         """It has announced to be back in so many seconds; False if that is not credible."""
@@ -77,7 +82,7 @@ class Memory:
         now = _now()
 
         def rank(url: str) -> int:
-            if self.of(url).unwell_until > now:
+            if self.of(url).avoided:
                 return 2
             return 0 if url == self._last and self.of(url).kept_until > now else 1
 

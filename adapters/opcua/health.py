@@ -9,8 +9,9 @@ import datetime
 import logging
 from collections import deque
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
+from adapters.opcua.batches import Moment
 from adapters.opcua.endpoints import LONGEST_AWAY_S, Memory, Unwell
 
 _logger = logging.getLogger(__name__)
@@ -32,6 +33,8 @@ _SHUTDOWN: Final = 4
 _STATES: Final = {
     1: "Failed", 2: "NoConfiguration", 3: "Suspended", 4: "Shutdown", 5: "Test", 6: "CommunicationFault", 7: "Unknown",
 }  # fmt: skip
+_EPOCH: Final = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
+_MICROSECOND: Final = datetime.timedelta(microseconds=1)
 _MAINTENANCE: Final = 0
 _NO_DATA: Final = 1
 _HEALTHY: Final = 200
@@ -69,19 +72,27 @@ class Look(NamedTuple):
 
     values: Mapping[int, Any]
     """by node id; those that the server did not give are left out"""
-    time_ns: int
-    """our clock when the answer came"""
-    round_trip_s: float
+    asked: Moment
+    answered: Moment
+
+
+class ServerClock(Protocol):
+    """Who wants to know what the server's clock says."""
+
+    def server_time(self, time: int, asked: Moment, answered: Moment) -> None:
+        """The server's CurrentTime, ns since the epoch, and when it was asked for and came."""
+        ...
 
 
 class Health:
     """Watches over one session's server."""
 
-    def __init__(self, url: str, memory: Memory, *, alone: bool) -> None:
+    def __init__(self, url: str, memory: Memory, *, alone: bool, watch: ServerClock | None = None) -> None:
         """`alone`: there is no other server that could be used instead."""
         self._url = url
         self._memory = memory
         self._alone = alone
+        self._watch = watch
         self._offset = ClockOffset()
         self._announced = False
         self.condition: str | None = None
@@ -92,13 +103,20 @@ class Health:
         values = look.values
         now = _time(values.get(_CURRENT_TIME))
         if now is not None:
-            middle_s = look.time_ns / 1e9 - look.round_trip_s / 2
-            self._memory.clock_offset_s = self._offset.add(Sample(now.timestamp() - middle_s, look.round_trip_s))
+            self._compare((now - _EPOCH) // _MICROSECOND * 1000, look.asked, look.answered)
         state, level = values.get(_STATE, _RUNNING), values.get(SERVICE_LEVEL)
         self._announce(state, level, now, values)
         self.condition = "; ".join(filter(None, (_state_text(state), level_text(level)))) or None
-        if not self._alone and no_data(level):
+        if not self._alone and no_data(level) and not self._memory.of(self._url).avoided:
             raise Unwell(f"{self._url}: {level_text(level)}")
+
+    def _compare(self, server_ns: int, asked: Moment, answered: Moment) -> None:
+        # From the answer's moment on both clocks, so that a step of ours in between does not count.
+        round_trip_ns = answered.monotonic - asked.monotonic
+        offset_ns = server_ns - (answered.time - round_trip_ns // 2)
+        self._memory.clock_offset_s = self._offset.add(Sample(offset_ns / 1e9, round_trip_ns / 1e9))
+        if self._watch is not None:
+            self._watch.server_time(server_ns, asked, answered)
 
     def _announce(self, state: Any, level: Any, now: datetime.datetime | None, values: Mapping[int, Any]) -> None:
         """Write down when the server will be back; say so once."""

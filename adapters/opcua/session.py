@@ -12,10 +12,11 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.uaerrors import UaStatusCodeError
 
 from adapters.opcua import stack
+from adapters.opcua.batches import Moment
 from adapters.opcua.config import ConnectionConfig, LoadConfig
 from adapters.opcua.endpoints import Memory, ServerMemory
 from adapters.opcua.errors import TOO_MUCH, translate_errors
-from adapters.opcua.health import MISSING, NODES, SERVICE_LEVEL, Health, Look
+from adapters.opcua.health import MISSING, NODES, SERVICE_LEVEL, Health, Look, ServerClock
 from adapters.opcua.limits import Limits, ServerSays
 from adapters.opcua.pace import Pace, Priority
 from adapters.opcua.profiles import Profile
@@ -164,27 +165,28 @@ class Session:
         """The server's index of a namespace, None if it does not know it."""
         return self._namespaces.index(uri) if uri in self._namespaces else None
 
-    async def stay_alive(self, sink: Sink, clock: Clock) -> None:
+    async def stay_alive(self, sink: Sink, clock: Clock, watch: ServerClock | None = None) -> None:
         """For as long as it runs: keep the session from timing out, published to or not; renew the channel.
 
-        The sink is told how well the server says it is. Raises AdapterError, also when another server is better.
+        The sink is told how well the server says it is, `watch` what its clock says. Raises AdapterError, also when
+        another server is better.
         """
+        health = Health(self.url, self._memory, alone=self._alone, watch=watch)
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._beat(sink, clock), name=f"{self.url}: health")
+            group.create_task(self._beat(health, sink, clock), name=f"{self.url}: health")
             group.create_task(self._renew(), name=f"{self.url}: channel renewal")
 
-    async def _beat(self, sink: Sink, clock: Clock) -> None:
-        health = Health(self.url, self._memory, alone=self._alone)
+    async def _beat(self, health: Health, sink: Sink, clock: Clock) -> None:
         nodes: Sequence[int] = NODES
         while True:
             # Waited for before the clock is looked at, lest the wait be taken for a slow answer.
             await self.pace.wait(Priority.SESSION)
-            began = clock.monotonic_ns()
+            asked = Moment(clock.time_ns(), clock.monotonic_ns())
             found = await self._read("keeping the session alive", nodes)
             if found is None:
                 nodes = nodes[: len(nodes) // 2]
                 continue
-            health.take(Look(_good(nodes, found), clock.time_ns(), (clock.monotonic_ns() - began) / 1e9))
+            health.take(Look(_good(nodes, found), asked, Moment(clock.time_ns(), clock.monotonic_ns())))
             sink.degraded(health.condition)
             told = [node for node, value in zip(nodes, found, strict=True) if _code(value) not in MISSING]
             nodes = told or nodes[:1]
