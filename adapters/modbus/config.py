@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final, Literal, NamedTuple, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
 from adapters.modbus.address import CELLS, Address, parse_address
+from adapters.modbus.url import Place, parse_url
 from gateway.contract import DeviceConfig, Duration, PointConfig, ValueType
 from gateway.contract.config import StrictModel
+
+TIMEOUT_S: Final = 1.0
+DIAL_IN_TIMEOUT_S: Final = 5.0
+"""a reply over a mobile network takes its time"""
 
 AddressText = Annotated[
     Address,
@@ -185,62 +189,76 @@ class ModbusPointConfig(PointConfig):
             )
 
 
-class Endpoint(NamedTuple):
-    """Where a device listens."""
+class TlsConfig(StrictModel):
+    """Certificates for tls://; files are read again at every connection."""
 
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_url(url: str) -> Endpoint:
-    """Host and port of "tcp://host[:502]". Raises ValueError saying what was expected."""
-    expected = "expected tcp://HOST or tcp://HOST:PORT (port 502 unless given), e.g. tcp://192.168.1.20:502"
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise ValueError(f"{expected}, found {url!r}: {error}") from None
-    if parts.scheme != "tcp" or not host or parts.path not in ("", "/") or parts.query or parts.username:
-        raise ValueError(f"{expected}, found {url!r}")
-    if port == 0:
-        raise ValueError(f"{expected}, found port 0")
-    return Endpoint(host, port or 502)
+    ca: str = Field(description="certificates (PEM) of those who sign the devices' certificates")
+    certificate: str = Field(description="our certificate (PEM); its role extension says what we may do")
+    key: str = Field(description="private key of our certificate (PEM)")
+    check_name: bool = Field(default=True, description="the device's certificate must name the host of the url")
 
 
 class ModbusConnectionConfig(StrictModel):
     """How to reach the device."""
 
-    url: str = Field(description="tcp://HOST[:PORT], port 502 unless given", examples=["tcp://192.168.1.20:502"])
+    url: str = Field(
+        description="tcp://HOST[:502], tls://HOST[:802], udp://HOST[:502], rtu+tcp://HOST:PORT, ascii+tcp://HOST:PORT, "
+        "serial:///dev/ttyUSB0?baud=9600&parity=E, or listen+rtu://ADDRESS:PORT?id=... where the device dials in",
+        examples=["tcp://192.168.1.20:502", "serial:///dev/serial/by-id/usb-FTDI-if00?baud=9600&parity=E"],
+    )
     station: int = Field(
         default=1,
         ge=0,
         le=255,
-        description="the device's Modbus address (unit identifier): 1 to 247 behind a gateway; "
+        description="the device's Modbus address (unit identifier): 1 to 247 on a line or behind a gateway; "
         "devices with their own network port mostly want 255, 1 or 0",
     )
-    timeout: Duration = Field(
-        default=1.0, description="longest wait for a connection or a whole reply", json_schema_extra={"default": "1s"}
+    timeout: Duration | None = Field(
+        default=None,
+        description="longest wait for a connection or a reply; 1s, and 5s where the device dials in. On a serial port "
+        "the time that request and reply take on the wire comes on top",
     )
+    retries: int = Field(default=1, ge=0, le=5, description="how often a request without a good reply is repeated")
+    turnaround: Duration = Field(
+        default=0.0,
+        description="silence on the line before this device is asked, for those that need time to turn around",
+        json_schema_extra={"default": "0s"},
+    )
+    tls: TlsConfig | None = None
 
-    @field_validator("url")
-    @classmethod
-    def _parsable(cls, url: str) -> str:
-        parse_url(url)
-        return url
+    @model_validator(mode="after")
+    def _fits_url(self) -> Self:
+        place = parse_url(self.url)
+        if (place.scheme == "tls") != (self.tls is not None):
+            raise ValueError(
+                "a tls:// url needs connection.tls with ca, certificate and key"
+                if self.tls is None
+                else f"connection.tls is only for tls:// urls, found {self.url}"
+            )
+        if place.framing != "mbap" and not 1 <= self.station <= 247:
+            raise ValueError(f"on a line stations are numbered 1 to 247, found station {self.station}")
+        return self
 
     @property
-    def endpoint(self) -> Endpoint:
-        """Host and port."""
+    def place(self) -> Place:
+        """What the url names."""
         return parse_url(self.url)
+
+    @property
+    def timeout_s(self) -> float:
+        """The timeout with its default filled in, seconds."""
+        if self.timeout is not None:
+            return self.timeout
+        return DIAL_IN_TIMEOUT_S if self.place.dial_in else TIMEOUT_S
 
 
 class ModbusLoadConfig(StrictModel):
     """What the device may be burdened with; never exceeded."""
 
-    connections: int = Field(default=1, ge=1, le=8, description="TCP connections at the same time")
+    connections: int = Field(default=1, ge=1, le=8, description="connections at the same time (tcp, tls, udp)")
+    outstanding: int = Field(
+        default=1, ge=1, le=16, description="requests on their way at the same time on one connection (tcp, tls, udp)"
+    )
     requests_per_s: float | None = Field(default=None, gt=0, description="over all connections together")
     max_registers: int = Field(default=125, ge=1, le=125, description="registers in one request")
     max_bits: int = Field(default=2000, ge=1, le=2000, description="coils or discrete inputs in one request")
@@ -261,6 +279,15 @@ class ModbusDeviceConfig(DeviceConfig):
     load: ModbusLoadConfig = ModbusLoadConfig()
     every: Duration = Field(default=1.0, description="poll period of the points", json_schema_extra={"default": "1s"})
     points: tuple[ModbusPointConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _line_is_one(self) -> Self:
+        place = self.connection.place
+        if place.framing != "mbap" and (self.load.connections > 1 or self.load.outstanding > 1):
+            raise ValueError(
+                f"{place.scheme}:// is a line: one request at a time; remove load.connections and load.outstanding"
+            )
+        return self
 
     @model_validator(mode="after")
     def _points_fit_requests(self) -> Self:

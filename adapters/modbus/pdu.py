@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
+from adapters.modbus.address import CELLS, Table
 from adapters.modbus.planner import Block
 from gateway.contract.status import (
     BAD_COMMUNICATION_ERROR,
@@ -21,6 +22,9 @@ from gateway.contract.status import (
 EXCEPTION_BIT: Final = 0x80
 ILLEGAL_ADDRESS: Final = 0x02
 ILLEGAL_VALUE: Final = 0x03
+ACKNOWLEDGE: Final = 0x05
+"""the device has taken the request and needs longer"""
+BUSY: Final = 0x06
 
 STATUS_BY_EXCEPTION: Final[dict[int, int]] = {
     0x01: BAD_CONFIGURATION_ERROR,  # illegal function
@@ -58,8 +62,26 @@ class Request(NamedTuple):
     @classmethod
     def of(cls, block: Block) -> Request:
         """The read of a block, by function code 1 to 4."""
-        nbytes = (block.cells + 7) // 8 if block.table.is_bits else 2 * block.cells
-        return cls(struct.pack(">BHH", block.table, block.start, block.cells), nbytes)
+        return cls._read(block.table, block.start, block.cells)
+
+    @classmethod
+    def _read(cls, table: Table, start: int, cells: int) -> Request:
+        nbytes = (cells + 7) // 8 if table.is_bits else 2 * cells
+        return cls(struct.pack(">BHH", table, start, cells), nbytes)
+
+    @property
+    def is_bits(self) -> bool:
+        """Whether it asks for bits rather than registers."""
+        return Table(self.pdu[0]).is_bits
+
+    def elsewhere(self, table: Table) -> Request:
+        """A read of one cell of another table, at the same address."""
+        return self._read(table, int.from_bytes(self.pdu[1:3], "big"), 1)
+
+    def resized(self, cells: int) -> Request:
+        """The same read with so many cells; it begins earlier where it would go beyond the last address."""
+        start = int.from_bytes(self.pdu[1:3], "big")
+        return self._read(Table(self.pdu[0]), min(start, CELLS - cells), cells)
 
 
 class Answer(NamedTuple):

@@ -46,6 +46,10 @@ class Act:
     close_after: bool = False
     drip_s: float = 0.0
     """pause after each byte"""
+    noise: bytes = b""
+    """sent before the reply"""
+    corrupt: bool = False
+    """flip a bit of the frame; only on lines, where a checksum finds it"""
 
 
 Script = Callable[[Asked], Act | None]
@@ -140,16 +144,19 @@ class ModbusDevice:
     def _frame(self, asked: Asked, act: Act) -> bytes:
         if act.raw is not None:
             return act.raw
+        station = asked.station if act.station is None else act.station
+        transaction = (asked.transaction + act.transaction_offset) & 0xFFFF
+        pdu = self.pdu(asked, act)
+        return act.noise + struct.pack(">HHHB", transaction, 0, len(pdu) + 1, station) + pdu + act.trailing
+
+    def pdu(self, asked: Asked, act: Act) -> bytes:
+        """What the device says, without the frame around it."""
         exception = act.exception or self._own_exception(asked)
         function = asked.function if act.function is None else act.function
         if exception:
-            pdu = bytes((function | 0x80, exception))
-        else:
-            data = self._data(asked, asked.count - act.cells_short)
-            pdu = bytes((function, (len(data) + act.announce_extra) & 0xFF)) + data
-        station = asked.station if act.station is None else act.station
-        transaction = (asked.transaction + act.transaction_offset) & 0xFFFF
-        return struct.pack(">HHHB", transaction, 0, len(pdu) + 1, station) + pdu + act.trailing
+            return bytes((function | 0x80, exception))
+        data = self._data(asked, asked.count - act.cells_short)
+        return bytes((function, (len(data) + act.announce_extra) & 0xFF)) + data
 
     def _own_exception(self, asked: Asked) -> int:
         if asked.function not in (1, 2, 3, 4):

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.modbus import ADAPTER, ModbusDeviceConfig
-from adapters.modbus.config import ModbusPointConfig, parse_url
+from adapters.modbus.config import ModbusPointConfig
 from gateway.contract import ValueType
 
 
@@ -23,8 +23,8 @@ def point(**keys: Any) -> ModbusPointConfig:
 
 def test_defaults() -> None:
     config = device([{"point": "p", "address": "coil 0"}])
-    assert config.connection.endpoint == ("h", 502)
-    assert (config.connection.station, config.connection.timeout) == (1, 1.0)
+    assert config.connection.place.wire == ("tcp", "h", 502)
+    assert (config.connection.station, config.connection.timeout_s, config.connection.retries) == (1, 1.0, 1)
     assert (config.load.connections, config.load.max_registers, config.load.max_bits) == (1, 125, 2000)
     assert (config.load.max_gap, config.load.requests_per_s, config.every) == (8, None, 1.0)
     assert config.points[0].value_type is ValueType.BOOL
@@ -36,26 +36,6 @@ def test_it_goes_through_json_and_has_a_schema() -> None:
     assert "holding" in str(schema["$defs"]["ModbusPointConfig"]["properties"]["address"])
     config = device([{"point": "p", "address": "modicon 40001", "type": "float32"}])
     assert config.points[0].model_dump(mode="json")["address"] == "holding 0"
-
-
-@pytest.mark.parametrize(
-    ("url", "endpoint"),
-    [
-        ("tcp://10.0.0.1", ("10.0.0.1", 502)),
-        ("tcp://plc.example:1502/", ("plc.example", 1502)),
-        ("tcp://[fe80::1]:503", ("fe80::1", 503)),
-    ],
-)
-def test_urls(url: str, endpoint: tuple[str, int]) -> None:
-    assert parse_url(url) == endpoint
-
-
-@pytest.mark.parametrize(
-    "url", ["10.0.0.1", "http://h", "tcp://", "tcp://h:99999", "tcp://h:0", "tcp://h/x", "tcp://[::1"]
-)
-def test_wrong_urls(url: str) -> None:
-    with pytest.raises(ValueError, match=r"expected tcp://HOST or tcp://HOST:PORT"):
-        parse_url(url)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,240 @@
+"""One exchange at a time over a wire without message boundaries: a serial port, or a TCP serial server before one.
+
+What comes while nobody has asked is dropped and counted: a reply that is late, noise, another master. What comes
+after a request is given to the asker's own recognition, which knows what a reply to it looks like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable
+from typing import Final, Generic, NamedTuple, Protocol, TypeVar
+
+from adapters.lines.ports import Opener, Port
+from adapters.lines.turns import Turns
+
+F = TypeVar("F")
+
+_STALE_AFTER: Final = 3
+"""timeouts in a row, whoever was asked, after which a network connection may be half open and is made anew"""
+_MOST_WAITS: Final = 20
+"""for silence, before a request is sent into the noise"""
+_HEARD: Final = 256
+"""bytes of what came that are kept for an error message"""
+
+
+class LineFault(Exception):
+    """The wire, not the answer, is at fault."""
+
+
+class CannotConnect(LineFault):
+    """The wire cannot be opened."""
+
+
+class NoReply(LineFault):
+    """No whole reply came in time."""
+
+
+class Disconnected(LineFault):
+    """The wire was closed instead of an answer."""
+
+
+class Clock(Protocol):
+    """The part of the gateway's clock that a line needs."""
+
+    def monotonic_ns(self) -> int:
+        """ns of the boot's monotonic clock."""
+        ...
+
+
+Recognise = Callable[[bytes], tuple[int, F | None]]
+"""Finds the reply in what has come so far: how many bytes are done with, and the reply if it is whole; never raises"""
+
+
+class Exchange(NamedTuple, Generic[F]):
+    """A reply, and when it was asked for and came: ns of the monotonic clock."""
+
+    reply: F
+    sent_ns: int
+    received_ns: int
+
+
+class Line:
+    """A wire with one request on it at a time. All its users ask through `exchange`."""
+
+    def __init__(
+        self,
+        opener: Opener,
+        clock: Clock,
+        *,
+        open_timeout_s: float,
+        quiet_s: float = 0.0,
+        seconds: Callable[[float], float] | None = None,
+        network: bool = False,
+    ) -> None:
+        """`quiet_s`: silence before each request. `seconds`: wire time of so many characters, where it matters.
+
+        `network`: a connection that may be half open, so that silence of all who are asked makes it be opened anew.
+        """
+        self._opener = opener
+        self._clock = clock
+        self._open_timeout_s = open_timeout_s
+        self._quiet_s = quiet_s
+        self._seconds = seconds or (lambda characters: 0.0)
+        self._network = network
+        self._turns = Turns()
+        self._port: Port | None = None
+        self._ears: _Ears | None = None
+        self._buffer = b""
+        self._wanted: asyncio.Future[None] | None = None
+        self._lost: Exception | None = None
+        self._silent = 0
+        self._last_ns = 0
+        self.strays = 0
+        """bytes that came when nobody had asked, or that were no part of a reply"""
+        self.opened = 0
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the wire is open, as far as we know."""
+        return self._port is not None
+
+    def now_ns(self) -> int:
+        """The clock of `due_ns` and of all times here: ns, monotonic."""
+        return self._clock.monotonic_ns()
+
+    def close(self) -> None:
+        """Let go of the wire now; whoever waits gets Disconnected."""
+        port, self._port, self._ears = self._port, None, None
+        if port is not None:
+            port.abort()
+        self._wake()
+
+    async def exchange(
+        self,
+        due_ns: int,
+        message: bytes,
+        recognise: Recognise[F],
+        timeout_s: float,
+        *,
+        reply_bytes: int = 0,
+        turnaround_s: float = 0.0,
+    ) -> Exchange[F]:
+        """Send a message when it is its turn and the wire has been quiet, and return the reply.
+
+        `timeout_s` is the time for the other side to think; the wire time of `message` and of a reply of
+        `reply_bytes` comes on top. `turnaround_s`: silence that this device needs before it is asked.
+        Raises CannotConnect, NoReply or Disconnected.
+        """
+        async with self._turns.turn(due_ns):
+            port = self._port or await self._open()
+            await self._quiet(max(self._quiet_s, turnaround_s))
+            self.strays += len(self._buffer)
+            self._buffer = b""
+            sent_ns = self._clock.monotonic_ns()
+            port.write(message)
+            allowed_s = timeout_s + self._seconds(len(message) + reply_bytes)
+            try:
+                reply = await self._receive(recognise, allowed_s)
+            except NoReply:
+                self._silent += 1
+                if self._network and self._silent >= _STALE_AFTER:
+                    self.close()
+                raise
+            self._silent = 0
+            return Exchange(reply, sent_ns, self._last_ns)
+
+    async def _receive(self, recognise: Recognise[F], allowed_s: float) -> F:
+        heard = b""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + allowed_s
+        while True:
+            if self._buffer:
+                heard = (heard + self._buffer)[:_HEARD]
+                used, reply = recognise(self._buffer)
+                self._buffer = self._buffer[used:]
+                if reply is not None:
+                    return reply
+            if self._port is None:
+                raise Disconnected(_closed(self._lost))
+            self._wanted = loop.create_future()
+            try:
+                async with asyncio.timeout_at(deadline):
+                    await self._wanted
+            except TimeoutError:
+                came = f"; what came was {heard.hex(' ')}" if heard else ""
+                raise NoReply(f"no reply came within {allowed_s:.3g} s{came}") from None
+            finally:
+                self._wanted = None
+
+    async def _quiet(self, silence_s: float) -> None:
+        """Wait until nothing has been on the wire for so long; a wire that is never quiet is used all the same."""
+        for _ in range(_MOST_WAITS):
+            wait_ns = self._last_ns + int(silence_s * 1e9) - self._clock.monotonic_ns()
+            if wait_ns <= 0:
+                return
+            await asyncio.sleep(wait_ns / 1e9)
+
+    async def _open(self) -> Port:
+        self._lost = None
+        self._ears = ears = _Ears(self)
+        try:
+            async with asyncio.timeout(self._open_timeout_s):
+                self._port = port = await self._opener(ears)
+        except TimeoutError:
+            raise CannotConnect(f"no connection within {self._open_timeout_s:g} s") from None
+        except OSError as error:
+            raise CannotConnect(why(error)) from error
+        self.opened += 1
+        self._silent = 0
+        return port
+
+    def heard(self, ears: _Ears, data: bytes) -> None:
+        """Bytes came."""
+        if ears is not self._ears:
+            return
+        self._last_ns = self._clock.monotonic_ns()
+        if self._wanted is None:
+            self.strays += len(data)
+            return
+        self._buffer += data
+        self._wake()
+
+    def lost(self, ears: _Ears, error: Exception | None) -> None:
+        """The wire closed."""
+        if ears is self._ears:
+            self._port, self._ears = None, None
+            self._lost = error
+            self._wake()
+
+    def _wake(self) -> None:
+        if self._wanted is not None and not self._wanted.done():
+            self._wanted.set_result(None)
+
+
+class _Ears:
+    """What one opened port tells the line; a port that was given up is not listened to any more."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+
+    def data_received(self, data: bytes) -> None:
+        self._line.heard(self, data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._line.lost(self, exc)
+
+
+def _closed(error: Exception | None) -> str:
+    if error is None:
+        return "the other side closed the connection"
+    return f"the connection broke: {why(error) if isinstance(error, OSError) else error}"
+
+
+def why(error: OSError) -> str:
+    """The system's own words; asyncio puts the address there, which our messages have already."""
+    if error.errno and not isinstance(error, socket.gaierror) and isinstance(error, ConnectionError):
+        return os.strerror(error.errno)
+    return error.strerror or str(error)

@@ -1,0 +1,90 @@
+"""From a device's url to its links, shared with all devices on the same wire."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final
+
+from adapters.lines import Line, Opener, Shared
+from adapters.lines.ports import serial, tcp, udp
+from adapters.modbus.config import ModbusConnectionConfig, ModbusDeviceConfig, TlsConfig
+from adapters.modbus.framing import Ascii, Framing, Rtu
+from adapters.modbus.link import LateReplies, LineLink, Link
+from adapters.modbus.mbap import MbapLink
+from adapters.modbus.url import Place
+from gateway.contract import Clock
+
+_SHARED: Final[Shared[Link]] = Shared()
+LATE: Final[dict[tuple[str, str, int], LateReplies]] = {}
+"""per wire, for as long as the process lives"""
+_FRAMINGS: Final[dict[str, Framing]] = {"rtu": Rtu(), "ascii": Ascii()}
+
+_FAST_BAUD: Final = 19_200
+_FAST_QUIET_S: Final = 0.00175
+_QUIET_CHARACTERS: Final = 3.5
+"""silence between frames: 3.5 characters, fixed above 19,200 baud (Serial Line V1.02, 2.5.1.1)"""
+
+
+@contextmanager
+def open_links(config: ModbusDeviceConfig, clock: Clock, most: int) -> Iterator[list[Link]]:
+    """The device's links, `load.connections` of them and at most `most`; closed when nobody uses them any more."""
+    place = config.connection.place
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(_SHARED.hold((*place.wire, number), lambda: make_link(config, clock)))
+            for number in range(min(config.load.connections, most))
+        ]
+
+
+def make_link(config: ModbusDeviceConfig, clock: Clock) -> Link:
+    """A link of one's own; no I/O."""
+    connection = config.connection
+    place = connection.place
+    if place.framing == "mbap":
+        return MbapLink(
+            _opener(connection),
+            clock,
+            open_timeout_s=connection.timeout_s,
+            outstanding=config.load.outstanding,
+            datagrams=place.scheme == "udp",
+        )
+    line = Line(
+        _opener(connection),
+        clock,
+        open_timeout_s=connection.timeout_s,
+        quiet_s=quiet_s(place),
+        seconds=place.serial.seconds if place.serial else None,
+        network=place.serial is None,
+    )
+    return LineLink(line, _FRAMINGS[place.framing], LATE.setdefault(place.wire, LateReplies()))
+
+
+def quiet_s(place: Place) -> float:
+    """Silence that ends a frame on this wire, seconds; a serial server keeps it on its own side."""
+    if place.serial is None or place.framing != "rtu":
+        return 0.0
+    return _FAST_QUIET_S if place.serial.baud > _FAST_BAUD else place.serial.seconds(_QUIET_CHARACTERS)
+
+
+def _opener(connection: ModbusConnectionConfig) -> Opener:
+    place = connection.place
+    if place.serial is not None:
+        return serial(place.serial)
+    if place.scheme == "udp":
+        return udp(place.host, place.port)
+    if place.scheme == "tls":
+        tls = connection.tls
+        assert tls is not None
+        return tcp(place.host, place.port, lambda: tls_context(tls))
+    return tcp(place.host, place.port)
+
+
+def tls_context(config: TlsConfig) -> ssl.SSLContext:
+    """Both sides show certificates, TLS 1.2 at least (Modbus/TCP Security V3.6, 6 and 8). Raises OSError."""
+    context = ssl.create_default_context(cafile=config.ca)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.check_hostname = config.check_name
+    context.load_cert_chain(config.certificate, config.key)
+    return context

@@ -1,0 +1,84 @@
+"""Asking one station: its budget, its retries, its patience, and what it may say that means "not now"."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from adapters.lines import CannotConnect, LineFault
+from adapters.modbus.config import ModbusDeviceConfig
+from adapters.modbus.link import Link, Patience, Reply
+from adapters.modbus.pdu import ACKNOWLEDGE, BUSY, BadReply, Request, ShortReply
+from adapters.modbus.schedule import Pacer
+from gateway.contract import Clock
+
+_LATER: Final = (ACKNOWLEDGE, BUSY)
+_LATER_S: Final = 0.2
+"""how long a busy device is left alone before it is asked again; doubled each time"""
+
+
+@dataclass(slots=True)
+class Counters:
+    """What an adapter did since it was built."""
+
+    requests: int = 0
+    cycles: int = 0
+    missed_cycles: int = 0
+    bad_replies: int = 0
+    connections: int = 0
+
+
+class Station:
+    """A device as something that can be asked. One `ask` at a time and link."""
+
+    def __init__(self, config: ModbusDeviceConfig, clock: Clock, counters: Counters) -> None:
+        connection = config.connection
+        self._number = connection.station
+        self._patience = Patience(connection.timeout_s, connection.turnaround)
+        self._retries = connection.retries
+        self._pacer = Pacer(config.load.requests_per_s) if config.load.requests_per_s else None
+        self._clock = clock
+        self._counters = counters
+        self.bad_in_a_row = 0
+        """blocks in a row whose last reply did not fit its request"""
+        self.silent_in_a_row = 0
+        """blocks in a row that were not answered; the caller counts"""
+
+    async def ask(self, link: Link, request: Request, due_ns: int) -> Reply:
+        """The device's answer, asked for again up to `retries` times if a reply fails or the device is busy.
+
+        Raises LineFault or BadReply for the last failure.
+        """
+        for attempt in range(self._retries + 1):
+            last = attempt == self._retries
+            if attempt or self.silent_in_a_row:
+                due_ns = self._clock.monotonic_ns()  # who did not answer in time waits behind the neighbours
+            try:
+                reply = await self._read(link, request, due_ns)
+            except CannotConnect:
+                raise
+            except LineFault:
+                if last:
+                    raise
+            except BadReply as fault:
+                if last:
+                    self._misfit(fault)
+                    raise
+            else:
+                self.bad_in_a_row = self.silent_in_a_row = 0
+                if last or reply.answer.exception not in _LATER:
+                    return reply
+                await asyncio.sleep(_LATER_S * 2**attempt)
+        raise AssertionError("the last attempt returns or raises")
+
+    def _misfit(self, fault: BadReply) -> None:
+        self._counters.bad_replies += 1
+        if not isinstance(fault, ShortReply):
+            self.bad_in_a_row += 1
+
+    async def _read(self, link: Link, request: Request, due_ns: int) -> Reply:
+        if self._pacer is not None and (wait_ns := self._pacer.reserve(self._clock.monotonic_ns())):
+            await asyncio.sleep(wait_ns / 1e9)
+        self._counters.requests += 1
+        return await link.read(self._number, request, self._patience, due_ns)
