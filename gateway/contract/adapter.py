@@ -53,9 +53,9 @@ class Filled(NamedTuple):
     gap: str
     """id of the gap"""
     start: int
-    """ns since the epoch"""
+    """ns since the epoch; the gap's own start where nothing is missing there"""
     end: int
-    """ns since the epoch"""
+    """ns since the epoch; the present where nothing is missing up to the gap's end"""
     readings: int | None
     """how many came; None where live data and recovered ones cannot be told apart"""
     points: tuple[int, ...] = ()

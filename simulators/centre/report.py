@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from simulators.centre.gaps import PlantGap, plant_gaps
 from simulators.centre.store import ISLANDS
 
 
@@ -207,6 +208,13 @@ class Report:
         )
         return [json.loads(row[0]) for row in rows]
 
+    def gaps(self) -> list[PlantGap]:
+        """What the plant side lost, and what of it came after all; ask `missing` of each for what never did."""
+        points: dict[tuple[str, str, str, str], set[str]] = {}
+        for *place, p in self._db.execute("SELECT enterprise, gateway, device, stream, p FROM catalogue_points"):
+            points.setdefault((place[0], place[1], place[2], place[3]), set()).add(p)
+        return plant_gaps(self.events(), lambda *place: points.get(place, set()))
+
     def catalogue(self, device: str) -> dict[int, dict[str, Any]]:
         """Point index -> catalogue entry."""
         rows = self._db.execute("SELECT idx, body FROM catalogue_points WHERE device = ? ORDER BY idx", (device,))
@@ -278,6 +286,7 @@ class Report:
     def summary(self) -> dict[str, Any]:
         """Everything above as plain data."""
         reconciliation = self.reconcile()
+        gaps = self.gaps()
         return {
             "readings": self.total(),
             "sources": [_plain(count) for count in self.counts()],
@@ -285,6 +294,11 @@ class Report:
             "duplicates": sum(count.copies for count in self.counts()),
             "conflicts": len(self.conflicts()),
             "errors": self.errors(),
+            "gaps": {
+                "told": len(gaps),
+                "filled": sum(not gap.missing for gap in gaps),
+                "not_filled": [asdict(gap) for gap in gaps if gap.missing],
+            },
             "account": [_plain(line) for line in reconciliation.lines],
             "differences": [_plain(difference) for difference in reconciliation.differences],
             "exact": reconciliation.exact,

@@ -58,6 +58,8 @@ def test_health() -> None:
          "reason": "overflow"},
         {"schema": "gap-filled/1", "id": "g", "of": "d", "points": None, "from": "2026-11-20T08:00:00Z",
          "to": "2026-11-20T08:00:01Z", "count": 3},
+        {"schema": "gap-filled/1", "id": "g", "of": "d", "points": ["p"], "from": "2026-11-20T08:00:00Z",
+         "to": "2026-11-20T08:00:01Z", "count": None},
         {"schema": "stream/1", "closed": "S0", "labels": {"domain": "production", "grade": 1, "class": "general"},
          "last": {"d": 7, "e": -1}, "reason": "cloned", "successor": None},
         {"schema": "clock/1", "step_ns": -5, "synchronised": True},

@@ -21,6 +21,7 @@ from tests.support.messages import (
     catalogue,
     columns,
     entry,
+    head,
     readings,
     stream_closed,
 )
@@ -178,6 +179,58 @@ def test_events_have_offsets_and_close_streams(box: Box) -> None:
     box.give(readings(3, [1, 2, 3]))
     with box.ask() as report:
         assert "beyond-close" in kinds(report.reconcile().differences)
+
+
+SECOND = 1_000_000_000
+
+
+def gap_event(n: int, schema: str = "gap/1", **body: Any) -> dict[str, Any]:
+    """A gap of boiler-1 over seconds 10 to 20 of the epoch, or its filling."""
+    usual = {"id": "g", "of": "boiler-1", "points": None, "from": second(10), "to": second(20)}
+    usual |= {"reason": "device-down"} if schema == "gap/1" else {"count": None}
+    return head(schema, stream=STREAM, device="_events", n=n, time=second(30)) | usual | body
+
+
+def second(number: int) -> str:
+    return f"1970-01-01T00:00:{number:02}Z"
+
+
+def filled_event(n: int, start: int, end: int, **body: Any) -> dict[str, Any]:
+    return gap_event(n, "gap-filled/1", **{"from": second(start), "to": second(end)}, **body)
+
+
+@pytest.mark.parametrize(
+    ("events", "missing"),
+    [
+        ([], {"level": [(10, 20)], "valve": [(10, 20)]}),
+        ([filled_event(2, 10, 20)], {}),
+        ([filled_event(2, 5, 25)], {}),
+        ([filled_event(2, 12, 15)], {"level": [(10, 12), (15, 20)], "valve": [(10, 12), (15, 20)]}),
+        ([filled_event(2, 10, 15), filled_event(3, 15, 20)], {}),
+        ([filled_event(2, 10, 20, points=["valve"])], {"level": [(10, 20)]}),
+        ([filled_event(2, 10, 20, id="another")], {"level": [(10, 20)], "valve": [(10, 20)]}),
+        ([filled_event(2, 20, 25)], {"level": [(10, 20)], "valve": [(10, 20)]}),
+    ],
+)
+def test_a_filled_gap_is_not_missing(box: Box, events: list[dict[str, Any]], missing: dict[str, Any]) -> None:
+    told = [gap_event(0, to=None), gap_event(1), *events]
+    box.give(catalogue(points=["level", "valve"]), *reversed(told))
+    with box.ask() as report:
+        assert report.errors() == {}
+        (gap,) = report.gaps()
+        seen = {p: [(low // SECOND, high // SECOND) for low, high in left] for p, left in gap.missing.items()}
+        assert seen == missing
+        assert (gap.device, gap.reason, gap.filled) == ("boiler-1", "device-down", sum(e["id"] == "g" for e in events))
+        summary = report.summary()["gaps"]
+        assert (summary["told"], summary["filled"], len(summary["not_filled"])) == (1, not missing, bool(missing))
+
+
+def test_gaps_of_points_and_gaps_that_are_not_over(box: Box) -> None:
+    box.give(gap_event(0, points=["valve"], to=None), gap_event(1, id="h"), filled_event(2, 10, 15))
+    with box.ask() as report:
+        one, other = report.gaps()
+    assert one.missing == {"valve": [(15 * SECOND, None)]}
+    assert other.missing == {"*": [(10 * SECOND, 20 * SECOND)]}, "no catalogue says which points there are"
 
 
 def test_no_database_is_said(tmp_path: Path) -> None:
