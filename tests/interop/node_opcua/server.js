@@ -2,15 +2,22 @@
 //
 //   node server.js '{"port": 4840, "folder": "/tmp/pki", ...}'
 //
-// Options (JSON, all but port and folder optional): counters (number of Int32 nodes c0, c1, ...), period_ms (how often
-// they count), user and password, limits (operation limits by node-opcua's names), max_sessions, quiet_time (no
-// counting before the first "run"), history (values of each counter that HistoryRead finds), history_page (the most in
-// one answer, the rest behind continuation points), no_transfer (status code by name with which each transferred
-// subscription is refused), signed_transfer (the library's own rule: no transfer over a channel without signatures).
+// Options (JSON, all but port and folder optional):
+//   counters, period_ms, quiet_time   how many Int32 nodes c0, c1, ..., how often they count, not before the first "run"
+//   user, password, anonymous         who gets in; without a user everybody, with anonymous: true both
+//   users                             folder whose trusted/certs log in by certificate
+//   certificate, key                  files of the server's own, instead of one that it makes in folder
+//   limits, max_sessions              operation limits by node-opcua's names
+//   history, history_page             values of each counter that HistoryRead finds; the most of them in one answer
+//   no_transfer                       status by name with which every TransferSubscriptions is refused, one by one
+//   signed_transfer                   the library's own rule: no transfer over a channel without signatures
+//   shifted                           the nodes' namespace has another index
 // It says {"ready": true, ...} on standard output, then answers each JSON line on standard input with one JSON line:
 //   {"op": "run"} | {"op": "pause"}             count or not; answers with every counter's value so far
-//   {"op": "set", "node", "value", "status"}    a value and a status code by name
+//   {"op": "set", "node", "value", "status"}    a value and a status code, by name or as a number with its info bits
 //   {"op": "delete", "nodes": [...]} | {"op": "restore"}
+//   {"op": "add", "node", "type", "value"}      a node, or after "delete" one of another type
+//   {"op": "describe", "node": "Level", "low", "high", "unit"}   EURange and EngineeringUnits, for example "kelvin"
 //   {"op": "state", "state": 3}                 ServerStatus.State
 //   {"op": "level", "level": 255, "returns": "2026-...Z"}   ServiceLevel, EstimatedReturnTime
 //   {"op": "shutdown", "seconds"}               state Shutdown with a countdown, then it ends
@@ -22,20 +29,23 @@
 //                                               the most within a second, the most sessions at once
 // The end of standard input ends it.
 "use strict";
+const path = require("node:path");
 const readline = require("node:readline");
-const { OPCUAServer } = require("node-opcua-server");
+const { OPCUAServer, defaultServerCapabilities } = require("node-opcua-server");
 const { OPCUACertificateManager } = require("node-opcua-certificate-manager");
 const { Variant, DataType, VariantArrayType } = require("node-opcua-variant");
-const { DataValue } = require("node-opcua-data-value");
-const { StatusCodes } = require("node-opcua-status-code");
-const { LocalizedText, QualifiedName } = require("node-opcua-data-model");
-const { NodeId, ExpandedNodeId, NodeIdType } = require("node-opcua-nodeid");
+const { StatusCodes, getStatusCodeFromCode } = require("node-opcua-status-code");
+const { standardUnits } = require("node-opcua-data-access");
+const { nodesets } = require("node-opcua-nodesets");
 const { MessageSecurityMode } = require("node-opcua-service-secure-channel");
 const { SecurityPolicy } = require("node-opcua-secure-channel");
 const { Faults } = require("./faults.js");
+const { values, addAnalog } = require("./nodes.js");
 
 const URI = "http://interop.test/";
-const STRUCTURE = 884; // Range, a structure that every server knows
+
+// It samples every 50 ms and yet never names less than this.
+defaultServerCapabilities.minSupportedSampleRate = 50;
 
 const options = JSON.parse(process.argv[2]);
 const counters = [];
@@ -45,49 +55,13 @@ let counting = !options.quiet_time;
 let faults;
 const health = { level: 255, returns: new Date(Date.UTC(1601, 0, 1)) };
 
-function types(addressSpace) {
-    const scalar = {
-        Boolean: true,
-        SByte: -5,
-        Byte: 200,
-        Int16: -30000,
-        UInt16: 60000,
-        Int32: -(2 ** 31),
-        UInt32: 2 ** 32 - 1,
-        Int64: [0x80000000, 0], // the smallest, as two halves
-        UInt64: [0xffffffff, 0xffffffff],
-        Float: 1.5,
-        Double: 20.1,
-        String: "温度",
-        DateTime: new Date(Date.UTC(2026, 2, 1, 8, 30, 0, 250)),
-        Guid: "12345678-9ABC-DEF0-1234-56789ABCDEF0",
-        ByteString: Buffer.from([0, 255]),
-        XmlElement: "<a/>",
-        NodeId: new NodeId(NodeIdType.STRING, "x", 2),
-        ExpandedNodeId: new ExpandedNodeId(NodeIdType.NUMERIC, 7, 1, null, 0),
-        StatusCode: StatusCodes.BadTimeout,
-        QualifiedName: new QualifiedName({ namespaceIndex: 1, name: "q" }),
-        LocalizedText: new LocalizedText({ locale: "en", text: "running" }),
-        ExtensionObject: addressSpace.constructExtensionObject(addressSpace.findDataType(STRUCTURE), { low: 1, high: 9 }),
-    };
-    const made = Object.entries(scalar).map(([name, value]) => [name, name, { dataType: DataType[name], arrayType: VariantArrayType.Scalar, value }]);
-    const array = VariantArrayType.Array;
-    made.push(["Doubles", "Double", { dataType: DataType.Double, arrayType: array, value: new Float64Array([1, 2.5]) }]);
-    made.push(["Strings", "String", { dataType: DataType.String, arrayType: array, value: ["a", "b"] }]);
-    made.push(["Matrix", "Int32", {
-        dataType: DataType.Int32, arrayType: VariantArrayType.Matrix, dimensions: [2, 2], value: new Int32Array([1, 2, 3, 4]),
-    }]);
-    made.push(["NotANumber", "Double", { dataType: DataType.Double, value: Number.NaN }]);
-    return made;
-}
-
 function add(namespace, folder, name, dataType, variant) {
-    const shape = { [VariantArrayType.Array]: { valueRank: 1 }, [VariantArrayType.Matrix]: { valueRank: 2, arrayDimensions: variant.dimensions } };
+    const shape = { [VariantArrayType.Array]: { valueRank: 1 }, [VariantArrayType.Matrix]: { valueRank: variant.dimensions?.length, arrayDimensions: variant.dimensions } };
     const node = namespace.addVariable({
         organizedBy: folder,
         browseName: name,
         nodeId: `s=${name}`,
-        dataType: dataType === "ExtensionObject" ? "Range" : dataType,
+        dataType,
         ...shape[variant.arrayType],
     });
     node.setValueFromSource(new Variant(variant));
@@ -137,7 +111,8 @@ function answer(server, namespace, folder, { op, ...of }) {
         case "set": {
             const node = nodes.get(of.node);
             const value = of.value === undefined ? node.readValue().value : new Variant({ ...node.readValue().value, value: of.value });
-            node.setValueFromSource(value, StatusCodes[of.status || "Good"], new Date());
+            const status = typeof of.status === "number" ? getStatusCodeFromCode(of.status) : StatusCodes[of.status || "Good"];
+            node.setValueFromSource(value, status, new Date());
             return {};
         }
         case "delete":
@@ -147,6 +122,18 @@ function answer(server, namespace, folder, { op, ...of }) {
                 nodes.delete(name);
             }
             return {};
+        case "add":
+            add(namespace, folder, of.node, of.type, { dataType: DataType[of.type], value: of.value });
+            return {};
+        case "describe": {
+            const node = nodes.get(of.node);
+            if (of.high !== undefined) {
+                const range = namespace.addressSpace.constructExtensionObject(namespace.addressSpace.findDataType("Range"), of);
+                node.euRange.setValueFromSource({ dataType: DataType.ExtensionObject, value: range });
+            }
+            if (of.unit) node.engineeringUnits.setValueFromSource({ dataType: DataType.ExtensionObject, value: standardUnits[of.unit] });
+            return {};
+        }
         case "restore":
             for (const [name, variant] of removed) {
                 const node = add(namespace, folder, name, DataType[variant.dataType], variant);
@@ -197,14 +184,21 @@ async function main() {
         rootFolder: options.folder, automaticallyAcceptUnknownCertificate: true,
     });
     await serverCertificateManager.initialize();
+    let userCertificateManager = serverCertificateManager;
+    if (options.users) {
+        userCertificateManager = new OPCUACertificateManager({ rootFolder: options.users, automaticallyAcceptUnknownCertificate: false });
+        await userCertificateManager.initialize();
+    }
     const server = new OPCUAServer({
         port: options.port,
         hostname: "127.0.0.1",
         host: "127.0.0.1",
+        nodeset_filename: [nodesets.standard, ...(options.shifted ? ["other.xml"] : []), "plant.xml"].map((file) => path.resolve(__dirname, file)),
         serverCertificateManager,
-        userCertificateManager: serverCertificateManager,
-        certificateFile: `${options.folder}/server.pem`,
-        allowAnonymous: !options.user,
+        userCertificateManager,
+        certificateFile: options.certificate || `${options.folder}/server.pem`,
+        ...(options.key ? { privateKeyFile: options.key } : {}),
+        allowAnonymous: !options.user || Boolean(options.anonymous),
         userManager: { isValidUser: (user, password) => user === options.user && password === options.password },
         securityModes: [MessageSecurityMode.None, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
         securityPolicies: [
@@ -214,6 +208,7 @@ async function main() {
         maxConnectionsPerEndpoint: 100,
         allowAnonymousSubscriptionTransferOnUnsecuredChannel: !options.signed_transfer,
         serverCapabilities: {
+            minSupportedSampleRate: 50,
             maxSessions: options.max_sessions || 100,
             maxMonitoredItems: 20000,
             maxMonitoredItemsPerSubscription: 20000,
@@ -225,9 +220,11 @@ async function main() {
     faults = new Faults(server, options);
 
     const addressSpace = server.engine.addressSpace;
-    const namespace = addressSpace.registerNamespace(URI);
+    const namespace = addressSpace.getNamespace(URI);
     const folder = namespace.addFolder("ObjectsFolder", { browseName: "Interop" });
-    for (const [name, dataType, variant] of types(addressSpace)) add(namespace, folder, name, dataType, variant);
+    for (const [name, dataType, variant] of values(addressSpace, namespace.index)) add(namespace, folder, name, dataType, variant);
+    nodes.set("Level", addAnalog(namespace, folder));
+    nodes.get("Level").setValueFromSource({ dataType: DataType.Double, value: 50 });
     for (let i = 0; i < (options.counters || 0); i++) addCounter(namespace, folder, `c${i}`);
     bindHealth(addressSpace);
     await server.start();

@@ -1,7 +1,7 @@
 """A server of python-opcua, the older FreeOpcUa.
 
-TransferSubscriptions is not supported, and a subscription ends with its connection. Republish answers Good without a message, whatever is asked. Run in a process of its own, with the protocol of
-`node_opcua/server.js` on standard input and output:
+TransferSubscriptions is not supported, and a subscription ends with its connection. Republish answers Good without a
+message, whatever is asked. Run in a process of its own, with the protocol of `node_opcua/server.js`:
 
     python server.py '{"port": 4840, "counters": 100, "period_ms": 100}'
 """
