@@ -20,6 +20,7 @@ from asyncua.ua.uaerrors import UaError
 from adapters.opcua import stack
 from adapters.opcua.envelope import READ_RESPONSE, read_header
 from adapters.opcua.errors import TOO_MUCH, status_name
+from adapters.opcua.limits import Limits
 from adapters.opcua.pace import Priority
 from adapters.opcua.variant import DecodeError
 
@@ -46,7 +47,7 @@ class Asks(Protocol):
     """What is needed of a session."""
 
     url: str
-    nodes_per_read: int
+    limits: Limits
 
     async def raw(self, doing: str, request: Any, *, priority: Priority) -> bytes:
         """The body of the answer as it came, a fault included. Raises AdapterError."""
@@ -58,7 +59,8 @@ class Lookup:
     def __init__(self, session: Asks, priority: Priority = Priority.BACKGROUND) -> None:
         self._session = session
         self._priority = priority
-        self._per_call = max(1, min(session.nodes_per_read, _MOST_PER_CALL))
+        self._per_read = min(session.limits.nodes_per_read, _MOST_PER_CALL)
+        self._per_browse = min(session.limits.nodes_per_browse, _MOST_PER_CALL)
 
     async def attributes(self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value) -> list[Any]:
         """The attribute of each node; None where there is none, it is bad, or asyncua cannot read it."""
@@ -69,7 +71,7 @@ class Lookup:
             answer = await self._ask("reading about nodes", request, READ_RESPONSE, ua.ReadResponse)
             return None if answer is None else [_good(result) for result in answer.Results or ()]
 
-        return await self._all(nodes, ask)
+        return await self._all(nodes, self._per_read, ask)
 
     async def properties(self, nodes: Sequence[ua.NodeId]) -> list[dict[str, ua.NodeId] | None]:
         """The properties of each node by their browse names; None where the server does not say."""
@@ -103,7 +105,7 @@ class Lookup:
             answer = await self._ask("browsing about nodes", request, _BROWSE_RESPONSE, ua.BrowseResponse)
             return None if answer is None else await self._whole(list(answer.Results or ()))
 
-        return await self._all(nodes, ask)
+        return await self._all(nodes, self._per_browse, ask)
 
     async def _whole(self, results: list[ua.BrowseResult]) -> list[list[ua.ReferenceDescription] | None]:
         """The references of each result, with those behind its continuation point."""
@@ -126,12 +128,12 @@ class Lookup:
         return found
 
     async def _all(
-        self, things: Sequence[T], ask: Callable[[Sequence[T]], Awaitable[Sequence[R | None] | None]]
+        self, things: Sequence[T], per_call: int, ask: Callable[[Sequence[T]], Awaitable[Sequence[R | None] | None]]
     ) -> list[R | None]:
         """One result for each thing, None where there is none."""
         results: list[R | None] = []
-        for start in range(0, len(things), self._per_call):
-            results += await self._part(things[start : start + self._per_call], ask)
+        for start in range(0, len(things), per_call):
+            results += await self._part(things[start : start + per_call], ask)
         return results
 
     async def _part(

@@ -23,7 +23,7 @@ from adapters.opcua.pace import Priority
 from adapters.opcua.plan import PlannedPoll
 from adapters.opcua.reading import Asks, Learner, ValueReader, Wanted
 from adapters.opcua.structures import Structures
-from gateway.contract import Batch, Clock, Sink
+from gateway.contract import Clock, Sink
 from gateway.contract.status import BAD_NODE_ID_UNKNOWN, CODE_MASK
 
 _logger = logging.getLogger(__name__)
@@ -74,9 +74,9 @@ class PollLoop:
         learner: Learner,
         *,
         retry_s: float = RETRY_S,
-        look: Callable[[Sequence[Batch]], None] = lambda _: None,
+        look: Callable[[Sequence[Items]], None] = lambda _: None,
     ) -> None:
-        """`look` sees every batch that is offered; `retry_s`: how often bad nodes are looked for anew."""
+        """`look` sees all that is read; `retry_s`: how often bad nodes are looked for anew."""
         self._session = session
         self._sink = sink
         self._builder = builder
@@ -126,8 +126,8 @@ class PollLoop:
         async def take(decoded: list[Items], moment: Moment) -> None:
             self._sink.online()
             refused.update(self._watch(decoded))
+            self._look(decoded)
             built = self._builder.build(decoded, moment)
-            self._look(built.batches)
             await self._sink.offer(built.batches)
             for gap in built.gaps:
                 self._sink.gap(gap)

@@ -17,6 +17,7 @@ from adapters.opcua.decode import Items, decode_values
 from adapters.opcua.envelope import READ_RESPONSE, read_header
 from adapters.opcua.errors import TOO_MUCH, service_failed, status_name
 from adapters.opcua.fallback import decode_other
+from adapters.opcua.limits import Limits
 from adapters.opcua.pace import Priority
 from adapters.opcua.structures import Structures
 from adapters.opcua.variant import DecodeError
@@ -33,7 +34,7 @@ class Asks(Protocol):
     """What is needed of a session."""
 
     url: str
-    nodes_per_read: int
+    limits: Limits
 
     async def raw(self, doing: str, request: Any, *, priority: Priority) -> bytes:
         """The body of the answer as it came, a fault included. Raises AdapterError."""
@@ -77,7 +78,7 @@ class ValueReader:
         self._times = times
         self._decode_other = functools.partial(decode_other, structures=structures)
         self._one = asyncio.Lock()
-        self.per_request = session.nodes_per_read
+        self.per_request = session.limits.nodes_per_read
         """nodes; becomes less where the server bears less than it says"""
         self.unreadable: dict[int, int] = {}
         """points that spoil an answer, with the status that stands for their value; they are not asked for"""

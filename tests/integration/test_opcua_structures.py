@@ -16,6 +16,7 @@ from adapters.opcua.decode import decode_items
 from adapters.opcua.definitions import learn_structures
 from adapters.opcua.envelope import read_publish
 from adapters.opcua.fallback import decode_other
+from adapters.opcua.limits import Limits
 from adapters.opcua.pace import Priority
 from adapters.opcua.structures import Structures
 from gateway.contract import Point, SystemClock
@@ -73,7 +74,7 @@ class Link:
         self.client = client
         self.calls = 0
         self.url = "opc.tcp://test"
-        self.nodes_per_read = 1000
+        self.limits = Limits()
 
     async def call(self, doing: str, request: Any, response: Any) -> Any:
         self.calls += 1

@@ -15,6 +15,7 @@ from asyncua.ua.ua_binary import struct_to_binary
 from adapters.opcua.batches import BatchBuilder
 from adapters.opcua.config import OpcUaPointConfig
 from adapters.opcua.decode import Items
+from adapters.opcua.limits import Limits
 from adapters.opcua.pace import Pace, Priority
 from adapters.opcua.plan import PlannedPoll
 from adapters.opcua.poll import PollLoop
@@ -42,7 +43,7 @@ class Server:
 
     def __init__(self, count: int, *, requests_per_s: float | None = None) -> None:
         self.url = "opc.tcp://plant:4840"
-        self.nodes_per_read = 1000
+        self.limits = Limits()
         self.values: dict[str, ua.DataValue] = {f"p{n}": good(float(n)) for n in range(count)}
         self.takes_s = 0.0
         self.most = 10_000
@@ -202,7 +203,7 @@ def test_a_full_memory_leaves_cycles_out_and_piles_nothing_up() -> None:
 
 def test_requests_are_of_the_size_and_pace_that_the_server_bears() -> None:
     server = Server(25, requests_per_s=5)
-    server.nodes_per_read = 10
+    server.limits = Limits(nodes_per_read=10)
     poll(server, {1.0: range(25)}, 2.5)
     assert [(round(at, 3), len(names)) for at, names in server.asked[:6]] == [
         (0.0, 10), (0.2, 10), (0.4, 5), (1.0, 10), (1.2, 10), (1.4, 5),
