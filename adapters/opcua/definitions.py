@@ -32,8 +32,9 @@ class Definitions:
     """Keeps what is known of a server's structures in step with what it sends."""
 
     def __init__(self, session: Asks, structures: Structures) -> None:
+        """`structures` grows as the server sends new ones."""
         self._session = session
-        self._structures = structures
+        self.structures = structures
         self._renewed: dict[int, float] = {}
         """loop time at which a point's type was read anew"""
 
@@ -43,17 +44,17 @@ class Definitions:
         `nodes_of`: nodes of points. True if it would now be decoded otherwise. Raises AdapterError.
         """
         changed = self._changed(decoded)
-        if not (new := self._structures.to_be_learnt()) and not changed:
+        if not (new := self.structures.to_be_learnt()) and not changed:
             return False
         nodes = nodes_of(changed)
         if changed:
             types = await Lookup(self._session, Priority.ITEMS).attributes(nodes, AttributeIds.DataType)
-            self._structures.forget(type.to_string() for type in types if isinstance(type, ua.NodeId))
+            self.structures.forget(type.to_string() for type in types if isinstance(type, ua.NodeId))
         if new:
             structured = [items for items in decoded if items.type == EXTENSION_OBJECT]
             opaque = {point for items in structured for point in items.handles.tolist()}
             nodes = nodes_of(sorted(opaque.union(changed)))
-        await learn_structures(self._session, nodes, self._structures)
+        await learn_structures(self._session, nodes, self.structures)
         return True
 
     def _changed(self, decoded: Sequence[Items]) -> list[int]:

@@ -22,7 +22,6 @@ from adapters.opcua.nodes import Namespaces, node_id
 from adapters.opcua.pace import Priority
 from adapters.opcua.plan import PlannedPoll
 from adapters.opcua.reading import Asks, Learner, ValueReader, Wanted
-from adapters.opcua.structures import Structures
 from gateway.contract import Clock, Sink
 from gateway.contract.status import BAD_NODE_ID_UNKNOWN, CODE_MASK
 
@@ -70,7 +69,6 @@ class PollLoop:
         clock: Clock,
         points: Mapping[int, OpcUaPointConfig],
         polls: Sequence[PlannedPoll],
-        structures: Structures,
         learner: Learner,
         *,
         retry_s: float = RETRY_S,
@@ -86,7 +84,7 @@ class PollLoop:
         self._polls = polls
         self._retry_s = retry_s
         self._look = look
-        self._reader = ValueReader(session, structures, learner, doing="polling", priority=Priority.PUBLISH)
+        self._reader = ValueReader(session, learner, doing="polling", priority=Priority.PUBLISH)
         self._nodes: dict[PlannedPoll, list[Wanted]] = {}
         self._failing: set[int] = set()
         """points whose nodes are refused; each has been told"""

@@ -50,6 +50,8 @@ class Wanted(NamedTuple):
 class Learner(Protocol):
     """What learns the structures of values."""
 
+    structures: Structures
+
     async def learn(self, decoded: Sequence[Items], nodes_of: Callable[[Sequence[int]], Sequence[ua.NodeId]]) -> bool:
         """True if `decoded` would now be decoded otherwise."""
 
@@ -63,7 +65,6 @@ class ValueReader:
     def __init__(
         self,
         session: Asks,
-        structures: Structures,
         learner: Learner,
         *,
         doing: str,
@@ -76,7 +77,7 @@ class ValueReader:
         self._doing = doing
         self._priority = priority
         self._times = times
-        self._decode_other = functools.partial(decode_other, structures=structures)
+        self._decode_other = functools.partial(decode_other, structures=learner.structures)
         self._one = asyncio.Lock()
         self.per_request = session.limits.nodes_per_read
         """nodes; becomes less where the server bears less than it says"""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from asyncua import ua
@@ -19,7 +19,12 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from asyncua.ua.uaerrors import UaError
 
+from adapters.opcua.batches import BatchBuilder, Built, Moment
+from adapters.opcua.decode import Items
+from adapters.opcua.pace import Priority
+from adapters.opcua.reading import SERVER, Asks, Learner, ValueReader, Wanted
 from adapters.opcua.session import Session
+from gateway.contract import Sink
 
 _logger = logging.getLogger(__name__)
 
@@ -59,3 +64,28 @@ def _notification(body: bytes, points: Sequence[int]) -> bytes:
     answer.ResponseHeader.ServiceResult.check()
     items = [ua.MonitoredItemNotification(point, value) for point, value in zip(points, answer.Results, strict=True)]
     return struct_to_binary(ua.DataChangeNotification(MonitoredItems=items))
+
+
+async def refresh(
+    session: Asks,
+    learner: Learner,
+    builder: BatchBuilder,
+    sink: Sink,
+    now: Callable[[], Moment],
+    nodes: Sequence[Wanted],
+    report: Callable[[Built], None],
+) -> None:
+    """Read the points' nodes and offer what they say; what cannot be decoded is left out. `report` has what was built.
+
+    Raises AdapterError when the link or the server fails.
+    """
+
+    async def take(decoded: list[Items], moment: Moment) -> None:
+        builder.created(point for items in decoded for point in items.handles.tolist())
+        built = builder.build(decoded, moment)
+        if built.batches:
+            await sink.offer(built.batches)
+        report(built)
+
+    doing = "reading points that have not changed"
+    await ValueReader(session, learner, doing=doing, priority=Priority.BACKGROUND, times=SERVER).read(nodes, now, take)

@@ -98,6 +98,8 @@ class Clock:
 
 
 class NothingToLearn:
+    structures = Structures()
+
     async def learn(self, decoded: Sequence[Items], nodes_of: Callable[[Sequence[int]], Sequence[ua.NodeId]]) -> bool:
         return False
 
@@ -118,7 +120,7 @@ def poll(
     async def main() -> PollLoop:
         builder = BatchBuilder("reactor", dict.fromkeys(points, 0), "trust", Clock().time_ns())
         polls = [PlannedPoll(every, tuple(members)) for every, members in groups.items()]
-        loop = PollLoop(server, sink, builder, Clock(), points, polls, Structures(), NothingToLearn())
+        loop = PollLoop(server, sink, builder, Clock(), points, polls, NothingToLearn())
         task = asyncio.create_task(loop.run())
         done, _ = await asyncio.wait([task], timeout=seconds)
         if then is not None and not done:
