@@ -10,6 +10,8 @@ from adapters.opcua.variant import DecodeError, read_bytes, read_length
 
 SERVICE_FAULT: Final = 397
 READ_RESPONSE: Final = 634
+HISTORY_DATA: Final = 658
+HISTORY_READ_RESPONSE: Final = 667
 PUBLISH_RESPONSE: Final = 829
 REPUBLISH_RESPONSE: Final = 835
 DATA_CHANGE: Final = 811
@@ -74,6 +76,37 @@ def read_republish(data: bytes) -> Published:
     message, offset = _message(data, offset)
     _check_end(data, offset)
     return Published(result, message=message)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryResult:
+    """What a HistoryRead found of one node (Part 4, 5.11.3); values are still bytes."""
+
+    status: int
+    continuation: bytes
+    """asks for the rest; empty = there is none"""
+    values: tuple[int, int] | None
+    """(start, end) of the array of DataValues in the response, None where there is none"""
+
+
+def read_history(data: bytes) -> tuple[int, list[HistoryResult] | None]:
+    """The service result of the answer to a HistoryReadRequest, and a result per node; None where it is a fault.
+
+    Raises DecodeError.
+    """
+    result, offset = read_header(data, HISTORY_READ_RESPONSE, "HistoryReadResponse")
+    if offset is None:
+        return result, None
+    count = read_length(data, offset, len(data))
+    offset += 4
+    found = []
+    for _ in range(count):
+        status = _uint32(data, offset)
+        continuation, offset = read_bytes(data, offset + 4, len(data))
+        type, start, offset = _extension_object(data, offset)
+        found.append(HistoryResult(status, continuation or b"", (start, offset) if type == HISTORY_DATA else None))
+    _check_end(data, skip_diagnostics(data, offset, len(data)))
+    return result, found
 
 
 def read_header(data: bytes, wanted: int, name: str) -> tuple[int, int | None]:
