@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from adapters.opcua import ADAPTER
+from adapters.opcua.tools import OpcUaTools
 from gateway.contract import ValueType
 from gateway.contract.tools import BrowseQuery, Kind, Target
 from tests.support.interop import InteropServer, interop_server
@@ -36,7 +36,7 @@ async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Inte
 
 
 async def assert_within_limits(server: InteropServer, sessions: int = 1) -> dict[str, int]:
-    """By the server's own count no call was too large, none failed; returns how many calls of each service there were."""
+    """By the server's own count no call was too large; returns how many calls of each service there were."""
     seen = await server.tell("seen")
     services = seen["services"]
     for service, limit in [
@@ -100,7 +100,7 @@ async def test_first_data_within_operation_limits_and_five_seconds(server: Inter
 async def test_browse_within_operation_limits(server: InteropServer) -> None:
     await server.tell("seen")
     target = Target(f"opc.tcp://127.0.0.1:{server.port}", requests_per_s=1000)
-    browsed = await ADAPTER.tools().browse(target, BrowseQuery(path="Interop/c*"))
+    browsed = await OpcUaTools().browse(target, BrowseQuery(path="Interop/c*"))
     assert browsed.problems == ()
     found = {item.address for item in browsed.items if item.kind == Kind.VALUE}
     assert found == {server.node(f"c{i}") for i in range(COUNTERS)} | {server.node("Cube")}
@@ -111,6 +111,6 @@ async def test_browse_within_operation_limits(server: InteropServer) -> None:
 
 async def test_units_and_ranges(server: InteropServer) -> None:
     target = Target(f"opc.tcp://127.0.0.1:{server.port}", requests_per_s=1000)
-    browsed = await ADAPTER.tools().browse(target, BrowseQuery(path="Interop/Level"))
+    browsed = await OpcUaTools().browse(target, BrowseQuery(path="Interop/Level"))
     (level,) = [item for item in browsed.items if item.kind == Kind.VALUE]
     assert (level.unit, level.low, level.high) == ("°C", 0.0, 100.0)
