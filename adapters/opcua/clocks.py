@@ -45,7 +45,6 @@ _OLDEST: Final = 20
 """slots are forgotten after so many times the settling time"""
 _STEP: Final = 2 * _SECOND
 """what wall and monotonic clock may part between two samples: time daemons slew by 500 ppm at most"""
-_SLOWEST_ANSWER_S: Final = RIGHT_S
 
 _LOOK: Final = _SECOND // 10
 """arrivals closer to one that was looked at are passed over: clocks do not change so fast, and looking costs"""
@@ -189,23 +188,24 @@ class ClockWatch:
         if self._readings.add(now.monotonic, greatest, least, int(points[row])):
             self._judge(now)
 
-    def server(self, offset_s: float, round_trip_s: float, at: Moment) -> None:
-        """A look at the server's CurrentTime: its clock minus ours, how long the answer took, and when it came."""
-        self._notice_step(at)
-        offset = round(offset_s * _SECOND)
-        if round_trip_s <= _SLOWEST_ANSWER_S and self._server.add(at.monotonic, offset, offset):
-            self._judge(at)
+    def server_time(self, time: int, asked: Moment, answered: Moment) -> None:
+        """The server's CurrentTime, ns since the epoch, and when it was asked for and came."""
+        took = answered.monotonic - asked.monotonic
+        self._notice_step(answered)
+        # From the answer's moment on both clocks, so that a step of ours in between does not count.
+        offset = time - (answered.time - took // 2)
+        if took <= RIGHT_S * _SECOND and self._server.add(answered.monotonic, offset, offset):
+            self._judge(answered)
 
-    def offset_s(self, monotonic: int) -> float | None:
-        """The device's clock minus ours, seconds: the server's, or that of its readings' times where that is not known.
+    def readings_offset_s(self, monotonic: int) -> float | None:
+        """The times of readings minus ours, before the configured shift, seconds: for servers that tell no time.
 
-        None when neither has been heard of for twice the settling time before `monotonic` (ns).
+        None when no reading has been heard of for twice the settling time before `monotonic` (ns).
         """
-        for window, shift in ((self._server, 0), (self._readings, self._shift)):
-            offset = window.offset()
-            if offset is not None and window.heard_since(monotonic - 2 * self._settle):
-                return (offset + shift) / _SECOND
-        return None
+        offset = self._readings.offset()
+        if offset is None or not self._readings.heard_since(monotonic - 2 * self._settle):
+            return None
+        return (offset + self._shift) / _SECOND
 
     def _notice_step(self, now: Moment) -> None:
         """Offsets from before a step of our own clock say nothing about those after it."""

@@ -51,7 +51,9 @@ class Plant:
         )  # fmt: skip
 
     def look(self) -> None:
-        self.watch.server(self.server - self.gateway, 0.01, self.moment())
+        at = self.moment()
+        time = START + round((self.now + self.server) * SECOND)
+        self.watch.server_time(time, Moment(at.time - 10**7, at.monotonic - 10**7), at)
 
     def run(self, seconds: float, *, every: float = 1.0, late: float = 0.5, look: bool = True) -> None:
         """Live readings and looks at the server's clock."""
@@ -169,7 +171,7 @@ def test_initial_and_backfilled_values_and_our_own_times_are_left_out() -> None:
         plant.batch([plant.now - 8 * HOUR, plant.now + 8 * HOUR], flags=[Flag.INITIAL, Flag.BACKFILLED])
         plant.batch([plant.now + 8 * HOUR], basis=Basis.GATEWAY)
     assert plant.said == []
-    assert plant.watch.offset_s(plant.moment().monotonic) is None
+    assert plant.watch.readings_offset_s(plant.moment().monotonic) is None
 
 
 def test_one_controller_of_many_gets_another_advice() -> None:
@@ -228,7 +230,6 @@ def test_with_the_gateways_time_nothing_is_wrong() -> None:
     plant.server = 8.0 * HOUR
     plant.run(HOUR)
     assert plant.said == []
-    assert plant.watch.offset_s(plant.moment().monotonic) == pytest.approx(8 * HOUR)
 
 
 def test_a_shift_that_is_right_is_not_told() -> None:
@@ -316,21 +317,19 @@ def test_times_that_are_not_credible_are_told_once() -> None:
     assert plant.lines()[1:] == ["all times are credible again"]
 
 
-def test_the_offset_is_the_servers_or_else_that_of_the_readings() -> None:
+def test_the_offset_of_readings_is_that_before_the_shift() -> None:
     plant = Plant(ClockShift(shift="8h"))
-    plant.device, plant.server = 8.0 * HOUR + 2, 8.0 * HOUR + 3
+    plant.device = 8.0 * HOUR + 2
     plant.run(100, look=False)
-    assert plant.watch.offset_s(plant.moment().monotonic) == pytest.approx(8 * HOUR + 2, abs=1)
-    plant.look()
-    assert plant.watch.offset_s(plant.moment().monotonic) == pytest.approx(8 * HOUR + 3)
+    assert plant.watch.readings_offset_s(plant.moment().monotonic) == pytest.approx(8 * HOUR + 2, abs=1)
     plant.now += HOUR
-    assert plant.watch.offset_s(plant.moment().monotonic) is None
+    assert plant.watch.readings_offset_s(plant.moment().monotonic) is None
 
 
 def test_a_slow_answer_says_nothing_of_the_clock() -> None:
     plant = Plant()
     for _ in range(1000):
         plant.now += 5
-        plant.watch.server(9.0, 30.0, plant.moment())
+        at = plant.moment()
+        plant.watch.server_time(at.time + 40 * SECOND, Moment(at.time - 30 * SECOND, at.monotonic - 30 * SECOND), at)
     assert plant.said == []
-    assert plant.watch.offset_s(plant.moment().monotonic) is None
