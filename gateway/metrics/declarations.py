@@ -1,12 +1,18 @@
 """Every metric that the gateway exports. The names are an interface: docs/metrics.md lists them, a test compares.
 
 At most 2,000 series plus 3 per device: `device` is never combined with another label but `adapter`, and there is never
-a point or an identifier in a label.
+a point or an identifier in a label. Two series are of every device; the clock's offset and the certificate's expiry
+come on top where there are such, so that the bound holds up to `MOST_FULL_DEVICES` devices that have all four.
 """
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
+
+MOST_FULL_DEVICES: Final = 1000
+"""devices that have every series of a device, which the 2,000 series beside 3 per device leave room for"""
+MOST_DESTINATIONS: Final = 40
+"""beside as many devices"""
 
 
 class Declaration(NamedTuple):
@@ -26,7 +32,12 @@ DECLARATIONS = (
         "edge_gateway_event_loop_lag_seconds", "gauge", "Worst delay of the event loop in the last ten seconds."
     ),
     # device
-    Declaration("edge_gateway_device_up", "gauge", "1 while the device answers, else 0.", ("device", "adapter")),
+    Declaration(
+        "edge_gateway_device_up",
+        "gauge",
+        "1 while the device answers, even if it is degraded, else 0.",
+        ("device", "adapter"),
+    ),
     Declaration(
         "edge_gateway_readings_accepted_total",
         "counter",
@@ -40,7 +51,31 @@ DECLARATIONS = (
         "divided by 86400, the days left.",
         ("device", "adapter"),
     ),
-    Declaration("edge_gateway_devices", "gauge", "Devices by link state.", ("adapter", "state")),
+    Declaration(
+        "edge_gateway_device_clock_offset_seconds",
+        "gauge",
+        "The device's clock minus ours; absent while it is not known.",
+        ("device", "adapter"),
+    ),
+    Declaration(
+        "edge_gateway_devices",
+        "gauge",
+        "Devices by link state: starting, up, degraded (it answers, but says or shows that it is not well), down, "
+        "refused, failed, paused.",
+        ("adapter", "state"),
+    ),
+    Declaration(
+        "edge_gateway_bridged_seconds",
+        "gauge",
+        "The outage of a link that devices' own queues bridge without a gap: the least of all devices that have told.",
+        ("adapter",),
+    ),
+    Declaration(
+        "edge_gateway_lost_copies_total",
+        "counter",
+        "Notifications that servers forgot before we had acknowledged them; a crash then would have lost them.",
+        ("adapter",),
+    ),
     Declaration("edge_gateway_device_outages_total", "counter", "Times that a device's link was lost.", ("adapter",)),
     Declaration("edge_gateway_gaps_total", "counter", "Gaps that adapters reported: readings lost before they came."),
     Declaration("edge_gateway_readings_total", "counter", "Readings by quality since this start.", ("quality",)),

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from gateway.config.load import LoadedConfig, LoadedDevice
-from gateway.contract.adapter import Remembered
+from gateway.contract.adapter import Facts, HasFacts, Remembered
 from gateway.contract.certificates import HasCertificates
 from gateway.contract.clock import Clock
 from gateway.log import Writer
@@ -40,6 +40,8 @@ class Device:
     """ns: the newest reading that the log knows of, or the start"""
     certificate_expires: Callable[[], float | None]
     """when our certificate for this device expires, in seconds since the epoch; None where there is none"""
+    facts: Callable[[], Facts]
+    """what the adapter knows of the device as of now"""
 
     async def run(self, space: Space) -> None:
         """Acquire until cancelled, while there is space."""
@@ -119,7 +121,8 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
     )
     state = DeviceState()
     counters = DeviceCounters()
-    supervisor = Supervisor(name, loaded.adapter.build(loaded.config, points, clock), points, gaps, state, clock)
+    adapter = loaded.adapter.build(loaded.config, points, clock)
+    supervisor = Supervisor(name, adapter, points, gaps, state, clock)
     sink = DeviceSink(
         name,
         Normaliser(name, parts.table, parts.registry),
@@ -136,7 +139,10 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
     if last is not None:
         gaps.begin(last, "gateway-down")
     expires = partial(_certificate_expires, loaded)
-    return Device(name, loaded.config.adapter, state, counters, sink, supervisor, last or clock.time_ns(), expires)
+    facts = adapter.facts if isinstance(adapter, HasFacts) else Facts
+    return Device(
+        name, loaded.config.adapter, state, counters, sink, supervisor, last or clock.time_ns(), expires, facts
+    )
 
 
 def _certificate_expires(loaded: LoadedDevice) -> float | None:

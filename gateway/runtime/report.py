@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -20,6 +21,8 @@ from gateway.runtime.housekeeping import Housekeeping
 _QUALITIES = ("good", "uncertain", "bad", "bad")
 _LAG_EVERY_S = 0.5
 _LAG_WINDOW = 20
+_NAMED = 50
+"""devices that /readyz names; a plant without power must not make it a book"""
 
 
 class Report:
@@ -70,7 +73,10 @@ class Report:
     def ready(self) -> Verdict:
         """/readyz: the log takes readings."""
         stalled = self._writer.statistics().stalled
-        return Verdict(stalled is None, {"log": stalled or "takes readings", "devices": self._states()})
+        return Verdict(
+            stalled is None,
+            {"log": stalled or "takes readings", "devices": self._states(), "not_well": self._not_well()},
+        )
 
     def health(self) -> dict[str, Any]:
         """The body of a health/1 message."""
@@ -90,16 +96,29 @@ class Report:
     def _states(self) -> dict[str, int]:
         return dict(Counter(device.state.state for device in self._devices))
 
+    def _not_well(self) -> dict[str, str]:
+        """State and text of devices that are not up; local alone, since a destination may not see every device."""
+        unwell = ((device.name, device.state) for device in self._devices if device.state.error is not None)
+        return {name: f"{state.state}: {state.error}" for name, state in itertools.islice(unwell, _NAMED)}
+
     def _device_samples(self) -> Iterator[Sample]:
         quality: Counter[str] = Counter()
         states: Counter[tuple[str, str]] = Counter()
         outages: Counter[str] = Counter()
+        bridged: dict[str, float] = {}
+        lost_copies: Counter[str] = Counter()
         for device in self._devices:
             labels = (device.name, device.adapter)
             yield Sample("edge_gateway_device_up", device.state.linked, labels)
             yield Sample("edge_gateway_readings_accepted_total", device.counters.readings, labels)
             if (expires := device.certificate_expires()) is not None:
                 yield Sample("edge_gateway_device_certificate_expiry_timestamp_seconds", expires, labels)
+            facts = device.facts()
+            if facts.clock_offset_s is not None:
+                yield Sample("edge_gateway_device_clock_offset_seconds", facts.clock_offset_s, labels)
+            if facts.bridged_s is not None:
+                bridged[device.adapter] = min(facts.bridged_s, bridged.get(device.adapter, facts.bridged_s))
+            lost_copies[device.adapter] += facts.lost_copies
             states[device.adapter, device.state.state] += 1
             outages[device.adapter] += device.state.outages
             for name, count in zip(_QUALITIES, device.counters.quality, strict=True):
@@ -108,6 +127,10 @@ class Report:
             yield Sample("edge_gateway_devices", count, pair)
         for adapter, count in outages.items():
             yield Sample("edge_gateway_device_outages_total", count, (adapter,))
+        for adapter, seconds in bridged.items():
+            yield Sample("edge_gateway_bridged_seconds", seconds, (adapter,))
+        for adapter, count in lost_copies.items():
+            yield Sample("edge_gateway_lost_copies_total", count, (adapter,))
         for name, count in quality.items():
             yield Sample("edge_gateway_readings_total", count, (name,))
         yield Sample("edge_gateway_gaps_total", sum(device.counters.gaps for device in self._devices))

@@ -85,6 +85,10 @@ def _print(summary: dict[str, Any]) -> None:
         )
     for entry in summary["missing"]:
         print(f"  missing: {entry['device']} {entry['stream']} {entry['first']} to {entry['last']}")
+    for gap in summary["gaps"]["not_filled"]:
+        print(
+            f"  gap: {gap['device']} {gap['stream']} {gap['reason']}, points that miss readings: {len(gap['missing'])}"
+        )
     for kind, count in summary["errors"].items():
         print(f"  error: {kind} {count}")
     if summary["conflicts"]:

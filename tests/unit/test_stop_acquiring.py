@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from pathlib import Path
 
-from gateway.contract import Sink, SystemClock
+from gateway.contract import Facts, Sink, SystemClock
 from gateway.runtime.devices import Device
 from gateway.runtime.housekeeping import Housekeeping, Space, cut_position
 from tests.support.wait import eventually
@@ -50,7 +50,7 @@ async def test_devices_pause_with_a_gap_that_ends_when_there_is_space_again() ->
     rig = Rig(acquire, acquire)
     space = Space()
     now = rig.clock.time_ns()
-    device = Device("d", "test", rig.state, rig.counters, rig.sink, rig.supervisor, now, lambda: None)
+    device = Device("d", "test", rig.state, rig.counters, rig.sink, rig.supervisor, now, lambda: None, Facts)
     task = asyncio.create_task(device.run(space), name="device")
     await eventually(lambda: rig.state.state == "up")
     space.tell(full=True)

@@ -162,6 +162,57 @@ async def test_every_point_reads_bad_once_per_outage() -> None:
     assert {int(status) for batch in bad for status in batch.status} == {0x80310000}
 
 
+async def test_a_degraded_device_keeps_its_link_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    seen: list[tuple[str, str | None]] = []
+
+    async def suspended(sink: Sink) -> None:
+        sink.degraded("seen before the link was up")
+        await deliver(sink)
+        for why in ("seen before the link was up", "Suspended", "Suspended, for an hour", None, None, "Failed"):
+            sink.degraded(why)
+            sink.online()
+            seen.append((rig.state.state, rig.state.error))
+        raise LinkLost("cable pulled")
+
+    rig = Rig(suspended, deliver)
+    await rig.play()
+    assert seen == [
+        ("degraded", "seen before the link was up"),
+        ("degraded", "Suspended"),
+        ("degraded", "Suspended, for an hour"),
+        ("up", None),
+        ("up", None),
+        ("degraded", "Failed"),
+    ]
+    assert (rig.state.state, rig.state.error) == ("up", None), "it ends with the link"
+    assert rig.state.outages == 1
+    assert [event.body["reason"] for event in rig.events] == ["device-down", "device-down"], "degraded is no gap"
+    lines = [record.getMessage() for record in caplog.records if record.name == "gateway.runtime.supervisor"]
+    assert lines == [
+        "d: connected",
+        "d: degraded: seen before the link was up",
+        "d: well again after 0 s",
+        "d: degraded: Failed",
+        "d: down: cable pulled",
+        "d: connected again after 0 s",
+    ]
+
+
+async def test_a_degraded_link_that_held_counts_as_one_that_held() -> None:
+    """The time in a link counts, not the time since it was last well."""
+
+    async def steady(sink: Sink) -> None:
+        await deliver(sink)
+        rig.supervisor._online -= 6_000_000_000
+        sink.degraded("Suspended")
+        raise LinkLost("cable pulled")
+
+    rig = Rig(steady, deliver)
+    await rig.play()
+    assert rig.supervisor._lost is not None
+
+
 async def test_a_refusal_is_its_own_state() -> None:
     rig = Rig(fail(Refused("wrong password")), silence)
     await rig.play()
