@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from adapters.modbus.address import Table
-from adapters.modbus.config import ModbusPointConfig
+from adapters.modbus.point import ModbusPointConfig
 from adapters.modbus.decode import Layout, Replies
 from adapters.modbus.planner import Limits, Span, plan
 from adapters.opcua.batches import BatchBuilder, Moment

@@ -1,26 +1,27 @@
 """From the replies of a group of blocks to columns, by layouts that are compiled once. Pure; no Python per register.
 
-All replies of one cycle are joined and looked at as one array of words. For each kind of value the layout holds an
-array of word positions, least significant word first, so one gather and one view decode all points of that kind,
-whatever their word order; byte order only decides which of two views of the same bytes is gathered from. Registers
-travel most significant byte first (MODBUS Application Protocol V1.1b3, 4.2), bits least significant first (6.1).
+All replies of one cycle are joined and looked at as one array of words. Points of one kind are decoded together
+(`gather`), text and the like one by one (`values`). Bits travel least significant first (MODBUS Application Protocol
+V1.1b3, 6.1).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from adapters.modbus.config import ModbusPointConfig, RegisterType
+from adapters.modbus import gather
+from adapters.modbus.gather import Cells, Columns, Gather
 from adapters.modbus.planner import Block
+from adapters.modbus.point import ModbusPointConfig
+from adapters.modbus.totals import Totals
 from adapters.modbus.values import Read, scalar_reader
 from gateway.contract import Basis, Batch, Point, ValueType
-from gateway.contract.status import GOOD
-
-Columns = npt.NDArray[Any]
+from gateway.contract.status import BAD_SENSOR_FAILURE, GOOD
 
 
 class Replies(NamedTuple):
@@ -36,24 +37,11 @@ class Replies(NamedTuple):
     """middle between request and reply, ns since the epoch"""
 
 
-class _Cells(NamedTuple):
-    """The joined replies, seen in the ways that decoders need."""
-
-    words: Columns
-    """uint16[n]: registers, high byte sent first"""
-    swapped: Columns
-    """uint16[n]: the same with the low byte first"""
-    bits: Columns
-    """uint8[n] of 0 or 1"""
-    raw: bytes
-    """the registers' bytes as sent"""
-
-
 class _Group(NamedTuple):
     """A stretch of a column that one call fills."""
 
     part: slice
-    read: Callable[[_Cells], Columns]
+    read: Gather
 
 
 class _Scalar(NamedTuple):
@@ -76,6 +64,8 @@ class _Column(NamedTuple):
     """number of each point's block"""
     groups: tuple[_Group, ...]
     scalars: tuple[_Scalar, ...]
+    sentinels: bool
+    """some points have numbers that stand for no value"""
     valid: npt.NDArray[np.bool_]
     status: npt.NDArray[np.uint32]
     basis: npt.NDArray[np.uint8]
@@ -98,8 +88,12 @@ class Layout:
     `points[span.key]` is the point of a span; its config is a `ModbusPointConfig`.
     """
 
-    def __init__(self, device: str, points: Sequence[Point], blocks: Sequence[Block]) -> None:
+    def __init__(
+        self, device: str, points: Sequence[Point], blocks: Sequence[Block], totals: Totals | None = None
+    ) -> None:
+        """`totals` outlives layouts; without it no totaliser is watched."""
         self._device = device
+        self._totals = totals if totals is not None and totals.any else None
         self._in_bits = [block.table.is_bits for block in blocks]
         self._sizes = [(block.cells + 7) // 8 if block.table.is_bits else 2 * block.cells for block in blocks]
         by_type: dict[ValueType, list[_Place]] = {}
@@ -124,15 +118,15 @@ class Layout:
             if tried.any():
                 batch = self._batch(column, cells, times, received_ns, monotonic_ns)
                 batches.append(batch if whole else _cut(batch, tried, status[column.block]))
-        return batches
+        return batches if self._totals is None else [_marked(batch, self._totals) for batch in batches]
 
-    def _join(self, payloads: Sequence[bytes | None]) -> _Cells:
+    def _join(self, payloads: Sequence[bytes | None]) -> Cells:
         registers: list[bytes] = []
         bits: list[bytes] = []
         for payload, in_bits, size in zip(payloads, self._in_bits, self._sizes, strict=True):
             (bits if in_bits else registers).append(bytes(size) if payload is None else payload)
         raw = b"".join(registers)
-        return _Cells(
+        return Cells(
             np.frombuffer(raw, ">u2").astype("<u2"),
             np.frombuffer(raw, "<u2"),
             np.unpackbits(np.frombuffer(b"".join(bits), np.uint8), bitorder="little"),
@@ -140,19 +134,22 @@ class Layout:
         )
 
     def _batch(
-        self, column: _Column, cells: _Cells, times: npt.NDArray[np.int64], received_ns: int, monotonic_ns: int
+        self, column: _Column, cells: Cells, times: npt.NDArray[np.int64], received_ns: int, monotonic_ns: int
     ) -> Batch:
         values = np.empty(len(column.points), column.type.dtype)
         valid, status = column.valid, column.status
-        for group in column.groups:
-            values[group.part] = group.read(cells)
-        if column.scalars:
+        if column.scalars or column.sentinels:
             valid, status = valid.copy(), status.copy()
-            for scalar in column.scalars:
-                source = cells.bits if scalar.in_bits else cells.raw
-                values[scalar.place], bad = scalar.read(source[scalar.start : scalar.end])
-                if bad:
-                    valid[scalar.place], status[scalar.place] = False, bad
+        for group in column.groups:
+            values[group.part], invalid = group.read(cells)
+            if invalid is not None and invalid.any():
+                valid[group.part][invalid] = False
+                status[group.part][invalid] = BAD_SENSOR_FAILURE
+        for scalar in column.scalars:
+            source = cells.bits if scalar.in_bits else cells.raw
+            values[scalar.place], bad = scalar.read(source[scalar.start : scalar.end])
+            if bad:
+                valid[scalar.place], status[scalar.place] = False, bad
         return Batch(
             device=self._device,
             type=column.type,
@@ -186,6 +183,13 @@ def _cut(batch: Batch, read: npt.NDArray[np.bool_], bad: npt.NDArray[np.uint32])
     )
 
 
+def _marked(batch: Batch, totals: Totals) -> Batch:
+    if batch.values.dtype.kind not in "iuf":
+        return batch
+    found = totals.flags(batch.points, batch.values, batch.valid & (batch.status == GOOD))
+    return batch if found is None else replace(batch, flags=batch.flags | found)
+
+
 def _places(points: Sequence[Point], blocks: Sequence[Block]) -> list[_Place]:
     """Where each point begins when the blocks' replies are joined, registers and bits apart."""
     places = []
@@ -209,7 +213,7 @@ def _column(type: ValueType, places: Sequence[_Place]) -> _Column:
     kinds: dict[tuple[Any, ...], list[_Place]] = {}
     alone: list[_Place] = []
     for place in places:
-        if (kind := _kind(place.config)) is None:
+        if (kind := gather.kind(place.config)) is None:
             alone.append(place)
         else:
             kinds.setdefault(kind, []).append(place)
@@ -217,7 +221,7 @@ def _column(type: ValueType, places: Sequence[_Place]) -> _Column:
     groups = []
     for members in kinds.values():
         part = slice(len(ordered), len(ordered) + len(members))
-        groups.append(_Group(part, _gather(members)))
+        groups.append(_Group(part, gather.gather([gather.Place(at.config, at.start) for at in members])))
         ordered.extend(members)
     scalars = [_scalar(len(ordered) + i, place) for i, place in enumerate(alone)]
     ordered.extend(alone)
@@ -228,6 +232,7 @@ def _column(type: ValueType, places: Sequence[_Place]) -> _Column:
         np.array([place.block for place in ordered], np.intp),
         tuple(groups),
         tuple(scalars),
+        any(place.config.invalid for place in ordered),
         _fixed([True] * n, np.bool_),
         _fixed([GOOD] * n, np.uint32),
         _fixed([Basis.GATEWAY] * n, np.uint8),
@@ -240,42 +245,6 @@ def _fixed(content: Sequence[Any], dtype: Any) -> Columns:
     column = np.array(content, dtype)
     column.setflags(write=False)
     return column
-
-
-def _kind(config: ModbusPointConfig) -> tuple[Any, ...] | None:
-    """What points must have in common to be decoded by one gather; None for those that need a call each."""
-    type = config.register_type
-    if config.count is not None or type in (RegisterType.BCD, RegisterType.STRING, RegisterType.BYTES):
-        return None
-    return config.address.table.is_bits, type, config.swaps_bytes, type is RegisterType.BOOL and config.bit is None
-
-
-def _gather(places: Sequence[_Place]) -> Callable[[_Cells], Columns]:
-    """The decoder of points of one kind, choosing everything now and nothing per cycle."""
-    config = places[0].config
-    type, swapped = config.register_type, config.swaps_bytes
-    starts = np.array([place.start for place in places], np.intp)
-    if config.address.table.is_bits:
-        return lambda cells: cells.bits.take(starts).view(np.bool_)
-
-    def words(cells: _Cells, index: npt.NDArray[np.intp]) -> Columns:
-        return (cells.swapped if swapped else cells.words).take(index)
-
-    if type is RegisterType.BOOL:
-        if config.bit is None:
-            return lambda cells: words(cells, starts) != 0
-        masks = np.array([1 << (place.config.bit or 0) for place in places], np.uint16)
-        return lambda cells: (words(cells, starts) & masks) != 0
-    if type in (RegisterType.INT8, RegisterType.UINT8):
-        return lambda cells: words(cells, starts).astype(np.uint8).view(type.value)
-    # least significant word first: the value is then little-endian whatever the host and the device are
-    width = config.words
-    offsets = np.arange(width, dtype=np.intp)
-    index = np.array(
-        [place.start + (offsets if place.config.swaps_words else offsets[::-1]) for place in places], np.intp
-    ).reshape(-1)
-    dtype = np.dtype(type.value).newbyteorder("<")
-    return lambda cells: words(cells, index).view(dtype)
 
 
 def _scalar(place: int, at: _Place) -> _Scalar:

@@ -12,10 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from adapters.modbus.address import Table
-from adapters.modbus.config import ModbusDeviceConfig, ModbusPointConfig
+from adapters.modbus.config import ModbusDeviceConfig
 from adapters.modbus.decode import Layout
 from adapters.modbus.pdu import Request
 from adapters.modbus.planner import Block, Isolation, Limits, Span, plan
+from adapters.modbus.point import ModbusPointConfig
+from adapters.modbus.totals import Totals
 from gateway.contract import Point
 
 REQUESTS_PER_OFFER = 20
@@ -41,14 +43,16 @@ class Read:
 class Poll:
     """Blocks that are read and offered together."""
 
-    def __init__(self, device: str, points: Sequence[Point], blocks: Sequence[Block], period_ns: int) -> None:
-        self._device, self._points, self._planned = device, points, blocks
+    def __init__(
+        self, device: str, points: Sequence[Point], blocks: Sequence[Block], period_ns: int, totals: Totals
+    ) -> None:
+        self._device, self._points, self._planned, self._totals = device, points, blocks, totals
         self.period_ns = period_ns
         self._set([Read.of(block) for block in blocks])
 
     def _set(self, reads: list[Read]) -> None:
         self.reads = reads
-        self.layout = Layout(self._device, self._points, [read.block for read in reads])
+        self.layout = Layout(self._device, self._points, [read.block for read in reads], self._totals)
 
     def split(self, place: int, isolation: Isolation) -> None:
         """Read a refused block in the pieces that its isolation found."""
@@ -74,11 +78,12 @@ def plan_polls(config: ModbusDeviceConfig, points: Sequence[Point]) -> list[Poll
         tables = spans.setdefault(period_ns, {})
         tables.setdefault(at.address.table, []).append(Span(at.address.offset, at.cells, key))
     polls = []
+    totals = Totals(points)
     for period_ns, tables in sorted(spans.items()):
         blocks = [block for table in sorted(tables) for block in plan(table, tables[table], limits)]
         size = min(REQUESTS_PER_OFFER, -(-len(blocks) // (load.connections * load.outstanding)))
         polls += [
-            Poll(config.device, points, blocks[first : first + size], period_ns)
+            Poll(config.device, points, blocks[first : first + size], period_ns, totals)
             for first in range(0, len(blocks), size)
         ]
     return polls

@@ -8,7 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from adapters.modbus.config import ModbusPointConfig, RegisterType
+from adapters.modbus.point import ModbusPointConfig, RegisterType
+from adapters.modbus.timestamps import timestamp_reader
 from gateway.contract.status import BAD_DECODING_ERROR, BAD_OUT_OF_RANGE, GOOD
 
 Read = Callable[[Any], tuple[Any, int]]
@@ -19,7 +20,7 @@ _ENCODINGS: Final = ("utf-8", "gbk")
 
 
 def scalar_reader(config: ModbusPointConfig) -> Read:
-    """The reader for one point of type bcd, string or bytes, or of any type with `count`."""
+    """The reader for one point of type bcd, string, bytes or timestamp, or of any type with `count`."""
     if config.address.table.is_bits:
         return lambda bits: (bits.astype(np.bool_).tolist(), GOOD)
     if config.count is not None:
@@ -28,8 +29,12 @@ def scalar_reader(config: ModbusPointConfig) -> Read:
     byte_swap = config.swaps_bytes
     match config.register_type:
         case RegisterType.BCD:
+            word_swap, signed = config.swaps_words, config.sign == "magnitude"
+            return lambda raw: _bcd(_arrange(raw, word_swap, byte_swap), signed)
+        case RegisterType.TIMESTAMP:
             word_swap = config.swaps_words
-            return lambda raw: _bcd(_arrange(raw, word_swap, byte_swap))
+            read = timestamp_reader(config.format or "unix", config.zone)
+            return lambda raw: read(_arrange(raw, word_swap, byte_swap))
         case RegisterType.STRING:
             return lambda raw: _text(_arrange(raw, False, byte_swap)[:length])
         case _:
@@ -44,10 +49,13 @@ def _arrange(raw: bytes, word_swap: bool, byte_swap: bool) -> bytes:
     return (words[::-1] if word_swap else words).tobytes()
 
 
-def _bcd(raw: bytes) -> tuple[int, int]:
-    """Four decimal digits a register; a nibble above 9 is not a number: Bad, out of range."""
-    digits = raw.hex()
-    return (int(digits), GOOD) if digits.isdecimal() else (0, BAD_OUT_OF_RANGE)
+def _bcd(raw: bytes, signed: bool) -> tuple[int, int]:
+    """Four decimal digits a register; a nibble above 9 is not a number: Bad, out of range. The highest bit may sign."""
+    negative = signed and raw[0] >= 0x80
+    digits = (bytes((raw[0] & 0x7F,)) + raw[1:] if negative else raw).hex()
+    if not digits.isdecimal():
+        return 0, BAD_OUT_OF_RANGE
+    return -int(digits) if negative else int(digits), GOOD
 
 
 def _text(raw: bytes) -> tuple[str, int]:

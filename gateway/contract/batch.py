@@ -68,6 +68,10 @@ class Flag(IntFlag):
     INITIAL = 4
     """sent by the server because the item was new, not because the value changed"""
     MAINTENANCE = 8
+    WRAPPED = 16
+    """a totaliser went beyond its range and began anew"""
+    RESET = 32
+    """a totaliser went back without having wrapped"""
 
 
 NO_TIME: Final = -(2**63)

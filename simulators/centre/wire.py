@@ -19,7 +19,7 @@ MAX_MESSAGE = 64 * 2**20
 """bytes after decompression"""
 
 BASIS = {"source": 0, "server": 1, "gateway": 2}
-FLAGS = {"backfilled": 1, "overflow": 2, "initial": 4, "maintenance": 8}
+FLAGS = {"backfilled": 1, "overflow": 2, "initial": 4, "maintenance": 8, "wrapped": 16, "reset": 32}
 QUALITIES = ("good", "uncertain", "bad", "bad")
 """By the top two bits of a status code"""
 

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.modbus import ADAPTER, ModbusDeviceConfig
-from adapters.modbus.config import ModbusPointConfig
+from adapters.modbus.point import ModbusPointConfig
 from gateway.contract import ValueType
 
 

@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.modbus.address import Table
-from adapters.modbus.config import ModbusPointConfig
 from adapters.modbus.decode import Layout, Replies
 from adapters.modbus.planner import Limits, Span, plan
+from adapters.modbus.point import ModbusPointConfig
 from gateway.contract import Basis, Batch, Point, ValueType
 from gateway.contract.status import BAD_DECODING_ERROR, BAD_DEVICE_FAILURE, BAD_OUT_OF_RANGE, GOOD
 
