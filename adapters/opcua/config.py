@@ -7,10 +7,21 @@ import binascii
 import difflib
 import re
 import uuid
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from adapters.opcua.profiles import DEFAULT, PROFILES
 from gateway.contract import DeviceConfig, Duration, PointConfig
@@ -336,3 +347,91 @@ class OpcUaDeviceConfig(DeviceConfig):
     load: LoadConfig = LoadConfig()
     clock: ClockRule = "trust"
     points: tuple[OpcUaPointConfig, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OpcUaDeviceConfig:
+        found: list[InitErrorDetails] = [
+            {"type": PydanticCustomError("conflict", "{message}", {"message": message}), "loc": place, "input": None}
+            for place, message in conflicts(self)
+        ]
+        if found:
+            raise ValidationError.from_exception_data("device file", found)
+        return self
+
+
+Conflict = tuple[tuple[str | int, ...], str]
+"""where in the device file, and what is wrong there"""
+_NO_NUMBERS = frozenset({"bool", "string", "bytes"})
+_OF_ITEMS = ("publishing", "sampling", "queue", "discard", "trigger", "deadband")
+"""keys that say how a point is subscribed to"""
+
+
+def conflicts(config: OpcUaDeviceConfig) -> Iterator[Conflict]:
+    """Keys that contradict each other, so that one of them could not do what it says."""
+    yield from _rate_conflicts(config)
+    yield from _trigger_conflicts(("subscribe",), config.subscribe)
+    least = config.load.min_sampling
+    if least is not None:
+        if "sampling" in config.subscribe.model_fields_set and config.subscribe.sampling < least:
+            yield _too_fast(("subscribe", "sampling"), config.subscribe.sampling, least)
+        if config.poll is not None and config.poll < least:
+            yield _too_fast(("poll",), config.poll, least)
+    for i, point in enumerate(config.points):
+        yield from _point_conflicts(("points", i), point, config)
+
+
+def _rate_conflicts(config: OpcUaDeviceConfig) -> Iterator[Conflict]:
+    budget = config.load.requests_per_s
+    if budget is None:
+        return
+    subscribed = [point for point in config.points if polled_every(config, point) is None]
+    intervals = {point.publishing or config.subscribe.publishing for point in subscribed}
+    polls = {every for point in config.points if (every := polled_every(config, point)) is not None}
+    needed = sum(1 / interval for interval in (*intervals, *polls))
+    if needed > budget:
+        yield (
+            ("load", "requests_per_s"),
+            f"{budget:g} requests a second are too few for the publishing and poll intervals of this file: one request "
+            f"for each makes {needed:.3g} a second; raise it, or the intervals",
+        )
+
+
+def _trigger_conflicts(place: tuple[str | int, ...], keys: SubscribeConfig | OpcUaPointConfig) -> Iterator[Conflict]:
+    # Part 4, 7.22.2: a deadband is about values alone, and takes the timestamp out of the trigger.
+    if keys.deadband is not None and keys.trigger in ("status", "timestamp"):
+        yield (
+            (*place, "trigger"),
+            f"trigger: {keys.trigger} and a deadband exclude each other; take one of them out",
+        )
+
+
+def _point_conflicts(
+    place: tuple[str | int, ...], point: OpcUaPointConfig, config: OpcUaDeviceConfig
+) -> Iterator[Conflict]:
+    every, least = polled_every(config, point), config.load.min_sampling
+    if every is not None:
+        hint = (
+            "take it out" if point.poll is not None else "take it out, or write poll: never to subscribe to the point"
+        )
+        for key in _OF_ITEMS:
+            if getattr(point, key) is not None:
+                yield (*place, key), f"{key} is of no use to a point that is polled; {hint}"
+        if least is not None and point.poll is not None and every < least:
+            yield _too_fast((*place, "poll"), every, least)
+        return
+    if least is not None and point.sampling is not None and point.sampling < least:
+        yield _too_fast((*place, "sampling"), point.sampling, least)
+    if point.deadband is not None and point.type in _NO_NUMBERS:
+        yield (*place, "deadband"), f"a deadband needs a number, and type: {point.type} is none; take one of them out"
+    yield from _trigger_conflicts(place, point)
+
+
+def _too_fast(place: tuple[str | int, ...], seconds: float, least: float) -> Conflict:
+    return place, f"{seconds:g} s is faster than load.min_sampling allows ({least:g} s); change one of them"
+
+
+def polled_every(config: OpcUaDeviceConfig, point: OpcUaPointConfig) -> float | None:
+    """How often a point is read, seconds; None = it is subscribed to."""
+    if point.poll == "never":
+        return None
+    return config.poll if point.poll is None else point.poll

@@ -1,7 +1,7 @@
 """What may be asked of a server: what it says of itself, what is known of its make, what the device file allows. Pure.
 
-The strictest of the three holds. The one exception: the default profile is caution and no knowledge, so `load` may go
-beyond it.
+The strictest of the three holds. The one exception: where a profile's rate of requests is caution and no knowledge,
+`load` may go beyond it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Final, TypeVar
 
 from adapters.opcua.config import LoadConfig
-from adapters.opcua.profiles import DEFAULT, Profile
+from adapters.opcua.profiles import Profile
 
 T = TypeVar("T", int, float)
 
@@ -102,8 +102,8 @@ class Limits:
         return cls(
             items_per_call=_least(says.items_per_call, profile.items_per_call, OWN_PER_CALL) or OWN_PER_CALL,
             nodes_per_read=_least(says.nodes_per_read, profile.nodes_per_read, OWN_PER_CALL) or OWN_PER_CALL,
-            nodes_per_browse=_least(says.nodes_per_browse, OWN_PER_CALL) or OWN_PER_CALL,
-            nodes_per_history=_least(says.nodes_per_history, OWN_PER_CALL) or OWN_PER_CALL,
+            nodes_per_browse=_least(says.nodes_per_browse, profile.nodes_per_browse, OWN_PER_CALL) or OWN_PER_CALL,
+            nodes_per_history=_least(says.nodes_per_history, profile.nodes_per_history, OWN_PER_CALL) or OWN_PER_CALL,
             subscriptions=_least(says.subscriptions, says.subscriptions_per_session, profile.subscriptions),
             items=_least(says.items, profile.items, load.items),
             items_per_subscription=_least(says.items_per_subscription, profile.items_per_subscription),
@@ -118,7 +118,7 @@ class Limits:
 
 def allowed_rate(profile: Profile, load: LoadConfig) -> float | None:
     """Requests per second, before the server has said anything: none of its nodes bounds them."""
-    if profile.name == DEFAULT and load.requests_per_s is not None:
+    if "requests_per_s" in profile.cautious and load.requests_per_s is not None:
         return load.requests_per_s
     return _least(profile.requests_per_s, load.requests_per_s)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from adapters.opcua import layouts
-from adapters.opcua.config import Deadband, Discard, OpcUaDeviceConfig, OpcUaPointConfig, Trigger
+from adapters.opcua.config import Deadband, Discard, OpcUaDeviceConfig, OpcUaPointConfig, Trigger, polled_every
 from adapters.opcua.limits import Limits
 
 _NUMBERS: Final = range(layouts.SBYTE, layouts.DOUBLE + 1)
@@ -108,7 +108,7 @@ class _Planner:
         subscribed: dict[float, list[int]] = {}
         polled: dict[float, list[int]] = {}
         for index, point in self._points.items():
-            every = poll_interval(self._config, point)
+            every = polled_every(self._config, point)
             if every is None:
                 subscribed.setdefault(point.publishing or self._config.subscribe.publishing, []).append(index)
             else:
@@ -232,26 +232,28 @@ class _Planner:
 
     def _line(self, item: PlannedItem) -> str:
         """The wished deadband, not the planned one: types are not known to a process that has just begun."""
-        point = self._points[item.point]
-        wished = point.deadband or self._config.subscribe.deadband
-        return f"{point.node} {tuple(item[:-1])} {wished and tuple(wished)}"
+        wished = self._filter(item.point)[1]
+        return f"{self._points[item.point].node} {tuple(item[:-1])} {wished and tuple(wished)}"
 
     def _item(self, index: int, publishing: float) -> PlannedItem:
         point, default = self._points[index], self._config.subscribe
         sampling = max(point.sampling or default.sampling, self._limits.min_sampling)
         duration = self._queue(index, publishing)
+        trigger, deadband = self._filter(index)
         return PlannedItem(
             index,
             sampling,
             min(math.ceil(duration / sampling - 1e-9) + 1, self._limits.queue),
             point.discard or default.discard,
-            point.trigger or default.trigger,
-            self._deadband(index, point.deadband or default.deadband),
+            trigger,
+            deadband if self._types.get(index, layouts.DOUBLE) in _NUMBERS else None,
         )
 
-    def _deadband(self, index: int, wished: Deadband | None) -> Deadband | None:
-        type = self._types.get(index)
-        return wished if type is None or type in _NUMBERS else None
+    def _filter(self, index: int) -> tuple[Trigger, Deadband | None]:
+        """As wished. A deadband works with the trigger "value" alone; what the point says itself goes before."""
+        point, default = self._points[index], self._config.subscribe
+        trigger = point.trigger or ("value" if point.deadband else default.trigger)
+        return trigger, point.deadband or (default.deadband if trigger == "value" else None)
 
     def _ordered(self, members: Iterable[int]) -> tuple[int, ...]:
         """By type, points of unknown type last; within a type as they are numbered."""
@@ -279,7 +281,7 @@ class _Planner:
                 f"{self._name(weakest)} bridges an outage of {_s(bridged)} and not of {_s(wished)}; raise its sampling "
                 "interval where that matters"
             )
-        bare = [item.point for item in items if item.deadband is None and self._wishes_deadband(item.point)]
+        bare = [item.point for item in items if item.deadband is None and self._filter(item.point)[1]]
         if bare:
             self._remarks.append(
                 f"{_points(len(bare))}, for example {self._name(bare[0])}, "
@@ -290,18 +292,8 @@ class _Planner:
         """Seconds that the queue is to hold: at the least what comes between two notifications."""
         return max(self._points[index].queue or self._config.subscribe.queue, publishing)
 
-    def _wishes_deadband(self, index: int) -> bool:
-        return (self._points[index].deadband or self._config.subscribe.deadband) is not None
-
     def _name(self, index: int) -> str:
         return self._points[index].point
-
-
-def poll_interval(config: OpcUaDeviceConfig, point: OpcUaPointConfig) -> float | None:
-    """How often a point is read, seconds; None = it is subscribed to."""
-    if point.poll == "never":
-        return None
-    return config.poll if point.poll is None else point.poll
 
 
 def requests_per_s(publishing: Mapping[float, int], polls: Mapping[float, int]) -> float:

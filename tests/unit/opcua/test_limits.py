@@ -59,6 +59,7 @@ def test_the_default_profile_is_caution_that_the_device_file_may_lift_and_a_make
     load = LoadConfig(requests_per_s=500)
     assert Limits.of(ServerSays(), PROFILES["default"], LoadConfig()).requests_per_s == 100
     assert Limits.of(ServerSays(), PROFILES["default"], load).requests_per_s == 500
+    assert Limits.of(ServerSays(), PROFILES["beckhoff"], load).requests_per_s == 500, "nothing is known of its rate"
     assert Limits.of(ServerSays(), dataclasses.replace(MAKE, requests_per_s=10), load).requests_per_s == 10
 
 
@@ -74,6 +75,8 @@ _PROFILES = st.builds(
     items_per_subscription=count,
     items_per_call=count,
     nodes_per_read=count,
+    nodes_per_browse=count,
+    nodes_per_history=count,
     subscriptions=count,
     min_sampling=seconds,
     min_publishing=seconds,

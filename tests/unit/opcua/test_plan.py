@@ -49,15 +49,19 @@ def test_one_subscription_of_one_interval_needs_no_remark() -> None:
 
 
 def test_points_go_by_publishing_interval_each_with_what_it_says_itself() -> None:
-    own = {
-        "sampling": "100ms", "publishing": "2s", "queue": "1s", "discard": "newest", "trigger": "status",
-        "deadband": "1%",
-    }  # fmt: skip
+    own = {"sampling": "100ms", "publishing": "2s", "queue": "1s", "discard": "newest", "deadband": "1%"}
     plan = planned([own, {}, {"publishing": "2s"}], subscribe={"deadband": 0.5})
     assert shape(plan) == [(0.5, [1]), (2.0, [0, 2])]
     # The queue holds what is sampled between two notifications, even where less was asked for.
-    assert plan.subscriptions[1].items[0] == (0, 0.1, 21, "newest", "status", Deadband(1.0, True))
+    assert plan.subscriptions[1].items[0] == (0, 0.1, 21, "newest", "value", Deadband(1.0, True))
     assert plan.subscriptions[1].items[1].deadband == Deadband(0.5, False)
+
+
+def test_of_trigger_and_deadband_the_points_own_goes_before_that_of_all() -> None:
+    found = planned([{"trigger": "timestamp"}, {}], subscribe={"deadband": 1}).subscriptions[0].items
+    assert [(item.trigger, item.deadband) for item in found] == [("timestamp", None), ("value", Deadband(1, False))]
+    found = planned([{"deadband": 1}, {}], subscribe={"trigger": "status"}).subscriptions[0].items
+    assert [(item.trigger, item.deadband) for item in found] == [("value", Deadband(1, False)), ("status", None)]
 
 
 def test_no_point_is_sampled_faster_than_allowed_and_the_log_says_so() -> None:
@@ -181,9 +185,10 @@ _POINTS = st.lists(
             "publishing": durations,
             "sampling": durations,
             "queue": durations,
-            "poll": st.one_of(durations, st.just("never")),
+            "poll": st.just("never"),
         },
-    ),
+    )
+    | st.fixed_dictionaries({"poll": durations}),
     min_size=1,
     max_size=60,
 )
@@ -206,6 +211,8 @@ def test_every_point_has_one_place_and_every_limit_holds(
     points: list[dict[str, Any]], limits: Limits, poll: str | None, types: dict[int, int]
 ) -> None:
     keys = {} if poll is None else {"poll": poll}
+    if poll is not None:
+        points = [point if point.keys() <= {"poll"} else {**point, "poll": "never"} for point in points]
     plan = planned(points, limits, types, **keys)
     subscribed = [index for _, members in shape(plan) for index in members]
     polled = [index for group in plan.polls for index in group.points]
