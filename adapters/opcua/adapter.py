@@ -1,49 +1,53 @@
 """One OPC UA device: a connection's life from login to loss. The gateway's supervisor runs it again.
 
-What the server keeps over a lost connection is taken up by the next one in the order of Part 4, 6.7: the session, else
-a new session and its subscription transferred, then every notification that was sent meanwhile. Only when that fails
-the subscription is made anew, and a gap says from when on readings are missing.
+What outlives a connection is kept here: the subscriptions that the server still has, what readings were like, and the
+login of a session that a lost link left behind.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from adapters.opcua import layouts
 from adapters.opcua.batches import BUILT_IN, BatchBuilder
+from adapters.opcua.clocks import SETTLE_S, ClockWatch
 from adapters.opcua.config import OpcUaDeviceConfig, OpcUaPointConfig
-from adapters.opcua.items import RETRY_S, ItemKit, MonitoredItems, Ramp
-from adapters.opcua.limits import Limits, ServerSays
+from adapters.opcua.connect import open_session
+from adapters.opcua.endpoints import Memory
+from adapters.opcua.items import RETRY_S, ItemKit, Ramp
 from adapters.opcua.plan import make_plan
 from adapters.opcua.profiles import PROFILES
-from adapters.opcua.progress import Progress
-from adapters.opcua.publish import PublishLoop, SubscriptionEnded
+from adapters.opcua.receiver import Stalled
 from adapters.opcua.revised import Revised
-from adapters.opcua.session import Memory, Session, open_session
+from adapters.opcua.session import Session
 from adapters.opcua.structures import Structures
-from gateway.contract import AdapterError, Clock, Point, Refused, Sink
+from adapters.opcua.subscriptions import Subscriptions
+from gateway.contract import AdapterError, Clock, Facts, Point, Refused, Sink
 
 _logger = logging.getLogger(__name__)
 
-
-class _Kept(NamedTuple):
-    """A subscription, on our side."""
-
-    progress: Progress
-    items: MonitoredItems
+_FORGET_S = 0.3
+"""for the last note of an orderly stop; it only spares the next start a question"""
 
 
 class OpcUaAdapter:
     """Acquisition from one server; see `gateway.contract.Adapter`."""
 
     def __init__(
-        self, config: OpcUaDeviceConfig, points: Sequence[Point], clock: Clock, *, retry_s: float = RETRY_S
+        self,
+        config: OpcUaDeviceConfig,
+        points: Sequence[Point],
+        clock: Clock,
+        *,
+        retry_s: float = RETRY_S,
+        settle_s: float = SETTLE_S,
     ) -> None:
-        """`retry_s`: how often nodes that the server refused are tried again."""
+        """`retry_s`: how often nodes that the server refused are tried again; `settle_s`: see `ClockWatch`."""
         self._config = config
+        self._profile = PROFILES[config.profile]
         self._clock = clock
         self._retry_s = retry_s
         self._points: dict[int, OpcUaPointConfig] = {
@@ -52,85 +56,60 @@ class OpcUaAdapter:
         types = {
             index: BUILT_IN[config.type] if config.type else layouts.NULL for index, config in self._points.items()
         }
-        self._builder = BatchBuilder(config.device, types, config.clock, clock.time_ns())
+        self._clocks = ClockWatch(config.clock, self._name_of, self._say, settle_s=settle_s)
+        self._builder = BatchBuilder(config.device, types, config.clock, clock.time_ns(), self._clocks.batch)
         self._memory = Memory()
-        self._structures = Structures()
-        self._kept: _Kept | None = None
-        self._ended: int | None = None
-        """id of a subscription that is of no use any more and may still be at the server"""
-        self._lost_since: int | None = None
-        """ns; the last covered moment of a subscription that is gone, while no new one has taken its place"""
+        self._revised = Revised(config.connection.url, self._points)
+        self._subscriptions = Subscriptions(clock, Structures())
+
+    def facts(self) -> Facts:
+        """See `gateway.contract.HasFacts`."""
+        offset = self._memory.clock_offset_s
+        if offset is None:
+            offset = self._clocks.readings_offset_s(self._clock.monotonic_ns())
+        return Facts(offset, self._revised.bridged, self._subscriptions.lost_copies)
 
     async def run(self, sink: Sink) -> None:
         """Connect, subscribe and receive until cancelled; raises AdapterError when the link fails."""
-        async with open_session(self._config.connection, self._config.load, self._memory) as session:
-            try:
-                await self._receive(session, sink)
-            except SubscriptionEnded:
-                self._lose()
-                raise
-            except (Refused, asyncio.CancelledError):
-                self._lose()  # the session is closed, and the server deletes the subscription with it
-                raise
+        connected = False
+        try:
+            async with open_session(self._config.connection, self._config.load, self._memory, self._profile) as session:
+                connected = True
+                try:
+                    await self._acquire(session, sink)
+                except (Stalled, Refused, asyncio.CancelledError):
+                    # Stalled: of no use. Else the session is closed, and the server deletes the subscriptions with it.
+                    self._subscriptions.lose()
+                    raise
+        except asyncio.CancelledError:
+            if connected:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(_FORGET_S):
+                        await self._subscriptions.forget(sink)
+            raise
 
-    async def _receive(self, session: Session, sink: Sink) -> None:
-        publish = await self._resume(session, sink) or await self._begin(session, sink)
-        assert self._kept is not None
+    async def _acquire(self, session: Session, sink: Sink) -> None:
+        limits = session.limits
+        plan = make_plan(self._config, self._points, limits)
+        ramp = Ramp(plan.items, limits.ramp)
+        kit = ItemKit(self._points, self._builder, self._clock, self._revised, ramp, self._retry_s)
         device = self._config.device
         try:
             async with asyncio.TaskGroup() as group:
-                # Publishing begins before the items exist: creating many takes longer than a small queue lasts.
-                group.create_task(publish.run(), name=f"{device}: publish")
-                group.create_task(publish.acknowledge(), name=f"{device}: acknowledge")
-                group.create_task(publish.refresh(), name=f"{device}: refresh")
-                group.create_task(self._kept.items.run(), name=f"{device}: items")
-                group.create_task(session.stay_alive(), name=f"{device}: session")
+                group.create_task(session.stay_alive(sink, self._clock, self._clocks), name=f"{device}: session")
+                subscriptions = self._subscriptions.run(session, sink, plan, kit, limits.transfer)
+                group.create_task(subscriptions, name=f"{device}: subscriptions")
         except BaseExceptionGroup as failures:
             cause = _cause(failures)
             if cause is None:
                 raise
             raise cause from failures
 
-    async def _resume(self, session: Session, sink: Sink) -> PublishLoop | None:
-        """Take up the subscription of the connection before; None if there is none that can be."""
-        if self._kept is None:
-            return None
-        kept = self._kept
-        if kept.items.certain and await session.take_over(kept.progress.id):
-            kept.items.attach(session, sink)
-            publish = self._loop(session, kept, sink)
-            if await publish.resume():
-                return publish
-            _logger.info("%s: the server has lost our subscription; making a new one", session.url)
-        self._lose()
-        return None
+    def _name_of(self, point: int) -> str:
+        return self._points[point].point
 
-    async def _begin(self, session: Session, sink: Sink) -> PublishLoop:
-        if self._ended is not None:
-            await session.delete(self._ended)
-            self._ended = None
-        made = await session.subscribe(self._config.subscribe)
-        progress = Progress(made, self._clock.time_ns(), self._lost_since)
-        limits = Limits.of(ServerSays(subscriptions=1), PROFILES[self._config.profile], self._config.load)
-        plan = make_plan(self._config, self._points, limits)
-        revised = Revised(session.url, self._points)
-        revised.start(plan)
-        ramp = Ramp(plan.items, limits.ramp)
-        kit = ItemKit(self._points, self._builder, self._clock, revised, ramp, self._retry_s)
-        items = MonitoredItems(progress.id, plan.subscriptions[0], kit)
-        items.attach(session, sink)
-        self._kept, self._lost_since = _Kept(progress, items), None
-        return self._loop(session, self._kept, sink)
-
-    def _loop(self, session: Session, kept: _Kept, sink: Sink) -> PublishLoop:
-        return PublishLoop(session, kept.progress, self._builder, sink, self._clock, kept.items, self._structures)
-
-    def _lose(self) -> None:
-        if self._kept is not None:
-            progress = self._kept.progress
-            self._lost_since = progress.covered if progress.lost_since is None else progress.lost_since
-            self._ended = progress.id
-            self._kept = None
+    def _say(self, level: int, text: str) -> None:
+        _logger.log(level, "%s: %s", self._config.device, text)
 
 
 def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException | None:
@@ -138,7 +117,7 @@ def _cause(failures: BaseExceptionGroup[BaseException]) -> BaseException | None:
     leaves = _leaves(failures)
     if not all(isinstance(leaf, AdapterError) for leaf in leaves):
         return None
-    for kind in (Refused, SubscriptionEnded):
+    for kind in (Refused, Stalled):
         for leaf in leaves:
             if isinstance(leaf, kind):
                 return leaf

@@ -7,11 +7,27 @@ from typing import Final
 _NUMBERS: Final = 2**32 - 1
 
 
+def following(sequence: int) -> int:
+    """The number after `sequence`."""
+    return sequence % _NUMBERS + 1
+
+
+def preceding(sequence: int) -> int:
+    """The number before `sequence`."""
+    return (sequence - 2) % _NUMBERS + 1
+
+
+def precedes(sequence: int, other: int) -> bool:
+    """Whether `sequence` was given out before `other`; they are less than 2^31 apart."""
+    return 0 < (other - sequence) % _NUMBERS <= _NUMBERS // 2
+
+
 class SequenceWatch:
     """Says which numbers are missing, and which came twice."""
 
-    def __init__(self) -> None:
-        self._next: int | None = None
+    def __init__(self, expected: int | None = None) -> None:
+        """`expected`: the next number, where an earlier connection or process has taken those before it."""
+        self._next = expected
 
     @property
     def expected(self) -> int:
@@ -33,4 +49,4 @@ class SequenceWatch:
 
     def advance(self, sequence: int, keep_alive: bool) -> None:
         """`sequence` has been dealt with; a keep-alive announces its number and leaves it to the next notification."""
-        self._next = sequence if keep_alive else sequence % _NUMBERS + 1
+        self._next = sequence if keep_alive else following(sequence)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from adapters.opcua import session as opcua_session
+from adapters.opcua import services
 from gateway.contract import Batch, Flag, Origin, Point, SystemClock
 from gateway.contract.status import BAD_NODE_ID_INVALID, BAD_NODE_ID_UNKNOWN
 from gateway.runtime.gaps import Gaps
@@ -224,9 +224,9 @@ async def test_a_server_that_says_it_is_not_running(
             await eventually(lambda: said("state is Suspended"), 7)
         finally:
             await server.tell("state", state=0)
-        await eventually(lambda: said("running again"), 7)
+        await eventually(lambda: said("well again"), 7)
     assert said("state is Suspended") == ["WARNING"]
-    assert said("running again") == ["INFO"]
+    assert said("well again") == ["INFO"]
     assert one.state.outages == 0, "its values are still asked for"
 
 
@@ -248,7 +248,7 @@ async def test_a_half_open_connection(server: InteropServer, wire: OpcUaWire) ->
 async def test_a_server_that_stops_publishing_while_the_channel_stays_open(
     server: InteropServer, wire: OpcUaWire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(opcua_session, "_KEEP_ALIVE_S", 0.5)
+    monkeypatch.setattr(services, "KEEP_ALIVE_S", 0.5)
     stuck = supervised(server, wire.port)
     others = await subscriptions(server)
     async with stuck.running():

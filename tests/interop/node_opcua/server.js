@@ -40,7 +40,7 @@ const { nodesets } = require("node-opcua-nodesets");
 const { MessageSecurityMode } = require("node-opcua-service-secure-channel");
 const { SecurityPolicy } = require("node-opcua-secure-channel");
 const { Faults } = require("./faults.js");
-const { values, addAnalog } = require("./nodes.js");
+const { values, addAnalog, addDiscrete } = require("./nodes.js");
 
 const URI = "http://interop.test/";
 
@@ -225,6 +225,7 @@ async function main() {
     for (const [name, dataType, variant] of values(addressSpace, namespace.index)) add(namespace, folder, name, dataType, variant);
     nodes.set("Level", addAnalog(namespace, folder));
     nodes.get("Level").setValueFromSource({ dataType: DataType.Double, value: 50 });
+    addDiscrete(namespace, folder);
     for (let i = 0; i < (options.counters || 0); i++) addCounter(namespace, folder, `c${i}`);
     bindHealth(addressSpace);
     await server.start();

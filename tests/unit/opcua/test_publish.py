@@ -1,4 +1,4 @@
-"""The publish loop against a scripted server: jumps in the sequence, faults, silence, what cannot be decoded."""
+"""Publishing against a scripted server: jumps in the sequence, faults, silence, back-pressure, siblings."""
 
 from __future__ import annotations
 
@@ -14,15 +14,20 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_to_binary
 
+from adapters.opcua import stack
 from adapters.opcua.batches import BatchBuilder
-from adapters.opcua.progress import Progress
-from adapters.opcua.publish import OUTSTANDING, PublishLoop
+from adapters.opcua.pace import Pace
+from adapters.opcua.progress import Made, Progress
+from adapters.opcua.publish import MOST_OUTSTANDING, PublishLoop
+from adapters.opcua.receiver import Kit, Receiver, Stalled, SubscriptionEnded, Tally
 from adapters.opcua.structures import Structures
 from gateway.contract import LinkLost, Origin, Refused, SystemClock
 from tests.support.fake_sink import FakeSink
 from tests.support.wait import eventually
 
 SUBSCRIPTION = 9
+OUTSTANDING = 4
+"""commit 0.2 s, publishing 0.1 s: two, and two"""
 
 
 class ScriptedServer:
@@ -31,10 +36,14 @@ class ScriptedServer:
     def __init__(self) -> None:
         self.transport = object()
         self.waiting: list[asyncio.Future[Buffer]] = []
-        self.acknowledged: list[int] = []
+        self.acknowledgements: list[tuple[int, int]] = []
         self.republished: list[int] = []
         self.kept: dict[int, bytes] = {}
         self.unknown = fault(0x807B0000)
+
+    @property
+    def acknowledged(self) -> list[int]:
+        return [sequence for _, sequence in self.acknowledgements]
 
     def _send_request(self, request: Any, timeout: float) -> asyncio.Future[Buffer]:
         future: asyncio.Future[Buffer] = asyncio.get_running_loop().create_future()
@@ -43,7 +52,8 @@ class ScriptedServer:
             self.republished.append(sequence)
             future.set_result(Buffer(self.kept.get(sequence) or self.unknown))
         else:
-            self.acknowledged += [a.SequenceNumber for a in request.Parameters.SubscriptionAcknowledgements]
+            acknowledged = request.Parameters.SubscriptionAcknowledgements
+            self.acknowledgements += [(each.SubscriptionId, each.SequenceNumber) for each in acknowledged]
             self.waiting.append(future)
         return future
 
@@ -57,6 +67,49 @@ class Sink(FakeSink):
         return [value for batch in self.batches for value in batch.values.tolist()]
 
 
+class Rig:
+    """A publish loop with its receivers."""
+
+    def __init__(self, server: ScriptedServer, sink: Sink, timeout: float = 5.0, requests_per_s: float | None = None):
+        client = SimpleNamespace(uaclient=SimpleNamespace(protocol=server))
+
+        async def raw(doing: str, request: Any, *, priority: Any) -> bytes:
+            return stack.body(await server._send_request(request, 0))
+
+        session: Any = SimpleNamespace(
+            url="opc.tcp://h:1",
+            client=client,
+            timeout=timeout,
+            server_uri="urn:server",
+            pace=Pace(requests_per_s),
+            raw=raw,
+            nodes_per_read=100,
+        )
+        clock = SystemClock()
+        self.now = clock.time_ns
+        self.tally = Tally()
+        builder = BatchBuilder("d", {1: 0, 2: 0}, "trust", clock.time_ns())
+        self.kit = Kit(session, sink, builder, clock, Structures(), self.tally)
+        self.loop = PublishLoop(self.kit)
+        self.receivers: list[Receiver] = []
+        self.watches: list[asyncio.Task[Any]] = []
+        self.settled: list[bool] = []
+        self.task: asyncio.Task[None]
+
+    def receiver(self, made: Made, progress: Progress | None = None) -> Receiver:
+        items: Any = SimpleNamespace(vanished=lambda _: None, complete=True, nodes_of=lambda _: [])
+        progress = progress or Progress(made, self.now())
+        return Receiver(self.kit, progress, items, (), on_settled=self.settled.append)
+
+    def add(self, receiver: Receiver) -> asyncio.Task[Any]:
+        """Take its notifications; the task that watches over it."""
+        self.receivers.append(receiver)
+        self.loop.add(receiver)
+        self.watches.append(asyncio.create_task(receiver.watch(self.loop), name="watch"))
+        self.watches.append(asyncio.create_task(receiver.acknowledge(), name="acknowledge"))
+        return self.watches[-2]
+
+
 def message(sequence: int, value: float | None) -> ua.NotificationMessage:
     data = [] if value is None else [
         ua.DataChangeNotification(
@@ -66,10 +119,27 @@ def message(sequence: int, value: float | None) -> ua.NotificationMessage:
     return ua.NotificationMessage(SequenceNumber=sequence, NotificationData=data)
 
 
-def published(sequence: int, value: float | None = None, subscription: int = SUBSCRIPTION) -> bytes:
+def published(
+    sequence: int,
+    value: float | None = None,
+    subscription: int = SUBSCRIPTION,
+    *,
+    more: bool = False,
+    available: tuple[int, ...] | None = None,
+) -> bytes:
     answer = ua.PublishResponse()
     answer.Parameters.SubscriptionId = subscription
+    answer.Parameters.MoreNotifications = more
+    answer.Parameters.AvailableSequenceNumbers = list(range(1, sequence + 1) if available is None else available)
     answer.Parameters.NotificationMessage = message(sequence, value)
+    return struct_to_binary(answer)
+
+
+def ended(sequence: int, code: int, subscription: int = SUBSCRIPTION) -> bytes:
+    answer = ua.PublishResponse()
+    answer.Parameters.SubscriptionId = subscription
+    change = ua.StatusChangeNotification(Status=ua.StatusCode(ua.UInt32(code)))
+    answer.Parameters.NotificationMessage = ua.NotificationMessage(SequenceNumber=sequence, NotificationData=[change])
     return struct_to_binary(answer)
 
 
@@ -83,40 +153,39 @@ def fault(code: int) -> bytes:
     return struct_to_binary(answer)
 
 
-def made(keep_alive_s: float) -> Any:
-    return SimpleNamespace(
-        SubscriptionId=SUBSCRIPTION, RevisedPublishingInterval=keep_alive_s * 1000, RevisedMaxKeepAliveCount=1
-    )
+def made(keep_alive_s: float = 60.0, id: int = SUBSCRIPTION, publishing_s: float = 0.1) -> Made:
+    return Made(id, publishing_s, keep_alive_s, 600.0)
 
 
 @asynccontextmanager
-async def loop(
-    server: ScriptedServer,
-    sink: Sink,
-    keep_alive_s: float = 60.0,
-    timeout: float = 5.0,
-    progress: Progress | None = None,
-) -> AsyncIterator[asyncio.Task[None]]:
-    client = SimpleNamespace(uaclient=SimpleNamespace(protocol=server))
-    session: Any = SimpleNamespace(url="opc.tcp://h:1", client=client, timeout=timeout, server_uri="urn:server")
-    clock = SystemClock()
-    resuming, progress = progress is not None, progress or Progress(made(keep_alive_s), clock.time_ns())
-    items: Any = SimpleNamespace(vanished=lambda _: None, complete=True)
-    publish = PublishLoop(
-        session, progress, BatchBuilder("d", {1: 0}, "trust", clock.time_ns()), sink, clock, items, Structures()
-    )
-    if resuming:
-        assert await publish.resume(), "cannot be resumed"
-    task = asyncio.create_task(publish.run(), name="publish")
-    task.progress = progress  # type: ignore[attr-defined]
-    acknowledging = asyncio.create_task(publish.acknowledge(), name="acknowledge")
+async def publishing(rig: Rig) -> AsyncIterator[Rig]:
+    rig.task = asyncio.create_task(rig.loop.run(), name="publish")
     try:
-        await eventually(lambda: task.done() or len(server.waiting) == OUTSTANDING)
-        yield task
+        yield rig
     finally:
-        task.cancel()
-        acknowledging.cancel()
-        await asyncio.gather(task, acknowledging, return_exceptions=True)
+        tasks = [rig.task, *rig.watches]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def one(
+    server: ScriptedServer, sink: Sink, keep_alive_s: float = 60.0, timeout: float = 5.0
+) -> AsyncIterator[Rig]:
+    """One subscription, with every request sent."""
+    async with publishing(Rig(server, sink, timeout)) as rig:
+        rig.add(rig.receiver(made(keep_alive_s)))
+        await eventually(lambda: len(server.waiting) == OUTSTANDING)
+        yield rig
+
+
+def cause(task: asyncio.Task[Any]) -> BaseException:
+    error = task.exception()
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert error is not None
+    return error
 
 
 @pytest.fixture
@@ -130,7 +199,7 @@ def sink() -> Sink:
 
 
 async def test_offers_in_order_and_acknowledges(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink):
+    async with one(server, sink):
         for sequence in range(1, 5):
             server.answer(published(sequence, float(sequence)))
         await eventually(lambda: len(server.waiting) == OUTSTANDING)
@@ -145,7 +214,7 @@ async def test_offers_in_order_and_acknowledges(server: ScriptedServer, sink: Si
 
 
 async def test_a_jump_is_filled_by_republish(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink):
+    async with one(server, sink):
         server.kept = {2: republished(2, 2.0), 3: republished(3, 3.0)}
         server.answer(published(1, 1.0))
         server.answer(published(4, 4.0))
@@ -156,7 +225,7 @@ async def test_a_jump_is_filled_by_republish(server: ScriptedServer, sink: Sink)
 
 
 async def test_a_jump_that_the_server_cannot_fill_is_a_gap(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink):
+    async with one(server, sink):
         server.kept = {3: republished(3, 3.0)}
         server.answer(published(1, 1.0))
         server.answer(published(4, 4.0))
@@ -167,7 +236,7 @@ async def test_a_jump_that_the_server_cannot_fill_is_a_gap(server: ScriptedServe
 
 
 async def test_a_keep_alive_reveals_a_loss(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink):
+    async with one(server, sink):
         server.answer(published(1, 1.0))
         server.answer(published(3))
         await eventually(lambda: sink.gaps)
@@ -177,7 +246,7 @@ async def test_a_keep_alive_reveals_a_loss(server: ScriptedServer, sink: Sink) -
 
 
 async def test_a_repetition_is_acknowledged_and_not_offered(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink):
+    async with one(server, sink):
         for sequence in (1, 2, 2, 1):
             server.answer(published(sequence, float(sequence)))
         await eventually(lambda: len(server.waiting) == OUTSTANDING)
@@ -187,16 +256,20 @@ async def test_a_repetition_is_acknowledged_and_not_offered(server: ScriptedServ
 
 
 async def test_a_new_connection_fetches_what_was_sent_and_not_received(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink) as first:
+    async with one(server, sink) as first:
         server.answer(published(1, 1.0))
         await eventually(lambda: sink.values == [1.0])
         for future in server.waiting:
             future.set_exception(ConnectionError("connection lost"))
         server.waiting.clear()
-        await eventually(first.done)
+        await eventually(first.task.done)
     server.kept = {2: republished(2, 2.0), 3: republished(3, 3.0)}
-    async with loop(server, sink, progress=first.progress):  # type: ignore[attr-defined]
+    async with publishing(Rig(server, sink)) as second:
+        receiver = second.receiver(made(), first.receivers[0].progress)
+        assert await receiver.resume()
         assert server.republished == [2, 3, 4]
+        second.add(receiver)
+        await eventually(lambda: len(server.waiting) == OUTSTANDING)
         server.answer(published(4, 3.0))  # under a new number, what has been fetched under the old one
         server.answer(published(5, 5.0))
         await eventually(lambda: sink.values == [1.0, 2.0, 3.0, 5.0])
@@ -205,15 +278,32 @@ async def test_a_new_connection_fetches_what_was_sent_and_not_received(server: S
     assert sink.gaps == []
 
 
+async def test_a_new_process_takes_nothing_twice_that_the_log_has(server: ScriptedServer, sink: Sink) -> None:
+    """Numbers 1 to 3 are in the log; the server keeps 2 to 4, and sends what 3 held once more as 5."""
+    server.kept = {3: republished(3, 3.0), 4: republished(4, 3.0)}
+    async with publishing(Rig(server, sink)) as rig:
+        progress = Progress(made(), rig.now(), expected=4)
+        progress.in_log((2, 3, 4))
+        receiver = rig.receiver(made(), progress)
+        await receiver.recall(3)
+        assert await receiver.resume()
+        assert server.republished == [3, 4, 5]
+        rig.add(receiver)
+        await eventually(lambda: len(server.waiting) == OUTSTANDING)
+        assert set(server.acknowledged) == {2, 3, 4}
+        server.answer(published(5, 5.0))
+        await eventually(lambda: sink.values == [5.0])
+    assert sink.gaps == []
+
+
 async def test_a_subscription_that_the_server_forgot(server: ScriptedServer, sink: Sink) -> None:
     server.unknown = fault(0x80280000)
-    with pytest.raises(AssertionError, match="cannot be resumed"):
-        async with loop(server, sink, progress=Progress(made(1.0), 0)):
-            pass
+    rig = Rig(server, sink)
+    assert not await rig.receiver(made()).resume()
 
 
 async def test_what_cannot_be_decoded_is_a_gap_and_not_the_end(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink) as task:
+    async with one(server, sink) as rig:
         server.answer(published(1, 1.0))
         broken = published(2, 2.0)
         at = broken.index(struct.pack("<Bd", 11, 2.0)) - 1
@@ -221,63 +311,213 @@ async def test_what_cannot_be_decoded_is_a_gap_and_not_the_end(server: ScriptedS
         server.answer(published(3, 3.0))
         await eventually(lambda: sink.values == [1.0, 3.0])
         assert [gap.reason for gap in sink.gaps] == ["undecodable"]
-        assert not task.done()
+        assert not rig.task.done()
         server.answer(published(4))
         await eventually(lambda: 2 in server.acknowledged)
 
 
 async def test_an_unreadable_answer_is_a_lost_link(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink) as task:
+    async with one(server, sink) as rig:
         server.answer(published(1, 1.0)[:-1])
-        await eventually(task.done)
-        with pytest.raises(LinkLost, match="cannot be read"):
-            task.result()
+        await eventually(rig.task.done)
+        assert isinstance(cause(rig.task), LinkLost)
+        assert "cannot be read" in str(cause(rig.task))
 
 
-async def test_silence_is_a_lost_link(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink, keep_alive_s=0.02, timeout=0.05) as task:
-        await eventually(task.done)
-        with pytest.raises(LinkLost, match="silent"):
-            task.result()
+async def test_a_server_that_says_nothing_at_all_has_stalled(server: ScriptedServer, sink: Sink) -> None:
+    async with one(server, sink, keep_alive_s=0.02, timeout=0.05) as rig:
+        await eventually(rig.watches[0].done)
+        assert isinstance(cause(rig.watches[0]), Stalled)
+        assert "silent" in str(cause(rig.watches[0]))
 
 
-@pytest.mark.parametrize(
-    ("code", "error"), [(0x80790000, LinkLost), (0x80250000, LinkLost), (0x801F0000, Refused)]
-)  # fmt: skip
+async def test_a_subscription_that_is_silent_beside_another_ends_alone(server: ScriptedServer, sink: Sink) -> None:
+    async with publishing(Rig(server, sink, timeout=0.1)) as rig:
+        silent = rig.add(rig.receiver(made(0.1, id=1)))
+        alive = rig.add(rig.receiver(made(0.1, id=2)))
+        sequence = 0
+
+        def talking() -> bool:
+            nonlocal sequence
+            if server.waiting:
+                sequence += 1
+                server.answer(published(sequence, 1.0, 2))
+            return silent.done()
+
+        await eventually(talking)
+        assert type(cause(silent)) is SubscriptionEnded
+        assert not alive.done()
+        assert not rig.task.done()
+
+
+async def test_each_answer_goes_to_its_subscription(server: ScriptedServer, sink: Sink) -> None:
+    async with publishing(Rig(server, sink)) as rig:
+        for id in (1, 2, 3):
+            rig.add(rig.receiver(made(id=id)))
+        await eventually(lambda: len(server.waiting) == OUTSTANDING + 2)
+        server.kept = {2: republished(2, 2.5)}
+        for sequence, subscription in ((1, 1), (1, 2), (3, 2), (2, 1), (1, 3)):
+            server.answer(published(sequence, sequence + subscription / 10, subscription))
+        await eventually(lambda: len(sink.values) == 6)
+        assert sink.values == [1.1, 1.2, 2.5, 3.2, 2.1, 1.3]
+        assert sink.origins[2] == Origin("urn:server", 2, 2)
+        assert sink.gaps == []
+        server.answer(published(2, None, 3))
+        wanted = {(1, 1), (1, 2), (2, 1), (2, 2), (2, 3), (3, 1)}
+        await eventually(lambda: set(server.acknowledgements) == wanted)
+        assert len(server.acknowledgements) == len(wanted), "on whichever request is sent next, once"
+
+
+async def test_a_subscription_that_the_server_ends_takes_no_other_with_it(server: ScriptedServer, sink: Sink) -> None:
+    async with publishing(Rig(server, sink)) as rig:
+        gone, alive = (rig.add(rig.receiver(made(id=id))) for id in (1, 2))
+        await eventually(lambda: len(server.waiting) == OUTSTANDING + 1)
+        server.answer(ended(1, 0x800A0000, 1))
+        await eventually(gone.done)
+        assert isinstance(cause(gone), SubscriptionEnded)
+        rig.loop.remove(rig.receivers[0])
+        server.answer(published(1, 7.0, 1))
+        server.answer(published(1, 1.0, 2))
+        await eventually(lambda: sink.values == [1.0])
+        assert not alive.done()
+        assert not rig.task.done()
+
+
+async def test_a_subscription_that_another_session_has_is_not_lost(server: ScriptedServer, sink: Sink) -> None:
+    async with one(server, sink) as rig:
+        server.answer(ended(77, 0x002D0000))
+        await eventually(rig.task.done)
+        assert "another session" in str(cause(rig.task))
+        assert rig.receivers[0].progress.watch.expected == 1, "the number is none of the subscription's"
+        assert not rig.watches[0].done()
+
+
+async def test_no_subscription_left_ends_those_that_the_server_knew_of(server: ScriptedServer, sink: Sink) -> None:
+    async with one(server, sink) as rig:
+        newer = rig.add(rig.receiver(made(id=10)))
+        server.answer(fault(0x80790000))
+        await eventually(rig.watches[0].done)
+        assert isinstance(cause(rig.watches[0]), SubscriptionEnded)
+        assert not newer.done(), "it came after the request that was answered"
+        assert not rig.task.done()
+
+
+@pytest.mark.parametrize(("code", "error"), [(0x80250000, LinkLost), (0x801F0000, Refused)])
 async def test_faults_end_the_connection(server: ScriptedServer, sink: Sink, code: int, error: type[Exception]) -> None:
-    async with loop(server, sink) as task:
+    async with one(server, sink) as rig:
         server.answer(fault(code))
-        await eventually(task.done)
-        with pytest.raises(error):
-            task.result()
+        await eventually(rig.task.done)
+        assert isinstance(cause(rig.task), error)
 
 
 async def test_too_many_requests_means_fewer(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink) as task:
+    async with one(server, sink) as rig:
         server.answer(fault(0x80780000))
         server.answer(published(1, 1.0))
         await eventually(lambda: sink.values == [1.0])
         await eventually(lambda: len(server.waiting) == OUTSTANDING - 1)
-        assert not task.done()
+        assert rig.loop.wanted == OUTSTANDING - 1
+        rig.add(rig.receiver(made(id=10)))
+        assert len(server.waiting) == OUTSTANDING - 1, "nor for another subscription"
+        assert not rig.task.done()
+
+
+@pytest.mark.parametrize(
+    ("commit_s", "publishing_s", "subscriptions", "requests"),
+    [(0.2, 0.5, 1, 3), (0.2, 0.1, 1, 4), (2.0, 0.5, 3, 8), (2.0, 0.1, 1, 22), (10.0, 0.1, 5, MOST_OUTSTANDING)],
+)
+async def test_as_many_requests_as_a_commit_takes(
+    server: ScriptedServer, sink: Sink, commit_s: float, publishing_s: float, subscriptions: int, requests: int
+) -> None:
+    sink.commit_s = commit_s
+    async with publishing(Rig(server, sink)) as rig:
+        for id in range(subscriptions):
+            rig.add(rig.receiver(made(id=id, publishing_s=publishing_s * (1 + id))))
+        await eventually(lambda: len(server.waiting) == requests)
 
 
 async def test_a_request_that_waited_too_long_is_sent_again(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink) as task:
+    async with one(server, sink) as rig:
         server.answer(fault(0x800A0000))
         await eventually(lambda: len(server.waiting) == OUTSTANDING)
-        assert not task.done()
+        assert not rig.task.done()
 
 
 async def test_another_subscription_is_none_of_ours(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink):
+    async with one(server, sink):
         server.answer(published(1, 1.0, subscription=SUBSCRIPTION + 1))
         server.answer(published(1, 2.0))
         await eventually(lambda: sink.values == [2.0])
 
 
 async def test_a_cut_connection(server: ScriptedServer, sink: Sink) -> None:
-    async with loop(server, sink) as task:
+    async with one(server, sink) as rig:
         server.waiting[0].set_exception(ConnectionError("connection lost"))
-        await eventually(task.done)
-        with pytest.raises(LinkLost, match="connection lost"):
-            task.result()
+        await eventually(rig.task.done)
+        assert "connection lost" in str(cause(rig.task))
+
+
+async def test_a_sink_that_makes_us_wait_stops_the_requests(server: ScriptedServer, sink: Sink) -> None:
+    """And it is us who are silent then, not the server."""
+    async with one(server, sink, keep_alive_s=0.02, timeout=0.05) as rig:
+        sink.room.clear()
+        for sequence in range(1, OUTSTANDING + 1):
+            server.answer(published(sequence, float(sequence)))
+        await eventually(lambda: sink.blocked)
+        loop = asyncio.get_running_loop()
+        waited = loop.time() + 3 * rig.receivers[0].silence_s
+        await eventually(lambda: loop.time() > waited)
+        assert server.waiting == [], "no request while memory is spent"
+        assert not rig.watches[0].done()
+        sink.room.set()
+        await eventually(lambda: len(server.waiting) == OUTSTANDING)
+        assert sink.values == [1.0, 2.0, 3.0, 4.0]
+
+
+async def test_requests_keep_to_the_budget_of_the_device(server: ScriptedServer, sink: Sink) -> None:
+    async with publishing(Rig(server, sink, requests_per_s=20)) as rig:
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        rig.add(rig.receiver(made()))
+        await eventually(lambda: len(server.waiting) == OUTSTANDING)
+        assert loop.time() - started > (OUTSTANDING - 1) / 20 * 0.95
+
+
+async def test_copies_that_the_server_forgets_before_the_commit_are_counted_once(
+    server: ScriptedServer, sink: Sink
+) -> None:
+    sink.commit.clear()
+    async with one(server, sink) as rig:
+        server.answer(published(1, 1.0, available=(1,)))
+        server.answer(published(2, 2.0, available=(1, 2)))
+        server.answer(published(3, 3.0, available=(2, 3)))
+        server.answer(published(4, 4.0, available=(2, 3, 4)))
+        await eventually(lambda: len(sink.values) == 4)
+        assert rig.tally.lost_copies == 1
+        sink.commit.set()
+        await eventually(lambda: len(server.waiting) == OUTSTANDING)
+        server.answer(published(5, 5.0, available=(5,)))
+        await eventually(lambda: len(sink.values) == 5)
+        assert rig.tally.lost_copies == 1, "what is committed may go"
+
+
+async def test_what_was_queued_has_come_with_the_first_answer_that_says_so(server: ScriptedServer, sink: Sink) -> None:
+    async with one(server, sink) as rig:
+        server.answer(published(1, 1.0, more=True))
+        server.answer(published(2, 2.0, more=True))
+        await eventually(lambda: len(sink.values) == 2)
+        assert rig.settled == []
+        server.answer(published(3, 3.0))
+        await eventually(lambda: rig.settled == [True])
+        server.answer(published(4, 4.0))
+        await eventually(lambda: len(sink.values) == 4)
+        assert rig.settled == [True]
+
+
+async def test_a_missing_number_means_that_not_all_has_come(server: ScriptedServer, sink: Sink) -> None:
+    async with publishing(Rig(server, sink)) as rig:
+        rig.add(rig.receiver(made(), Progress(made(), rig.now(), expected=5)))
+        await eventually(lambda: len(server.waiting) == OUTSTANDING)
+        server.answer(published(7, 7.0, more=True))
+        await eventually(lambda: rig.settled == [False])
+        assert [gap.reason for gap in sink.gaps] == ["sequence-gap"]

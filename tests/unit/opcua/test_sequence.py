@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.opcua.sequence import SequenceWatch
+from adapters.opcua.sequence import SequenceWatch, following, precedes, preceding
 
 LAST = 2**32 - 1
 
@@ -36,3 +36,16 @@ def test_after_the_last_number_comes_one() -> None:
     assert watch(LAST).missing(1, 10) == ([], False)
     assert watch(LAST - 1).missing(2, 10) == ([LAST, 1], False)
     assert watch(1).missing(LAST, 10) is None
+
+
+def test_a_number_before_and_after() -> None:
+    assert (following(7), following(LAST)) == (8, 1)
+    assert (preceding(7), preceding(1)) == (6, LAST)
+
+
+def test_which_of_two_numbers_came_first() -> None:
+    assert precedes(7, 8)
+    assert not precedes(7, 7)
+    assert not precedes(8, 7)
+    assert precedes(LAST, 1)
+    assert not precedes(1, LAST)

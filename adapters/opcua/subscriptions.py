@@ -1,0 +1,370 @@
+"""All subscriptions of one device, over all its connections and the gateway's own restarts.
+
+What the server keeps over a lost connection is taken up by the next one in the order of Part 4, 6.7: the session, else
+a new session and its subscriptions transferred, then every notification that was sent meanwhile. The same after a crash
+of the gateway, from a note in its log. A subscription that cannot be had any more is made anew by itself, and a gap
+says from when on its readings are missing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import hashlib
+import logging
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from adapters.opcua import services
+from adapters.opcua.bridge import Bridge
+from adapters.opcua.config import NodeAddress
+from adapters.opcua.items import ItemKit, MonitoredItems, report_left_out
+from adapters.opcua.note import KeptSubscription, Note, read_note, write_note
+from adapters.opcua.plan import Plan, PlannedSubscription
+from adapters.opcua.progress import Progress
+from adapters.opcua.publish import PublishLoop
+from adapters.opcua.receiver import Kit, Receiver, SubscriptionEnded, Tally
+from adapters.opcua.sequence import following, preceding
+from adapters.opcua.session import Session
+from adapters.opcua.structures import Structures
+from gateway.contract import Clock, OpenGap, Remembered, Sink
+
+_logger = logging.getLogger(__name__)
+
+_START_TIME: Final = 2257
+"""node id of ServerStatus.StartTime (Part 6, annex A: NodeIds.csv)"""
+_SAME_START_MS: Final = 1000
+"""servers that reckon it from their uptime are never quite the same; a restart takes longer than this"""
+_FIRST_PAUSE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 30.0
+_STEADY_S: Final = 60.0
+"""a subscription that lived for this long may be made anew at once"""
+_NOTE_PAUSE_S: Final = 0.2
+_MOST_NAMED: Final = 2000
+"""points that a gap names; a gap of more is told of the whole device, lest the event be larger than a message"""
+
+
+@dataclass(slots=True)
+class _Kept:
+    """A subscription at the server, on our side."""
+
+    progress: Progress
+    items: MonitoredItems
+    recalled: bool
+    """from the note of a process before this one"""
+
+
+@dataclass(slots=True)
+class _Slot:
+    """A planned subscription, whether the server has it or not."""
+
+    planned: PlannedSubscription
+    uris: frozenset[str]
+    """namespaces of its nodes"""
+    points: tuple[int, ...] = ()
+    """what gaps name, () = the whole device"""
+    kept: _Kept | None = None
+    lost_since: int | None = None
+    """ns; the last covered moment of a subscription that is gone, while no new one has taken its place"""
+
+    @property
+    def id(self) -> int:
+        """The server's id of it, 0 (which no server gives) = it has none."""
+        return 0 if self.kept is None else self.kept.progress.id
+
+
+class Subscriptions:
+    """Makes them, takes them up again, replaces those that end."""
+
+    def __init__(self, clock: Clock, structures: Structures) -> None:
+        """`structures` grows as the server sends new ones."""
+        self._clock = clock
+        self._structures = structures
+        self._slots: list[_Slot] = []
+        self._ended: list[int] = []
+        """ids of subscriptions that are of no use any more and may still be at the server"""
+        self._server: str | None = None
+        self._started: int | None = None
+        self._recalled = False
+        self._bridge = Bridge()
+        self._dirty = asyncio.Event()
+        self._tally = Tally()
+
+    @property
+    def lost_copies(self) -> int:
+        """Notifications that the server forgot before their commit."""
+        return self._tally.lost_copies
+
+    async def run(self, session: Session, sink: Sink, plan: Plan, items: ItemKit, transfer: bool = True) -> None:
+        """Over one connection, until cancelled. Raises AdapterError when the link or the session ends.
+
+        `items`: what it takes to make monitored items; `transfer`: whether it is worth asking the server to hand over
+        subscriptions of another session.
+        """
+        outage = sink.outage()
+        await report_left_out(plan, items, sink)
+        started = await _start_time(session)
+        left = [] if self._recalled else self._recall(session, sink.remembered(), started)
+        if self._recalled and not self._same_server(session, started):
+            self.lose()
+            self._ended.clear()  # with the server; another client's may have the same ids by now
+        self._recalled, self._server, self._started = True, session.server_uri, started
+        kit = Kit(session, sink, items.builder, self._clock, self._structures, self._tally)
+        self._arrange(plan, items, session, left, outage)
+        receivers = await self._take_up(kit, plan, outage, transfer)
+        if all(slot.kept is None for slot in self._slots):
+            items.revised.start(plan)
+        loop = PublishLoop(kit)
+        self._dirty.set()
+        async with asyncio.TaskGroup() as group:
+            # Publishing begins before the items exist: creating many takes longer than a small queue lasts.
+            group.create_task(loop.run(), name=f"{session.url}: publish")
+            group.create_task(self._keep_note(session, sink, loop), name=f"{session.url}: note")
+            for slot in self._slots:
+                life = self._life(slot, receivers.get(slot.id), kit, items, loop)
+                group.create_task(life, name=f"{session.url}: subscription")
+
+    def lose(self) -> None:
+        """The subscriptions are of no use any more: the session was closed, or the server stalled."""
+        for slot in self._slots:
+            self._lose(slot)
+
+    async def forget(self, sink: Sink) -> None:
+        """The session was closed in good order, and the subscriptions with it: the next process is to look for none."""
+        self._ended.clear()
+        await sink.remember({})
+
+    # What is there
+
+    def _recall(self, session: Session, left: Remembered | None, started: int | None) -> list[KeptSubscription]:
+        """Subscriptions that a process before this one left at this very server."""
+        note = read_note(left.note) if left is not None else None
+        if left is None or note is None or note.server != session.server_uri or not _same(note.started, started):
+            return []
+        self._ended += note.ended
+        newest = {origin.subscription: origin.sequence for origin in left.origins if origin.server == note.server}
+        return [
+            each._replace(expected=following(newest[each.made.id])) if each.made.id in newest else each
+            for each in note.subscriptions
+        ]
+
+    def _same_server(self, session: Session, started: int | None) -> bool:
+        return session.server_uri == self._server and _same(self._started, started)
+
+    def _arrange(
+        self, plan: Plan, items: ItemKit, session: Session, left: list[KeptSubscription], outage: OpenGap | None
+    ) -> None:
+        """Give each planned subscription its slot, with what there is of it at the server."""
+        before = {slot.planned.digest: slot for slot in self._slots}
+        recalled = {each.digest: each for each in left if each.items is not None}
+        alone = len(plan.subscriptions) == 1 and not plan.polls
+        slots = []
+        for planned in plan.subscriptions:
+            members = tuple(sorted(item.point for item in planned.items))
+            points = () if alone or len(members) > _MOST_NAMED else members
+            slot = before.pop(planned.digest, None)
+            if slot is None:
+                # What a slower sibling had not sent yet is older than the device's newest reading.
+                unsent_s = 0.0 if alone else planned.publishing
+                slot = _Slot(planned, _uris(planned, items), lost_since=self._missing_since(outage, unsent_s))
+            slot.points = points
+            digest = _digest(slot, session)
+            if digest in recalled:
+                self._adopt(slot, recalled.pop(digest), members, items)
+            slots.append(slot)
+        for slot in before.values():
+            self._lose(slot)
+        self._slots = slots
+        taken = {slot.kept.progress.id for slot in slots if slot.kept is not None}
+        self._ended += [each.made.id for each in left if each.made.id not in taken]
+
+    def _missing_since(self, outage: OpenGap | None, unsent_s: float) -> int | None:
+        """Since when readings of a planned subscription may be missing; None = there was nothing before it."""
+        lost = [slot.lost_since for slot in self._slots if slot.lost_since is not None]
+        lost += [slot.kept.progress.covered for slot in self._slots if slot.kept is not None]
+        if not lost and outage is not None and outage.start is not None:
+            lost.append(outage.start - round(unsent_s * 1e9))
+        return min(lost, default=None)
+
+    def _adopt(self, slot: _Slot, left: KeptSubscription, members: tuple[int, ...], kit: ItemKit) -> None:
+        """Go on with the subscription of the process before, whose items are `left.items` in the order of `members`."""
+        if left.items is None or len(left.items) != len(members):
+            return
+        covered = self._clock.time_ns() if slot.lost_since is None else slot.lost_since
+        items = MonitoredItems(left.made.id, slot.planned, kit)
+        items.adopt({point: item for point, item in zip(members, left.items, strict=True) if item})
+        slot.kept = _Kept(Progress(left.made, covered, expected=left.expected), items, True)
+
+    def _lose(self, slot: _Slot) -> None:
+        if slot.kept is not None:
+            progress = slot.kept.progress
+            slot.lost_since = progress.covered if progress.lost_since is None else progress.lost_since
+            self._ended.append(progress.id)
+            slot.kept = None
+            self._bridge.broken()
+            self._dirty.set()
+
+    # One connection
+
+    async def _take_up(self, kit: Kit, plan: Plan, outage: OpenGap | None, transfer: bool) -> dict[int, Receiver]:
+        """Have the subscriptions of before in this session; their receivers by subscription id. Raises AdapterError."""
+        session = kit.session
+        uncertain = [slot for slot in self._slots if slot.kept is not None and not slot.kept.items.certain]
+        for slot in uncertain:
+            self._lose(slot)
+        kept = [slot for slot in self._slots if slot.kept is not None]
+        ours: Mapping[int, tuple[int, ...]] = {}
+        if transfer or session.reactivated:
+            wanted = [slot.kept.progress.id for slot in kept if slot.kept is not None]
+            ours = await services.take_over(session, wanted)
+            old = await services.take_over(session, self._ended)
+            await services.delete(session, list(old))
+        self._ended.clear()
+        lost = [slot for slot in kept if slot.kept is not None and slot.kept.progress.id not in ours]
+        for slot in lost:
+            self._lose(slot)
+        self._ended.clear()  # the server would not let us delete what it does not hand over
+        self._begin_bridge(plan, outage)
+        receivers = {}
+        for slot in kept:
+            if slot.kept is None:
+                continue
+            receiver = await self._resume(slot, slot.kept, kit, ours[slot.kept.progress.id])
+            if receiver is None:
+                _logger.info("%s: the server has lost a subscription of ours; making a new one", session.url)
+                self._lose(slot)
+                self._ended.clear()
+            else:
+                receivers[receiver.progress.id] = receiver
+        return receivers
+
+    def _begin_bridge(self, plan: Plan, outage: OpenGap | None) -> None:
+        """What was polled, or was not subscribed to yet, is missing for good."""
+        if not self._slots or any(slot.kept is None or not slot.kept.items.complete for slot in self._slots):
+            self._bridge.broken()
+            return
+        subscribed = tuple(sorted(item.point for slot in self._slots for item in slot.planned.items))
+        waiting = [slot.kept.progress.id for slot in self._slots if slot.kept is not None]
+        self._bridge.begin(outage, waiting, subscribed if plan.polls or plan.left_out else ())
+
+    async def _resume(self, slot: _Slot, kept: _Kept, kit: Kit, available: tuple[int, ...]) -> Receiver | None:
+        """Take up one subscription that is in this session now; None if the server has lost it after all."""
+        kept.items.attach(kit.session, kit.sink)
+        receiver = self._receiver(slot, kept, kit)
+        if kept.recalled:
+            kept.progress.in_log(available)
+            await receiver.recall(preceding(kept.progress.watch.expected))
+            kept.recalled = False
+        return receiver if await receiver.resume() else None
+
+    def _receiver(self, slot: _Slot, kept: _Kept, kit: Kit) -> Receiver:
+        def settled(whole: bool) -> None:
+            self._bridge.settled(kept.progress.id, whole)
+            self._bridge.tell(kit.sink, self._clock.time_ns())
+
+        return Receiver(kit, kept.progress, kept.items, slot.points, on_settled=settled)
+
+    async def _life(self, slot: _Slot, receiver: Receiver | None, kit: Kit, items: ItemKit, loop: PublishLoop) -> None:
+        """One planned subscription for as long as the connection lasts: whenever it ends, another is made."""
+        deaths = 0
+        while True:
+            if receiver is None:
+                receiver = await self._make(slot, kit, items)
+            assert slot.kept is not None
+            slot.kept.items.on_change = self._dirty.set
+            loop.add(receiver)
+            try:
+                await self._live(slot.kept, receiver, kit, loop)
+            except* SubscriptionEnded as ended:
+                _logger.warning("%s", _first(ended))
+            finally:
+                loop.remove(receiver)
+            now = asyncio.get_running_loop().time()
+            deaths = 1 if now - receiver.since > _STEADY_S else deaths + 1
+            self._lose(slot)
+            await services.delete(kit.session, [receiver.progress.id])
+            self._ended.remove(receiver.progress.id)
+            receiver = None
+            await asyncio.sleep(random.uniform(0, min(_FIRST_PAUSE_S * 2 ** (deaths - 1), _LONGEST_PAUSE_S)))
+
+    async def _live(self, kept: _Kept, receiver: Receiver, kit: Kit, loop: PublishLoop) -> None:
+        name = f"{kit.session.url}: subscription {receiver.progress.id}"
+        async with asyncio.TaskGroup() as group:
+            group.create_task(receiver.watch(loop), name=f"{name}: watch")
+            group.create_task(receiver.acknowledge(), name=f"{name}: acknowledge")
+            group.create_task(self._refresh(receiver, kit), name=f"{name}: refresh")
+            group.create_task(kept.items.run(), name=f"{name}: items")
+
+    async def _refresh(self, receiver: Receiver, kit: Kit) -> None:
+        await receiver.refresh()
+        self._bridge.tell(kit.sink, self._clock.time_ns())
+
+    async def _make(self, slot: _Slot, kit: Kit, item_kit: ItemKit) -> Receiver:
+        made = await services.create(kit.session, slot.planned.publishing)
+        self._dirty.set()
+        progress = Progress(made, self._clock.time_ns(), lost_since=slot.lost_since)
+        item_kit.revised.subscription(made.lifetime_s)
+        kit.session.left.kept_s = made.lifetime_s
+        items = MonitoredItems(made.id, slot.planned, item_kit)
+        items.attach(kit.session, kit.sink)
+        slot.kept, slot.lost_since = _Kept(progress, items, False), None
+        return self._receiver(slot, slot.kept, kit)
+
+    # The note
+
+    async def _keep_note(self, session: Session, sink: Sink, loop: PublishLoop) -> None:
+        """For as long as it runs: whatever changes is written down for a process that may come after a crash."""
+        while True:
+            await self._dirty.wait()
+            self._dirty.clear()
+            # Nothing is offered between the making of the note and its place in the log.
+            async with loop.offering:
+                await sink.remember(write_note(self._note(session)))
+            await asyncio.sleep(_NOTE_PAUSE_S)
+
+    def _note(self, session: Session) -> Note:
+        kept = [_left(slot, slot.kept, session) for slot in self._slots if slot.kept is not None]
+        return Note(session.server_uri, session.url, self._started, tuple(kept), tuple(self._ended))
+
+
+def _left(slot: _Slot, kept: _Kept, session: Session) -> KeptSubscription:
+    ids: tuple[int, ...] | None = None
+    if kept.items.complete and kept.items.certain:
+        known = kept.items.ids
+        ids = tuple(known.get(point, 0) for point in sorted(item.point for item in slot.planned.items))
+    return KeptSubscription(kept.progress.made, _digest(slot, session), kept.progress.watch.expected, ids)
+
+
+def _uris(planned: PlannedSubscription, kit: ItemKit) -> frozenset[str]:
+    found = {NodeAddress(kit.points[item.point].node).uri for item in planned.items}
+    return frozenset(uri for uri in found if uri is not None)
+
+
+def _digest(slot: _Slot, session: Session) -> str:
+    """Of everything that decides the subscription's items at this server: the plan, and what URIs stand for."""
+    lines = [slot.planned.digest, *(f"{uri}={session.namespace(uri)}" for uri in sorted(slot.uris))]
+    return hashlib.blake2b("\n".join(lines).encode(), digest_size=12).hexdigest()
+
+
+async def _start_time(session: Session) -> int | None:
+    """When the server began to run, ms since the epoch; None where it does not say so. Raises AdapterError."""
+    (value,) = await session.read("reading when the server started", _START_TIME)
+    found = value.Value.Value if value.Value is not None else None
+    if not isinstance(found, datetime.datetime):
+        return None
+    utc = found if found.tzinfo is not None else found.replace(tzinfo=datetime.UTC)
+    return round(utc.timestamp() * 1000)
+
+
+def _same(before: int | None, now: int | None) -> bool:
+    """Whether a server that said `before` has not been restarted since; unknown = as far as anybody can tell."""
+    return before is None or now is None or abs(now - before) < _SAME_START_MS
+
+
+def _first(group: BaseExceptionGroup[Any]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
