@@ -443,7 +443,7 @@ def _merged(pieces: list[Segment]) -> list[Segment]:
             assert piece.packed is not None
             last.records += piece.records
             last.packed += piece.packed
-            room -= size
+            room -= size - _HEAD_ROOM  # which the first has left for the whole segment
         else:
             merged.append(piece)
             room = codec.SEGMENT_BYTES - size

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -12,8 +13,13 @@ from gateway.log.records import DeviceRecord, Labels, PointRecord, Record
 from gateway.points.streams import Streams
 from gateway.points.table import PointTable
 
+log = logging.getLogger(__name__)
+
 MOST_TYPES = 8
 """a source that goes to and fro between types would fill catalogue, memory and every file's preamble"""
+
+ENUMERATION_BYTES = 16_000
+"""most that one enumeration may take in a catalogue: a larger one could make an entry that no broker takes"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +120,19 @@ class Registry:
         """What the numbers of points mean, by index; no texts = they mean nothing. One new catalogue version for all.
 
         The entry that the point has now is written again under its index, as other texts are; equal texts are shared.
+        An enumeration of more than `ENUMERATION_BYTES` is left out, with a log line.
         """
         known = self._table.points(device)
         live = {record.point: record for record in known.values() if record.retired_at is None}
         version = self._table.version(device) + 1
-        shared: dict[tuple[tuple[int, str], ...], Mapping[int, str]] = {}
+        shared: dict[tuple[tuple[int, str], ...], Mapping[int, str] | None] = {}
         changes = []
         for index, texts in enumerations.items():
             record = live.get(known[index].point)
-            wanted = shared.setdefault(tuple(sorted(texts.items())), dict(sorted(texts.items()))) or None
+            key = tuple(sorted(texts.items()))
+            if key not in shared:
+                shared[key] = _enumeration(f"{device}: {known[index].point}", key)
+            wanted = shared[key]
             if record is not None and record.enumeration != wanted:
                 changes.append(replace(record, catalogue=version, enumeration=wanted))
         self._commit(changes)
@@ -153,6 +163,19 @@ class Registry:
         if changes:
             self._table.apply(changes)
             self._write(changes)
+
+
+def _enumeration(where: str, texts: Sequence[tuple[int, str]]) -> Mapping[int, str] | None:
+    """Texts as a catalogue can hold them: UTF-8 has no lone surrogates, devices do."""
+    found = {int(number): text.encode("utf-8", "replace").decode() for number, text in texts}
+    size = sum(len(text.encode()) + len(str(number)) + 6 for number, text in found.items())
+    if size > ENUMERATION_BYTES:
+        log.warning(
+            "%s: its enumeration of %d texts takes %d bytes, at most %d are kept: the catalogue goes without it",
+            where, len(found), size, ENUMERATION_BYTES,
+        )  # fmt: skip
+        return None
+    return found or None
 
 
 def _same_meaning(old: PointRecord, new: PointRecord) -> bool:

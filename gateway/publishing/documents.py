@@ -121,6 +121,7 @@ _OPTIONAL: tuple[tuple[str, Callable[[PointRecord], Any]], ...] = (
     ("description", lambda point: point.description),
     ("scale", lambda point: point.scale),
     ("offset", lambda point: point.offset),
+    ("enum", lambda point: None if point.enumeration is None else dict(point.enumeration)),
 )
 
 
