@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.contract import Batch, PointConfig, ValueType
+from gateway.contract import NO_TIME, Batch, PointConfig, ValueType
 from gateway.log.records import Labels, PointRecord, Record, Series, StreamRecord
 from gateway.normalise import Normaliser
 from gateway.normalise.linear import linear
@@ -225,3 +225,24 @@ def test_entries_are_written_before_the_batch_that_needs_them() -> None:
     bench.written.clear()
     bench.normaliser().records([batch(ValueType.INT64, [0], [1])])
     assert [record.type for record in bench.written if isinstance(record, PointRecord)] == [ValueType.INT64]
+
+
+def test_original_times_stay_with_their_readings_whatever_becomes_of_them() -> None:
+    """Scaled and not, in two streams, of another type without a value: each keeps its own."""
+    bench = Bench()
+    bench.bind(define("plain"), define("scaled", scale=0.5), define("other", GRADE_2), define("text"))
+    normaliser = bench.normaliser()
+    normaliser.records([batch(ValueType.STRING, [3], np.array(["text"], object))])
+    originals = [10, 11, 12, 13, NO_TIME, NO_TIME, NO_TIME]
+    valid = [True, True, True, False, True, True, True]
+    offered = batch(ValueType.FLOAT64, [0, 1, 2, 3, 0, 1, 2], np.arange(7.0), valid=valid, original_time=originals)
+    found: dict[tuple[str, int], int] = {}
+    for record in normaliser.records([offered]):
+        part = record.batch
+        kept = part.original_time if part.original_time is not None else np.full(len(part), NO_TIME)
+        for point, value, ok, original in zip(
+            part.points.tolist(), part.values, part.valid, kept.tolist(), strict=True
+        ):
+            found[point, int(value * (2 if point == 1 else 1)) if ok else -1] = original
+    missing = {(0, 4): NO_TIME, (1, 5): NO_TIME, (2, 6): NO_TIME}
+    assert found == {(0, 0): 10, (1, 1): 11, (2, 2): 12, (3, -1): 13} | missing

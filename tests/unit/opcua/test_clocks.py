@@ -104,7 +104,9 @@ def test_a_server_without_a_clock() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(zones, rules, st.floats(-40, 40), st.booleans(), st.sampled_from([0.5, 1.0, 7.0, 60.0]), st.integers(0, 99))
+@given(
+    zones, rules, st.floats(-40, 40), st.booleans(), st.sampled_from([0.5, 1.0, 7.0, 60.0, 500.0]), st.integers(0, 99)
+)
 def test_every_zone_is_found_with_its_sign(
     half: int, rule: ClockRule, error: float, server_too: bool, every: float, seed: int
 ) -> None:
