@@ -8,16 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Sequence
 
+from asyncua import ua
+
 from adapters.opcua import layouts
+from adapters.opcua.backfill import Backfill
 from adapters.opcua.batches import BUILT_IN, BatchBuilder
 from adapters.opcua.clocks import SETTLE_S, ClockWatch
-from adapters.opcua.config import OpcUaDeviceConfig, OpcUaPointConfig
+from adapters.opcua.config import NodeAddress, OpcUaDeviceConfig, OpcUaPointConfig
 from adapters.opcua.connect import open_session
 from adapters.opcua.endpoints import Memory
+from adapters.opcua.gaps import GapLedger
 from adapters.opcua.items import RETRY_S, ItemKit, Ramp
+from adapters.opcua.nodes import node_id
 from adapters.opcua.plan import make_plan
 from adapters.opcua.profiles import PROFILES
 from adapters.opcua.receiver import Stalled
@@ -60,7 +66,14 @@ class OpcUaAdapter:
         self._builder = BatchBuilder(config.device, types, config.clock, clock.time_ns(), self._clocks.batch)
         self._memory = Memory()
         self._revised = Revised(config.connection.url, self._points)
-        self._subscriptions = Subscriptions(clock, Structures())
+        structures = Structures()
+        self._subscriptions = Subscriptions(clock, structures)
+        self._ledger: GapLedger | None = None
+        if config.backfill:
+            intervals = {point.publishing or config.subscribe.publishing for point in self._points.values()}
+            self._ledger = GapLedger(config.device, self._points, intervals, clock)
+            past = BatchBuilder(config.device, types, config.clock, clock.time_ns())
+            self._backfill = Backfill(config.device, self._ledger, past, config.clock, clock, structures, self._name_of)
 
     def facts(self) -> Facts:
         """See `gateway.contract.HasFacts`."""
@@ -94,11 +107,15 @@ class OpcUaAdapter:
         ramp = Ramp(plan.items, limits.ramp)
         kit = ItemKit(self._points, self._builder, self._clock, self._revised, ramp, self._retry_s)
         device = self._config.device
+        live = sink if self._ledger is None else self._ledger.watch(sink)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(session.stay_alive(sink, self._clock, self._clocks), name=f"{device}: session")
-                subscriptions = self._subscriptions.run(session, sink, plan, kit, limits.transfer)
+                subscriptions = self._subscriptions.run(session, live, plan, kit, limits.transfer)
                 group.create_task(subscriptions, name=f"{device}: subscriptions")
+                if self._ledger is not None:
+                    backfill = self._backfill.run(session, sink, functools.partial(self._node_of, session))
+                    group.create_task(backfill, name=f"{device}: backfill")
         except BaseExceptionGroup as failures:
             cause = _cause(failures)
             if cause is None:
@@ -107,6 +124,9 @@ class OpcUaAdapter:
 
     def _name_of(self, point: int) -> str:
         return self._points[point].point
+
+    def _node_of(self, session: Session, point: int) -> ua.NodeId | None:
+        return node_id(session, NodeAddress(self._points[point].node))
 
     def _say(self, level: int, text: str) -> None:
         _logger.log(level, "%s: %s", self._config.device, text)

@@ -12,7 +12,7 @@ import contextlib
 import datetime
 import functools
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -29,7 +29,7 @@ from adapters.opcua.history import NO_HISTORY, Ask, Busy, HistoryReader, Page
 from adapters.opcua.session import Session
 from adapters.opcua.structures import Structures
 from gateway.contract import Basis, Batch, Clock, Filled, Flag, Sink
-from gateway.contract.status import BAD_NOT_READABLE
+from gateway.contract.status import BAD_NODE_ID_UNKNOWN, BAD_NOT_READABLE
 
 _logger = logging.getLogger(__name__)
 
@@ -56,8 +56,9 @@ class _Source:
     session: Session
     sink: Sink
     reader: HistoryReader
-    nodes: Mapping[int, ua.NodeId]
-    inspected: set[int] = field(default_factory=set)
+    node_of: Callable[[int], ua.NodeId | None]
+    nodes: dict[int, ua.NodeId] = field(default_factory=dict)
+    """of the points whose access level has been looked at"""
     without: dict[int, int] = field(default_factory=dict)
     """points that have no history for us, with the status that said so; not asked again over this connection"""
 
@@ -73,9 +74,9 @@ class Backfill:
         rule: ClockRule,
         clock: Clock,
         structures: Structures,
-        names: Mapping[int, str],
+        name_of: Callable[[int], str],
     ) -> None:
-        """`builder`: one of its own, made like that of live readings; `names`: of the points."""
+        """`builder`: one of its own, made like that of live readings; `name_of`: of a point."""
         self._device = device
         self._ledger = ledger
         self._builder = builder
@@ -83,16 +84,16 @@ class Backfill:
         self._margin_ns = _OTHER_CLOCK_NS if rule == "server" else 0
         self._clock = clock
         self._decode_other = functools.partial(decode_other, structures=structures)
-        self._names = names
+        self._name_of = name_of
         self._told = False
 
-    async def run(self, session: Session, sink: Sink, nodes: Mapping[int, ua.NodeId], nodes_per_request: int) -> None:
-        """Over one connection, until cancelled. `sink`: the device's own; `nodes`: of the points.
+    async def run(self, session: Session, sink: Sink, node_of: Callable[[int], ua.NodeId | None]) -> None:
+        """Over one connection, until cancelled. `sink`: the device's own; `node_of`: a point's node in this session.
 
         Raises AdapterError when the link or the session fails.
         """
         reader = HistoryReader(session, self._decode_other)
-        source = _Source(session, sink, reader, nodes)
+        source = _Source(session, sink, reader, node_of)
         tries, pause_s = 0, _FIRST_PAUSE_S
         while True:
             hole = await self._next()
@@ -144,10 +145,11 @@ class Backfill:
             asks = [self._ask(hole, row, source) for row in group.tolist()]
             failed = await source.reader.read(asks, functools.partial(self._take, hole, source.sink))
             without = {point: code for point, code in failed.items() if code in NO_HISTORY}
+            hole.asked[np.isin(hole.points, list(without))] = False
             source.without |= without
             self._tell_without(without)
             for point in failed.keys() - without.keys():
-                _logger.debug("%s: history of %s: %s", self._device, self._names[point], status_name(failed[point]))
+                _logger.debug("%s: history of %s: %s", self._device, self._name_of(point), status_name(failed[point]))
             hole.low[group] = hole.high[group]
 
     def _ask(self, hole: Hole, row: int, source: _Source) -> Ask:
@@ -160,12 +162,17 @@ class Backfill:
 
     async def _inspect(self, points: list[int], source: _Source) -> None:
         """Learn which points have a history. Raises AdapterError."""
-        new = {
-            point: source.nodes[point] for point in points if point not in source.inspected and point in source.nodes
-        }
+        new: dict[int, ua.NodeId] = {}
+        without: dict[int, int] = {}
+        for point in points:
+            if point not in source.nodes and point not in source.without:
+                node = source.node_of(point)
+                if node is None:
+                    without[point] = BAD_NODE_ID_UNKNOWN
+                else:
+                    new[point] = node
         readable = await source.reader.readable(new) if new else set()
-        source.inspected.update(new)
-        without = {point: BAD_NOT_READABLE for point in points if point not in source.inspected}
+        source.nodes |= new
         without |= {point: BAD_NOT_READABLE for point in new if point not in readable}
         source.without |= without
         self._tell_without(without)
@@ -180,7 +187,7 @@ class Backfill:
             "server keep and show their history, or take `backfill` out (reported once)",
             self._device,
             len(without),
-            self._names[point],
+            self._name_of(point),
             status_name(code),
         )
 

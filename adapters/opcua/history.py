@@ -16,6 +16,7 @@ from enum import Enum, auto
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
@@ -39,6 +40,10 @@ _MOST_PAGES: Final = 10_000
 """of one node and window"""
 _MOST_STALLS: Final = 3
 """answers in a row without progress in time"""
+_SUSPICIOUS: Final = 10
+"""times the usual distance of values, between the last one and the end of the window"""
+_FEW: Final = 10
+"""values from which nothing can be told"""
 _MARGIN_TICKS: Final = 10_000
 """1 ms: servers that keep times as milliseconds must not cut off the last value of the window"""
 _HISTORY_READ: Final = 0x04
@@ -284,7 +289,7 @@ class HistoryReader:
         thread.continuation = result.continuation
         thread.pages += 1
         thread.stalls += 1
-        count = 0
+        items: list[Items] = []
         if code >> 31:
             if code not in _TOO_MUCH | _LATER | {_OUTDATED} or thread.stalls >= _MOST_STALLS:
                 if code not in NO_DATA:
@@ -295,26 +300,25 @@ class HistoryReader:
             return _Next.ANEW
         if result.values is not None:
             try:
-                items, count = decode_history(body, result.values, point, self._other)
+                items = decode_history(body, result.values, point, self._other)
             except DecodeError as error:
                 _logger.debug("%s: %s: %s", self._session.url, thread.ask.node, error)
                 failed[point] = BAD_DECODING_ERROR
                 return _Next.DONE
-            if count:
+            if items:
                 pages.append(Page(point, items))
                 if not self._advance(thread, items, span[1]):
                     return _Next.DONE
-        full = count >= self._values and thread.seen < thread.ask.end
-        if not thread.continuation and not full:
-            return _Next.DONE
+        if not thread.continuation:
+            return _Next.ANEW if thread.stalls == 0 and self._cut_off(thread, items) else _Next.DONE
         if thread.stalls >= _MOST_STALLS or thread.pages >= _MOST_PAGES:
             failed[point] = STUCK
             return _Next.DONE
-        return _Next.FOLLOW if thread.continuation else _Next.ANEW
+        return _Next.FOLLOW
 
     def _advance(self, thread: _Thread, items: list[Items], end: int) -> bool:
         """Note how far a page came; False if all of it lies past the end."""
-        times = np.concatenate([np.where(part.source > 0, part.source, part.server) for part in items])
+        times = _times(items)
         inside = times[times <= end]
         if not len(inside):
             return False
@@ -323,6 +327,17 @@ class HistoryReader:
             thread.stalls, thread.seen = 0, newest
             thread.at = max(thread.at, newest)
         return True
+
+    def _cut_off(self, thread: _Thread, items: list[Items]) -> bool:
+        """Whether there may be more although no continuation point says so: some servers just stop at a limit.
+
+        It is as long as we allow, or ends much earlier than the window for how close its values are.
+        """
+        times = _times(items)
+        if len(times) >= self._values:
+            return thread.seen < thread.ask.end
+        rest, spread = thread.ask.end - thread.seen, int(times.max() - times.min())
+        return len(times) >= _FEW and rest * len(times) > _SUSPICIOUS * spread
 
     def _release(self, threads: Sequence[_Thread], span: tuple[int, int]) -> None:
         """Let the server forget what will not be fetched. Sent and not waited for: it may be the last thing we do."""
@@ -336,17 +351,25 @@ class HistoryReader:
             stack.send(self._session.client, request, 0).add_done_callback(_seen)
 
 
-def decode_history(data: bytes, values: tuple[int, int], point: int, other: OtherVariant) -> tuple[list[Items], int]:
-    """Decode a HistoryData (Part 11, 6.6.2): an array of DataValues at `data[start:end]`. Raises DecodeError.
+def decode_history(data: bytes, values: tuple[int, int], point: int, other: OtherVariant) -> list[Items]:
+    """Decode a HistoryData (Part 11, 6.6.2): an array of DataValues in `data` from one place to another.
 
-    Returns the items, one `Items` per type with the point as handle, and how many values there were.
+    Returns one `Items` per type, with the point as handle. Raises DecodeError.
     """
     # The same as the results of a ReadResponse, which ends with diagnostics.
     body = data[values[0] : values[1]] + _NO_DIAGNOSTICS
     count = max(read_length(body, 0, len(body)), 0)
     if count > len(body):
         raise DecodeError(f"{count} values do not fit into {len(body)} bytes")
-    return decode_values(body, 0, np.full(count, point, np.uint32), other), count
+    return decode_values(body, 0, np.full(count, point, np.uint32), other)
+
+
+def _times(items: list[Items]) -> npt.NDArray[np.int64]:
+    """Source times, ticks; where there is none the server's."""
+    times: npt.NDArray[np.int64] = np.concatenate(
+        [np.where(part.source > 0, part.source, part.server) for part in items]
+    )
+    return times
 
 
 def _seen(future: asyncio.Future[Any]) -> None:

@@ -133,10 +133,14 @@ class Archive:
         if point:
             _, start, end = self.held.pop(point)
         else:
-            start = sum(1 for each in values if not each.SourceTimestamp or each.SourceTimestamp < details.StartTime)
+            start = sum(1 for each in values if each.SourceTimestamp and each.SourceTimestamp < details.StartTime)
         if release:
             return result
-        inside = [each for each in values[start:] if self.past_the_end or each.SourceTimestamp < end]
+        inside = [
+            each
+            for each in values[start:]
+            if self.past_the_end or not each.SourceTimestamp or each.SourceTimestamp < end
+        ]
         size = min(self.page, details.NumValuesPerNode)
         if len(inside) > size and not self.pointless:
             self._points += 1

@@ -57,19 +57,20 @@ def counted(count: int) -> list[ua.DataValue]:
 
 
 async def test_pages_are_followed_to_the_end_of_the_window() -> None:
-    archive = Archive(a=counted(2500), b=counted(40))
+    archive = Archive(a=counted(2500), b=counted(2500)[::50])
     archive.page = 100
     found, failed = await read(archive, [ask(0, "a", 0, 2400), ask(1, "b", 0, 2400)])
-    assert found == {0: [float(n) for n in range(2401)], 1: [float(n) for n in range(40)]}
+    assert found == {0: [float(n) for n in range(2401)], 1: [float(n) for n in range(0, 2401, 50)]}
     assert failed == {}
     assert archive.held == {}
     assert archive.asked[0].nodes == ("a", "b")
     assert {asked.nodes for asked in archive.asked[1:]} == {("a",)}
 
 
-async def test_full_answers_without_a_continuation_point_are_continued() -> None:
+@pytest.mark.parametrize("limit", [10_000, 300], ids=["our limit", "its own limit"])
+async def test_answers_that_are_cut_off_without_a_continuation_point_are_continued(limit: int) -> None:
     archive = Archive(a=counted(2500))
-    archive.pointless = True
+    archive.pointless, archive.page = True, limit
     found, failed = await read(archive, [ask(0, "a", 0, 3000)])
     assert sorted(set(found[0])) == [float(n) for n in range(2500)]
     assert failed == {}
@@ -134,7 +135,7 @@ async def test_an_answer_that_is_too_large_is_asked_for_in_smaller_ones() -> Non
     archive = Archive(a=counted(600))
     archive.faults = [0x80B90000, 0x80B90000]
     found, failed = await read(archive, [ask(0, "a", 0, 1000)])
-    assert found[0] == [float(n) for n in range(600)]
+    assert sorted(set(found[0])) == [float(n) for n in range(600)]
     assert failed == {}
     assert archive.asked[2].limit == 250
 
@@ -251,7 +252,7 @@ async def test_requests_keep_to_half_of_the_budget() -> None:
     archive.page = 10
     loop = asyncio.get_running_loop()
     began = loop.time()
-    await read(archive, [ask(0, "a", 0, 1000)], requests_per_s=100)
+    await read(archive, [ask(0, "a", 0, 120)], requests_per_s=100)
     # Twelve requests of background work at half of a hundred a second.
     assert loop.time() - began >= (len(archive.asked) - 1) / 50 - 0.01
     assert len(archive.asked) == 12
