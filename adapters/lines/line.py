@@ -73,10 +73,12 @@ class Line:
         quiet_s: float = 0.0,
         seconds: Callable[[float], float] | None = None,
         network: bool = False,
+        absent: str = "no connection",
     ) -> None:
         """`quiet_s`: silence before each request. `seconds`: wire time of so many characters, where it matters.
 
         `network`: a connection that may be half open, so that silence of all who are asked makes it be opened anew.
+        `absent`: how an error begins when the wire did not open in time.
         """
         self._opener = opener
         self._clock = clock
@@ -84,6 +86,7 @@ class Line:
         self._quiet_s = quiet_s
         self._seconds = seconds or (lambda characters: 0.0)
         self._network = network
+        self._absent = absent
         self._turns = Turns()
         self._port: Port | None = None
         self._ears: _Ears | None = None
@@ -184,7 +187,7 @@ class Line:
             async with asyncio.timeout(self._open_timeout_s):
                 self._port = port = await self._opener(ears)
         except TimeoutError:
-            raise CannotConnect(f"no connection within {self._open_timeout_s:g} s") from None
+            raise CannotConnect(f"{self._absent} within {self._open_timeout_s:g} s") from None
         except OSError as error:
             raise CannotConnect(why(error)) from error
         self.opened += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager
 from typing import Generic, Protocol, TypeVar
@@ -18,26 +19,43 @@ class Closable(Protocol):
 T = TypeVar("T", bound=Closable)
 
 
+class _Held(Generic[T]):
+    def __init__(self, wire: T) -> None:
+        self.wire = wire
+        self.holders = 0
+        self.closing: asyncio.TimerHandle | None = None
+
+
 class Shared(Generic[T]):
     """Counts who uses what; made by the first, closed after the last."""
 
     def __init__(self) -> None:
-        self._held: dict[Hashable, tuple[T, list[object]]] = {}
+        self._held: dict[Hashable, _Held[T]] = {}
 
     @contextmanager
-    def hold(self, key: Hashable, make: Callable[[], T]) -> Iterator[T]:
-        """The one object for `key`, made if nobody holds it."""
-        wire, holders = self._held.setdefault(key, (make(), [])) if key not in self._held else self._held[key]
-        holder = object()
-        holders.append(holder)
-        try:
-            yield wire
-        finally:
-            holders.remove(holder)
-            if not holders:
-                del self._held[key]
-                wire.close()
+    def hold(self, key: Hashable, make: Callable[[], T], linger_s: float = 0.0) -> Iterator[T]:
+        """The one object for `key`, made if nobody holds it.
 
-    def holders(self, key: Hashable) -> int:
-        """How many use it now."""
-        return len(self._held[key][1]) if key in self._held else 0
+        After the last holder left because of an error it is kept for `linger_s`, in case that one comes back; a
+        cancelled one does not.
+        """
+        held = self._held.get(key) or self._held.setdefault(key, _Held(make()))
+        if held.closing is not None:
+            held.closing.cancel()
+            held.closing = None
+        held.holders += 1
+        try:
+            yield held.wire
+        except asyncio.CancelledError:
+            linger_s = 0.0
+            raise
+        finally:
+            held.holders -= 1
+            if not held.holders:
+                if linger_s:
+                    held.closing = asyncio.get_running_loop().call_later(linger_s, self._close, key)
+                else:
+                    self._close(key)
+
+    def _close(self, key: Hashable) -> None:
+        self._held.pop(key).wire.close()

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from typing import Final
 
 from adapters.lines import Line, Opener, Shared
+from adapters.lines.listen import Listener
 from adapters.lines.ports import serial, tcp, udp
 from adapters.modbus.config import ModbusConnectionConfig, ModbusDeviceConfig, TlsConfig
 from adapters.modbus.framing import Ascii, Framing, Rtu
@@ -17,10 +18,13 @@ from adapters.modbus.url import Place
 from gateway.contract import Clock
 
 _SHARED: Final[Shared[Link]] = Shared()
+_LISTENERS: Final[Shared[Listener]] = Shared()
 LATE: Final[dict[tuple[str, str, int], LateReplies]] = {}
 """per wire, for as long as the process lives"""
 _FRAMINGS: Final[dict[str, Framing]] = {"rtu": Rtu(), "ascii": Ascii()}
 
+_LINGER_S: Final = 60.0
+"""how long a modem's connection is kept when its only device does not answer: longer than until it is asked again"""
 _FAST_BAUD: Final = 19_200
 _FAST_QUIET_S: Final = 0.00175
 _QUIET_CHARACTERS: Final = 3.5
@@ -31,32 +35,40 @@ _QUIET_CHARACTERS: Final = 3.5
 def open_links(config: ModbusDeviceConfig, clock: Clock, most: int) -> Iterator[list[Link]]:
     """The device's links, `load.connections` of them and at most `most`; closed when nobody uses them any more."""
     place = config.connection.place
+    linger_s = _LINGER_S if place.dial_in else 0.0
     with ExitStack() as stack:
+        if place.dial_in is not None:
+            address = (place.host, place.port)
+            listener = stack.enter_context(_LISTENERS.hold(address, lambda: Listener(*address), linger_s))
+            opener = listener.opener(place.dial_in)
+        else:
+            opener = _opener(config.connection)
         yield [
-            stack.enter_context(_SHARED.hold((*place.wire, number), lambda: make_link(config, clock)))
+            stack.enter_context(_SHARED.hold((*place.wire, number), lambda: _make(config, opener, clock), linger_s))
             for number in range(min(config.load.connections, most))
         ]
 
 
-def make_link(config: ModbusDeviceConfig, clock: Clock) -> Link:
-    """A link of one's own; no I/O."""
+def _make(config: ModbusDeviceConfig, opener: Opener, clock: Clock) -> Link:
     connection = config.connection
     place = connection.place
     if place.framing == "mbap":
         return MbapLink(
-            _opener(connection),
+            opener,
             clock,
             open_timeout_s=connection.timeout_s,
             outstanding=config.load.outstanding,
             datagrams=place.scheme == "udp",
         )
     line = Line(
-        _opener(connection),
+        opener,
         clock,
         open_timeout_s=connection.timeout_s,
         quiet_s=quiet_s(place),
         seconds=place.serial.seconds if place.serial else None,
-        network=place.serial is None,
+        # A modem that is cut off would have to dial in again; it is TCP's keep-alive that finds out whether it lives.
+        network=place.serial is None and place.dial_in is None,
+        absent="the device has not dialled in" if place.dial_in else "no connection",
     )
     return LineLink(line, _FRAMINGS[place.framing], LATE.setdefault(place.wire, LateReplies()))
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from adapters.lines.listen import Guest
 from adapters.lines.ports import SerialSettings
 
 SCHEMES: Final = ("tcp", "tls", "udp", "rtu+tcp", "ascii+tcp", "serial", "listen+rtu")
@@ -35,17 +36,6 @@ _BAUD: Final = range(50, 4_000_001)
 _HEX: Final = re.compile(r"(?:hex:)((?:[0-9a-fA-F]{2})+)")
 
 
-class DialIn(NamedTuple):
-    """How a modem that dials in is told from others."""
-
-    id: bytes | None
-    """the registration packet, or how it begins; None = whoever comes"""
-    heartbeat: bytes | None
-    """what it sends between the replies to keep its connection; dropped"""
-    allow: tuple[str, ...]
-    """networks that it may come from; empty = any"""
-
-
 class Place(NamedTuple):
     """A checked url."""
 
@@ -55,7 +45,7 @@ class Place(NamedTuple):
     framing: str
     """mbap, rtu or ascii"""
     serial: SerialSettings | None = None
-    dial_in: DialIn | None = None
+    dial_in: Guest | None = None
 
     @property
     def wire(self) -> tuple[str, str, int]:
@@ -132,7 +122,7 @@ def _one_of(keys: Mapping[str, str], key: str, default: str, allowed: tuple[str,
     return value
 
 
-def _dial_in(keys: Mapping[str, str], url: str) -> DialIn:
+def _dial_in(keys: Mapping[str, str], url: str) -> Guest:
     allow = tuple(text.strip() for text in keys.get("allow", "").split(",") if text.strip())
     for network in allow:
         try:
@@ -142,7 +132,7 @@ def _dial_in(keys: Mapping[str, str], url: str) -> DialIn:
                 f"{url!r}: allow must be addresses or networks such as 10.0.0.0/8, found {network!r}"
             ) from None
     id, heartbeat = (_packet(keys[key], key, url) if key in keys else None for key in ("id", "heartbeat"))
-    return DialIn(id, heartbeat, allow)
+    return Guest(id, heartbeat, allow)
 
 
 def _packet(text: str, key: str, url: str) -> bytes:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from adapters.lines.listen import Guest
 from adapters.lines.ports import SerialSettings
-from adapters.modbus.url import DialIn, parse_url
+from adapters.modbus.url import parse_url
 
 
 @pytest.mark.parametrize(
@@ -42,7 +43,7 @@ def test_settings_do_not_make_another_wire() -> None:
 
 def test_dial_in() -> None:
     place = parse_url("listen+rtu://0.0.0.0:9000?id=hex:0aFF&heartbeat=%40&allow=10.0.0.0/8,192.0.2.7")
-    assert place.dial_in == DialIn(b"\x0a\xff", b"@", ("10.0.0.0/8", "192.0.2.7"))
+    assert place.dial_in == Guest(b"\x0a\xff", b"@", ("10.0.0.0/8", "192.0.2.7"))
 
 
 @pytest.mark.parametrize(
