@@ -34,6 +34,8 @@ _CHANNEL_LIFETIME_S: Final = 3600.0
 _CLOSE_S: Final = 1.5
 _TURN_S: Final = 1.0
 """a goodbye waits no longer for the budget: later than this after any other request it is within it anyway"""
+_UNKNOWN: Final = frozenset({0x80250000, 0x80260000})
+"""BadSessionIdInvalid, BadSessionClosed"""
 
 
 @asynccontextmanager
@@ -114,7 +116,7 @@ class _Door:
                 else:
                     memory.login = None
         except AdapterError as error:
-            self._memory.failed(url, error)
+            self._memory.failed(url, error, refused=stack.has_channel(client) and not in_use)
             raise
         finally:
             await _close(client, url, leave, self._pace)
@@ -170,11 +172,13 @@ async def _reactivate(client: Client, config: ConnectionConfig, memory: ServerMe
         try:
             await log_in(client, config.user)
         except UaStatusCodeError as error:
-            # Whatever it is: if it will not have us at all, it says so again to the new session.
-            _logger.debug("%s: the old session is gone: %s", config.url, status_name(error.code))
+            # Whatever it is: if it will not have us at all, it says so again to the new session. It may be starting or
+            # stopping, so the old one is not given up before there is another.
+            _logger.debug("%s: the old session cannot be had: %s", config.url, status_name(error.code))
+            if error.code in _UNKNOWN:
+                memory.login = None
         else:
             return True
-    memory.login = None
     stack.drop_login(client, certificate)
     return False
 

@@ -92,12 +92,13 @@ class Memory:
         """A connection has ended, and our session and subscriptions are left at the server."""
         self.of(url).kept_until = _now() + self.of(url).kept_s
 
-    def failed(self, url: str, error: AdapterError) -> None:
-        """A server could not be used, or not any more."""
-        if isinstance(error, Refused):
-            self.of(url).not_before = max(self.of(url).not_before, _now() + _REFUSED_S)
-        elif isinstance(error, Unwell):
-            self.of(url).unwell_until = _now() + _UNWELL_S
+    def failed(self, url: str, error: AdapterError, *, refused: bool = False) -> None:
+        """A server could not be used, or not any more; `refused`: it answered, and yet there is no session."""
+        server = self.of(url)
+        if isinstance(error, Unwell):
+            server.unwell_until = _now() + _UNWELL_S
+        elif refused or isinstance(error, Refused):
+            server.not_before = max(server.not_before, _now() + _REFUSED_S)
 
     def connected(self, url: str, urls: Sequence[str], failures: Mapping[str, AdapterError]) -> None:
         """A server is in use from now on; tells when it is another one."""

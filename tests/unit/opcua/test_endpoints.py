@@ -68,7 +68,7 @@ def test_a_server_without_data_comes_last_for_five_minutes() -> None:
 def test_a_server_that_refuses_is_left_alone_for_a_moment_and_the_others_are_not() -> None:
     async def main() -> None:
         memory, loop = Memory(), asyncio.get_running_loop()
-        memory.failed(A, Refused("no session left"))
+        memory.failed(A, LinkLost("halted"), refused=True)
         memory.failed(B, LinkLost("no answer"))
         began = loop.time()
         await memory.wait(URLS)
@@ -77,6 +77,8 @@ def test_a_server_that_refuses_is_left_alone_for_a_moment_and_the_others_are_not
         await memory.wait([A])
         assert loop.time() - began == pytest.approx(2.0)
         assert memory.order(URLS) == [A, B, C]
+        memory.failed(A, Refused("no session left"))
+        assert memory.order(URLS) == [B, C]
 
     run_virtually(main())
 
