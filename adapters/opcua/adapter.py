@@ -20,14 +20,17 @@ from adapters.opcua.batches import BUILT_IN, BatchBuilder
 from adapters.opcua.clocks import SETTLE_S, ClockWatch
 from adapters.opcua.config import NodeAddress, OpcUaDeviceConfig, OpcUaPointConfig
 from adapters.opcua.connect import open_session
+from adapters.opcua.definitions import Definitions
 from adapters.opcua.endpoints import Memory
 from adapters.opcua.gaps import GapLedger
 from adapters.opcua.items import RETRY_S, ItemKit, Ramp
 from adapters.opcua.nodes import node_id
-from adapters.opcua.plan import make_plan
+from adapters.opcua.plan import Plan, make_plan
+from adapters.opcua.poll import PollLoop
 from adapters.opcua.profiles import PROFILES
 from adapters.opcua.receiver import Stalled
 from adapters.opcua.revised import Revised
+from adapters.opcua.semantics import Semantics
 from adapters.opcua.session import Session
 from adapters.opcua.structures import Structures
 from adapters.opcua.subscriptions import Subscriptions
@@ -66,14 +69,17 @@ class OpcUaAdapter:
         self._builder = BatchBuilder(config.device, types, config.clock, clock.time_ns(), self._clocks.batch)
         self._memory = Memory()
         self._revised = Revised(config.connection.url, self._points)
-        structures = Structures()
-        self._subscriptions = Subscriptions(clock, structures)
+        self._semantics = Semantics(self._points)
+        self._structures = Structures()
+        self._subscriptions = Subscriptions(clock, self._structures, self._semantics.look)
         self._ledger: GapLedger | None = None
         if config.backfill:
             intervals = {point.publishing or config.subscribe.publishing for point in self._points.values()}
             self._ledger = GapLedger(config.device, self._points, intervals, clock)
             past = BatchBuilder(config.device, types, config.clock, clock.time_ns())
-            self._backfill = Backfill(config.device, self._ledger, past, config.clock, clock, structures, self._name_of)
+            self._backfill = Backfill(
+                config.device, self._ledger, past, config.clock, clock, self._structures, self._name_of
+            )
 
     def facts(self) -> Facts:
         """See `gateway.contract.HasFacts`."""
@@ -113,6 +119,8 @@ class OpcUaAdapter:
                 group.create_task(session.stay_alive(sink, self._clock, self._clocks), name=f"{device}: session")
                 subscriptions = self._subscriptions.run(session, live, plan, kit, limits.transfer)
                 group.create_task(subscriptions, name=f"{device}: subscriptions")
+                group.create_task(self._polling(session, live, plan).run(), name=f"{device}: poll")
+                group.create_task(self._semantics.run(session, sink), name=f"{device}: semantics")
                 if self._ledger is not None:
                     backfill = self._backfill.run(session, sink, functools.partial(self._node_of, session))
                     group.create_task(backfill, name=f"{device}: backfill")
@@ -121,6 +129,19 @@ class OpcUaAdapter:
             if cause is None:
                 raise
             raise cause from failures
+
+    def _polling(self, session: Session, sink: Sink, plan: Plan) -> PollLoop:
+        return PollLoop(
+            session,
+            sink,
+            self._builder,
+            self._clock,
+            self._points,
+            plan.polls,
+            Definitions(session, self._structures),
+            retry_s=self._retry_s,
+            look=self._semantics.look,
+        )
 
     def _name_of(self, point: int) -> str:
         return self._points[point].point

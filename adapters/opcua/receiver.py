@@ -10,7 +10,7 @@ import asyncio
 import dataclasses
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, Protocol
 
 from asyncua import ua
@@ -24,7 +24,8 @@ from adapters.opcua.fallback import decode_other
 from adapters.opcua.items import MonitoredItems
 from adapters.opcua.pace import Priority
 from adapters.opcua.progress import Progress
-from adapters.opcua.refresh import read_values
+from adapters.opcua.reading import Wanted
+from adapters.opcua.refresh import refresh
 from adapters.opcua.session import Session
 from adapters.opcua.structures import Structures
 from adapters.opcua.variant import DecodeError
@@ -83,10 +84,12 @@ class Kit:
         builder: BatchBuilder,
         clock: Clock,
         structures: Structures,
+        look: Callable[[Sequence[Items]], None],
         tally: Tally,
     ) -> None:
-        """`structures` grows as the server sends new ones."""
+        """`structures` grows as the server sends new ones; `look` sees all items that are decoded."""
         self.session = session
+        self.look = look
         self.sink = sink
         self.builder = builder
         self.clock = clock
@@ -222,15 +225,11 @@ class Receiver:
         if self._heard is None:
             return
         await asyncio.sleep(max(_SETTLED_S, 3 * self.progress.made.publishing_s))
-        silent = [(point, node) for point, node in self._items.node_ids().items() if point not in self._heard]
+        nodes = self._items.node_ids().items()
+        silent = [Wanted(point, node) for point, node in nodes if point not in self._heard]
         self._heard = None
-        for body in await read_values(self._session, silent):
-            decoded = decode_items(body, 0, len(body), self._kit.decode_other)
-            self._kit.builder.created(point for items in decoded for point in items.handles.tolist())
-            built = self._kit.builder.build(decoded, self._kit.now())
-            if built.batches:
-                await self._sink.offer(built.batches)
-            self._report(built)
+        kit = self._kit
+        await refresh(self._session, kit.definitions, kit.builder, self._sink, kit.now, silent, self._report)
 
     async def acknowledge(self) -> None:
         """For as long as it runs: pass on the sequence numbers of what has become durable."""
@@ -316,6 +315,7 @@ class Receiver:
             decoded, failure = self._decode_all(data, message)
         if failure is not None:
             self._undecodable(message.sequence, failure, moment)
+        self._kit.look(decoded)
         return decoded
 
     def _decode_all(self, data: bytes, message: Message) -> tuple[list[Items], DecodeError | None]:

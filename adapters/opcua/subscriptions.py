@@ -13,13 +13,14 @@ import datetime
 import hashlib
 import logging
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from adapters.opcua import services
 from adapters.opcua.bridge import Bridge
 from adapters.opcua.config import NodeAddress
+from adapters.opcua.decode import Items
 from adapters.opcua.items import ItemKit, MonitoredItems, report_left_out
 from adapters.opcua.note import KeptSubscription, Note, read_note, write_note
 from adapters.opcua.plan import Plan, PlannedSubscription
@@ -78,9 +79,10 @@ class _Slot:
 class Subscriptions:
     """Makes them, takes them up again, replaces those that end."""
 
-    def __init__(self, clock: Clock, structures: Structures) -> None:
-        """`structures` grows as the server sends new ones."""
+    def __init__(self, clock: Clock, structures: Structures, look: Callable[[Sequence[Items]], None]) -> None:
+        """`structures` grows as the server sends new ones; `look` sees all items that are decoded."""
         self._clock = clock
+        self._look = look
         self._structures = structures
         self._slots: list[_Slot] = []
         self._ended: list[int] = []
@@ -111,7 +113,7 @@ class Subscriptions:
             self.lose()
             self._ended.clear()  # with the server; another client's may have the same ids by now
         self._recalled, self._server, self._started = True, session.server_uri, started
-        kit = Kit(session, sink, items.builder, self._clock, self._structures, self._tally)
+        kit = Kit(session, sink, items.builder, self._clock, self._structures, self._look, self._tally)
         self._arrange(plan, items, session, left, outage)
         receivers = await self._take_up(kit, plan, outage, transfer)
         if all(slot.kept is None for slot in self._slots):

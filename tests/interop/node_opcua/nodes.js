@@ -88,4 +88,13 @@ function addAnalog(namespace, folder) {
     });
 }
 
-module.exports = { values, addAnalog };
+// Numbers with texts of their own: EnumStrings, EnumValues, TrueState and FalseState.
+function addDiscrete(namespace, folder) {
+    const place = (name) => ({ organizedBy: folder, browseName: name, nodeId: `s=${name}` });
+    namespace.addMultiStateDiscrete({ ...place("Valve"), enumStrings: ["shut", "moving", "open"], value: 1 });
+    const enumValues = [{ displayName: "fault", value: -1 }, { displayName: "run", value: 9 }];
+    namespace.addMultiStateValueDiscrete({ ...place("Drive"), enumValues, value: 9 });
+    namespace.addTwoStateDiscrete({ ...place("Pump"), trueState: "on", falseState: "off", value: { dataType: DataType.Boolean, value: true } });
+}
+
+module.exports = { values, addAnalog, addDiscrete };
