@@ -24,7 +24,7 @@ from adapters.opcua.batches import UNIX_EPOCH_TICKS, BatchBuilder, Moment
 from adapters.opcua.config import ClockRule, ClockShift
 from adapters.opcua.errors import status_name
 from adapters.opcua.fallback import decode_other
-from adapters.opcua.gaps import GapLedger, Hole
+from adapters.opcua.gaps import Claim, GapLedger, Hole
 from adapters.opcua.history import NO_HISTORY, Ask, Busy, HistoryReader, Page
 from adapters.opcua.session import Session
 from adapters.opcua.structures import Structures
@@ -220,7 +220,7 @@ class Backfill:
             came = rows[hole.readings[rows] > 0]
             span = f"{_text(claim.start)} to {_text(claim.end)} ({claim.reason})"
             if len(came):
-                for part in _filled(hole, claim.id, rows, came):
+                for part in _filled(hole, claim, rows, came, self._clock.time_ns() - OLDEST_NS):
                     source.sink.filled(part)
                 _logger.info(
                     "%s: %d readings of %d points came from the server's history, for the gap from %s",
@@ -277,17 +277,18 @@ def _missing(batch: Batch, low: int, high: int) -> Batch | None:
     return replace(missing, flags=missing.flags | np.uint8(Flag.BACKFILLED))
 
 
-def _filled(hole: Hole, id: str, rows: npt.NDArray[np.int64], came: npt.NDArray[np.int64]) -> Iterator[Filled]:
-    """What to tell of a gap of which readings came: all its points at once, or those that had some by name."""
+def _filled(
+    hole: Hole, claim: Claim, rows: npt.NDArray[np.int64], came: npt.NDArray[np.int64], oldest: int
+) -> Iterator[Filled]:
+    """What to tell of a gap of which readings came: all its points at once, or those that had some by name.
+
+    In the gap's own times, which are the gateway's: the windows are what they were by the server's clock.
+    """
+    start = int(hole.first[came].min()) if claim.start is None else max(claim.start, oldest)
     parts = [came] if len(came) == len(rows) else np.array_split(came, -(-len(came) // _MOST_NAMED))
     for part in parts:
-        yield Filled(
-            id,
-            int(hole.first[part].min()),
-            int(hole.high[part].max()),
-            int(hole.readings[part].sum()),
-            () if part is came else tuple(hole.points[part].tolist()),
-        )
+        points = () if part is came else tuple(hole.points[part].tolist())
+        yield Filled(claim.id, start, claim.end, int(hole.readings[part].sum()), points)
 
 
 def _text(time_ns: int | None) -> str:

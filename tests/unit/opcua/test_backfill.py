@@ -104,7 +104,7 @@ async def test_what_is_missing_comes_in_order_marked_and_once() -> None:
     device = Device(Archive(a=counted(100), b=counted(100)))
     await device.outage(10, 50)
     async with device.connected():
-        assert await device.filled() == [Filled("down", BASE + 10 * S, BASE + 50 * S, 78)]
+        assert await device.filled() == [Filled("down", BASE + 10 * S, BASE + 3600 * S, 78)]
     assert device.backfilled(0) == device.backfilled(1) == [(n, float(n)) for n in range(11, 50)]
     assert {int(basis) for batch in device.behind.batches for basis in batch.basis} == {Basis.SOURCE}
 
@@ -247,7 +247,7 @@ async def test_points_without_history_do_not_keep_others_from_theirs(caplog: pyt
     device = Device(archive)
     await device.outage(10, 50)
     async with device.connected():
-        assert await device.filled() == [Filled("down", BASE + 10 * S, BASE + 50 * S, 39, (1,))]
+        assert await device.filled() == [Filled("down", BASE + 10 * S, BASE + 3600 * S, 39, (1,))]
     assert "1 points have no history that the gateway may read, for example a: BadNotReadable" in caplog.text
 
 
