@@ -39,6 +39,10 @@ class Streams:
             self._begin(self._open[labels])
         return self._open[labels].stream
 
+    def open(self) -> list[str]:
+        """Ids of the streams that are written to."""
+        return [stream.stream for stream in self._open.values()]
+
     def successor(self, labels: Labels) -> str | None:
         """The open stream with these labels, if there is one."""
         known = self._open.get(labels)

@@ -36,6 +36,7 @@ from gateway.publishing.publisher import Publisher
 from gateway.runtime.devices import Device, Parts, build_devices
 from gateway.runtime.housekeeping import Housekeeping
 from gateway.runtime.report import Report
+from gateway.runtime.timekeeping import Timekeeper, synchronised
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +106,8 @@ class Gateway:
             on_commit=opened.committed,
         )
         async with writer:
-            self._devices += self._build_devices(opened, writer)
+            streams = self._streams(opened, writer)
+            self._devices += self._build_devices(opened, writer, streams)
             budget = budget_bytes(file.log.path, file.log.budget or "auto", used=opened.store.size())
             housekeeping = Housekeeping(
                 opened.store,
@@ -125,7 +127,8 @@ class Gateway:
             await stack.enter_async_context(
                 Endpoint(file.metrics.host, file.metrics.port, registry, report.healthy, report.ready)
             )
-            await self._operate(writer, housekeeping, report, stop)
+            timekeeper = Timekeeper(self._clock, streams.open, writer.write_now, synchronised)
+            await self._operate(writer, housekeeping, report, timekeeper, stop)
 
     def _open(self, stack: AsyncExitStack) -> _Opened:
         file = self._config.gateway
@@ -157,15 +160,13 @@ class Gateway:
         durable.apply(recovery.records)
         return _Opened(store, recovery, state, table, durable, Tail(store.bounds().end))
 
-    def _build_devices(self, opened: _Opened, writer: Writer) -> list[Device]:
+    def _streams(self, opened: _Opened, writer: Writer) -> Streams:
+        """The streams that go on, once those that cannot are closed."""
         recovery = opened.recovery
 
         def begin(stream: StreamRecord) -> None:
             opened.table.apply([stream])
             writer.write_now([stream])
-
-        def write(records: Sequence[Record]) -> None:
-            writer.write_now(records)
 
         now = self._clock.time_ns
         streams = Streams(opened.table, continue_old=recovery.continuity is None, now=now, begin=begin)
@@ -174,7 +175,15 @@ class Gateway:
             writer.write_now(closing)
             if closing:
                 log.warning("log: %s; new streams begin, no offset is used twice", recovery.continuity)
-        registry = Registry(opened.table, streams, now=now, write=write)
+        return streams
+
+    def _build_devices(self, opened: _Opened, writer: Writer, streams: Streams) -> list[Device]:
+        recovery = opened.recovery
+
+        def write(records: Sequence[Record]) -> None:
+            writer.write_now(records)
+
+        registry = Registry(opened.table, streams, now=self._clock.time_ns, write=write)
         parts = Parts(
             opened.table,
             streams,
@@ -205,12 +214,20 @@ class Gateway:
             save_s=SAVE_FLASH_S if kind_of(self._config.gateway.log.path) in ("emmc", "sd") else SAVE_S,
         )
 
-    async def _operate(self, writer: Writer, housekeeping: Housekeeping, report: Report, stop: asyncio.Event) -> None:
+    async def _operate(
+        self,
+        writer: Writer,
+        housekeeping: Housekeeping,
+        report: Report,
+        timekeeper: Timekeeper,
+        stop: asyncio.Event,
+    ) -> None:
         async with asyncio.TaskGroup() as outer:
             background = [
                 outer.create_task(writer.run(), name="log"),
                 outer.create_task(housekeeping.run(), name="housekeeping"),
                 outer.create_task(report.run(), name="report"),
+                outer.create_task(timekeeper.run(), name="clock"),
             ]
             publishing = [
                 outer.create_task(publisher.run(), name=f"destination {publisher.name}")
