@@ -36,13 +36,18 @@ class RevisedItem(NamedTuple):
 
     @property
     def shorter(self) -> bool:
-        """Whether the server keeps fewer samples than it was asked to."""
-        return self.queue < self.asked.queue
+        """Whether the queue holds less time than it was to: it has fewer samples, or they come faster."""
+        return self.bridged * _SAME < self.wished
 
     @property
     def bridged(self) -> float:
-        """Seconds of samples that the queue holds."""
-        return self.queue * self.sampling
+        """Seconds of samples that the queue holds; of an item that reports changes as they come, at the rate asked."""
+        return self.queue * (self.sampling or self.asked.sampling)
+
+    @property
+    def wished(self) -> float:
+        """Seconds that the queue was to hold."""
+        return (self.asked.queue - 1) * self.asked.sampling
 
 
 class Revised:
@@ -159,11 +164,11 @@ class Revised:
             )
         shorter = [item for item in self._items.values() if item.shorter]
         if shorter:
-            worst = min(shorter, key=lambda item: item.queue / item.asked.queue)
+            worst = min(shorter, key=lambda item: item.bridged / item.wished)
             found.append(
-                f"the server queues fewer samples than asked at {len(shorter)} of {len(self._items)} points, so that "
-                f"long outages lose readings; the worst is {self._name(worst)}, {worst.queue} instead of "
-                f"{worst.asked.queue}"
+                f"the queues of {len(shorter)} of {len(self._items)} points hold less time than asked, so that long "
+                f"outages lose readings; the worst is {self._name(worst)}, {worst.queue} samples every "
+                f"{worst.sampling:.3g} s or {worst.bridged:.3g} s instead of {worst.wished:.3g} s"
             )
         return "; ".join(found) or None
 

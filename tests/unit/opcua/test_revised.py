@@ -54,13 +54,22 @@ def test_slower_and_shorter_name_the_worst_point(revised: Revised, caplog: pytes
     line = caplog.messages[0]
     assert "samples 2 of 4 points slower than asked" in line
     assert "p2, every 5 s instead of 1 s" in line
-    assert "fewer samples than asked at 2 of 4 points" in line
-    assert "p3, 4 instead of 31" in line
+    assert "the queues of 1 of 4 points hold less time than asked" in line
+    assert "p3, 4 samples every 1 s or 4 s instead of 30 s" in line
     assert "up to 4 s" in caplog.messages[1]
     assert "the queue of p3" in caplog.messages[1]
     assert revised.bridged == 4
     assert revised.items[2].slower
     assert revised.items[2].queue == 10
+
+
+def test_a_queue_is_also_short_when_samples_come_faster_than_asked(
+    revised: Revised, caplog: pytest.LogCaptureFixture
+) -> None:
+    revised.start(plan_of((0, 1)))
+    created(revised, (0, 1), p1=(0.1, 31))
+    assert "p1, 31 samples every 0.1 s or 3.1 s instead of 30 s" in caplog.messages[0]
+    assert revised.bridged == pytest.approx(3.1)
 
 
 def test_a_short_lifetime_ends_what_a_long_queue_would_bridge(
