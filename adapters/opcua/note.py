@@ -13,6 +13,8 @@ from typing import Any, Final, NamedTuple
 from adapters.opcua.progress import Made
 
 _VERSION: Final = 1
+_MOST_PACKED: Final = 240_000
+"""bytes of item ids in one note, which may have 256 kB"""
 _MOST_ITEMS: Final = 1_000_000
 """a note that says more has been damaged"""
 
@@ -44,22 +46,27 @@ class Note(NamedTuple):
 
 
 def write_note(note: Note) -> dict[str, Any]:
-    """As JSON-able data. 10,000 items with ids of 4 bytes take 54 kB at most, consecutive ids a fraction of that."""
+    """As JSON-able data. 10,000 items with ids of 4 bytes take 54 kB at most, consecutive ids a fraction of that.
+
+    Item ids for which there is no room are left out, as if the items were not all made.
+    """
+    room = _MOST_PACKED
+    subscriptions = []
+    for each in note.subscriptions:
+        packed = None if each.items is None else pack_ids(each.items)
+        if packed is not None and len(packed) > room:
+            packed = None
+        room -= len(packed or "")
+        subscriptions.append(
+            {"made": list(each.made), "digest": each.digest, "expected": each.expected, "items": packed}
+        )
     return {
         "version": _VERSION,
         "server": note.server,
         "url": note.url,
         "started": note.started,
         "ended": list(note.ended),
-        "subscriptions": [
-            {
-                "made": list(each.made),
-                "digest": each.digest,
-                "expected": each.expected,
-                "items": None if each.items is None else pack_ids(each.items),
-            }
-            for each in note.subscriptions
-        ],
+        "subscriptions": subscriptions,
     }
 
 

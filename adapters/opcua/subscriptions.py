@@ -108,13 +108,16 @@ class Subscriptions:
         outage = sink.outage()
         await report_left_out(plan, items, sink)
         started = await _start_time(session)
-        left = [] if self._recalled else self._recall(session, sink.remembered(), started)
-        if self._recalled and not self._same_server(session, started):
+        note = None
+        if not self._recalled:
+            left = sink.remembered()
+            note = _catch_up(left) if left is not None else None
+        elif not self._same_server(session.server_uri, started):
             self.lose()
             self._ended.clear()  # with the server; another client's may have the same ids by now
         self._recalled, self._server, self._started = True, session.server_uri, started
         kit = Kit(session, sink, items.builder, self._clock, self._structures, self._look, self._tally)
-        self._arrange(plan, items, session, left, outage)
+        self._arrange(plan, items, session, note, outage)
         receivers = await self._take_up(kit, plan, outage, transfer)
         if all(slot.kept is None for slot in self._slots):
             items.revised.start(plan)
@@ -140,25 +143,20 @@ class Subscriptions:
 
     # What is there
 
-    def _recall(self, session: Session, left: Remembered | None, started: int | None) -> list[KeptSubscription]:
-        """Subscriptions that a process before this one left at this very server."""
-        note = read_note(left.note) if left is not None else None
-        if left is None or note is None or note.server != session.server_uri or not _same(note.started, started):
-            return []
-        self._ended += note.ended
-        newest = {origin.subscription: origin.sequence for origin in left.origins if origin.server == note.server}
-        return [
-            each._replace(expected=following(newest[each.made.id])) if each.made.id in newest else each
-            for each in note.subscriptions
-        ]
+    def _same_server(self, uri: str, started: int | None) -> bool:
+        return uri == self._server and _same(self._started, started)
 
-    def _same_server(self, session: Session, started: int | None) -> bool:
-        return session.server_uri == self._server and _same(self._started, started)
+    def _arrange(self, plan: Plan, items: ItemKit, session: Session, note: Note | None, outage: OpenGap | None) -> None:
+        """Give each planned subscription its slot, with what there is of it at the server.
 
-    def _arrange(
-        self, plan: Plan, items: ItemKit, session: Session, left: list[KeptSubscription], outage: OpenGap | None
-    ) -> None:
-        """Give each planned subscription its slot, with what there is of it at the server."""
+        `note`: of the process before this one, at the first connection.
+        """
+        there = note is not None and self._same_server(note.server, note.started)
+        left = note.subscriptions if note is not None and there else ()
+        self._ended += note.ended if note is not None and there else ()
+        since = None
+        if note is not None and note.subscriptions and outage is not None:
+            since = outage.start
         before = {slot.planned.digest: slot for slot in self._slots}
         recalled = {each.digest: each for each in left if each.items is not None}
         alone = len(plan.subscriptions) == 1 and not plan.polls
@@ -168,9 +166,7 @@ class Subscriptions:
             points = () if alone or len(members) > _MOST_NAMED else members
             slot = before.pop(planned.digest, None)
             if slot is None:
-                # What a slower sibling had not sent yet is older than the device's newest reading.
-                unsent_s = 0.0 if alone else planned.publishing
-                slot = _Slot(planned, _uris(planned, items), lost_since=self._missing_since(outage, unsent_s))
+                slot = _Slot(planned, _uris(planned, items), lost_since=self._missing_since(since, planned))
             slot.points = points
             digest = _digest(slot, session)
             if digest in recalled:
@@ -182,12 +178,16 @@ class Subscriptions:
         taken = {slot.kept.progress.id for slot in slots if slot.kept is not None}
         self._ended += [each.made.id for each in left if each.made.id not in taken]
 
-    def _missing_since(self, outage: OpenGap | None, unsent_s: float) -> int | None:
-        """Since when readings of a planned subscription may be missing; None = there was nothing before it."""
+    def _missing_since(self, since: int | None, planned: PlannedSubscription) -> int | None:
+        """Since when readings of a planned subscription may be missing; None = there was nothing before it.
+
+        `since`: ns; the newest reading that a process before this one had.
+        """
         lost = [slot.lost_since for slot in self._slots if slot.lost_since is not None]
         lost += [slot.kept.progress.covered for slot in self._slots if slot.kept is not None]
-        if not lost and outage is not None and outage.start is not None:
-            lost.append(outage.start - round(unsent_s * 1e9))
+        if not lost and since is not None:
+            # What the server had not sent yet may be older than the device's newest reading.
+            lost.append(since - round(planned.publishing * 1e9))
         return min(lost, default=None)
 
     def _adopt(self, slot: _Slot, left: KeptSubscription, members: tuple[int, ...], kit: ItemKit) -> None:
@@ -198,6 +198,7 @@ class Subscriptions:
         items = MonitoredItems(left.made.id, slot.planned, kit)
         items.adopt({point: item for point, item in zip(members, left.items, strict=True) if item})
         slot.kept = _Kept(Progress(left.made, covered, expected=left.expected), items, True)
+        slot.lost_since = None
 
     def _lose(self, slot: _Slot) -> None:
         if slot.kept is not None:
@@ -329,6 +330,19 @@ class Subscriptions:
     def _note(self, session: Session) -> Note:
         kept = [_left(slot, slot.kept, session) for slot in self._slots if slot.kept is not None]
         return Note(session.server_uri, session.url, self._started, tuple(kept), tuple(self._ended))
+
+
+def _catch_up(left: Remembered) -> Note | None:
+    """The note of the process before this one, as of the end of its log; None where it is of no use."""
+    note = read_note(left.note)
+    if note is None:
+        return None
+    newest = {origin.subscription: origin.sequence for origin in left.origins if origin.server == note.server}
+    subscriptions = [
+        each._replace(expected=following(newest[each.made.id])) if each.made.id in newest else each
+        for each in note.subscriptions
+    ]
+    return note._replace(subscriptions=tuple(subscriptions))
 
 
 def _left(slot: _Slot, kept: _Kept, session: Session) -> KeptSubscription:
