@@ -319,6 +319,15 @@ def test_times_that_are_not_credible_are_told_once() -> None:
     assert plant.lines()[1:] == ["all times are credible again"]
 
 
+def test_what_takes_the_place_of_a_time_says_nothing_of_the_source() -> None:
+    plant = Plant()
+    for _ in range(1000):
+        plant.now += 1
+        plant.batch([plant.now + 8 * HOUR], basis=Basis.SERVER, original_time=[0])
+    (text,) = plant.lines()
+    assert text.startswith("times that are not credible")
+
+
 def test_the_offset_of_readings_is_that_before_the_shift() -> None:
     plant = Plant(ClockShift(shift="8h"))
     plant.device = 8.0 * HOUR + 2
