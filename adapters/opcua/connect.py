@@ -150,7 +150,7 @@ async def _log_in(client: Client, config: ConnectionConfig, memory: ServerMemory
     """Have an active session; True if it is the one of the connection before."""
     with translate_errors(f"{config.url}: connecting"):
         own = await secure(client, config, pace)
-    with explain_expiry(own):
+    with explain_expiry(own, config):
         with translate_errors(f"{config.url}: connecting"):
             await open_channel(client, pace)
         if await _reactivate(client, config, memory):

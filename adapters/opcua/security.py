@@ -6,6 +6,7 @@ import asyncio
 import datetime
 import functools
 import logging
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -21,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import load_der_private_key, l
 
 from adapters.opcua import stack
 from adapters.opcua.certificates import (
-    CERTIFICATE,
     WARN_DAYS,
     OwnCertificate,
     accepted_by,
@@ -72,7 +72,7 @@ async def secure(client: Client, config: ConnectionConfig, pace: Pace) -> OwnCer
 
 
 @contextmanager
-def explain_expiry(own: OwnCertificate | None) -> Iterator[None]:
+def explain_expiry(own: OwnCertificate | None, config: ConnectionConfig) -> Iterator[None]:
     """Around showing our certificate: once it has expired, that is why a server which answers does not let us in.
 
     Servers say so in many ways, of which closing the connection without a word is one. Raises Refused in their place.
@@ -83,14 +83,19 @@ def explain_expiry(own: OwnCertificate | None) -> Iterator[None]:
         if own is None or own.days_left >= 0:
             raise
         raise Refused(
-            f"{error} -- our certificate {own.path} expired on {own.expires:%Y-%m-%d %H:%M} UTC: {_renewal(own)}"
+            f"{config.url}: our certificate {own.path} expired on {own.expires:%Y-%m-%d %H:%M} UTC, and the server no "
+            f"longer lets us in; {_renewal(own, config)} ({str(error).removeprefix(f'{config.url}: ')})"
         ) from error
 
 
-def _renewal(own: OwnCertificate) -> str:
-    if own.path.name in (CERTIFICATE, f"next-{CERTIFICATE}"):
-        return "prepare the next one with `edge-gateway certs renew` and let the server trust it"
-    return "put a valid one in its place, with its key, and let the server trust it"
+def _renewal(own: OwnCertificate, config: ConnectionConfig) -> str:
+    if config.certificate is not None:
+        return "put a valid one in its place, with its key, and let the server trust it"
+    pki = shlex.quote(str(Path(config.pki).absolute()))
+    following = next_paths(Path(config.pki))[0]
+    if own.path != following and following.is_file():
+        return f"let the server trust the next one: edge-gateway certs export next -o next.der --pki {pki}"
+    return f"prepare the next one and let the server trust it: edge-gateway certs renew --pki {pki}"
 
 
 async def open_channel(client: Client, pace: Pace) -> None:
