@@ -34,7 +34,7 @@ _BROWSE_NEXT_RESPONSE: Final = 536
 _HAS_SUBTYPE: Final = 45
 _HAS_PROPERTY: Final = 46
 _MOST_PER_CALL: Final = 100
-"""answers hold whole definitions; no server that is known bears fewer nodes in a request"""
+"""nodes of which whole definitions or values are asked for; no server that is known bears fewer"""
 _MOST_PAGES: Final = 100
 """BrowseNext requests after which a server that never comes to an end is left alone"""
 _UNREADABLE: Final = (
@@ -59,7 +59,7 @@ class Lookup:
     def __init__(self, session: Asks, priority: Priority = Priority.BACKGROUND) -> None:
         self._session = session
         self._priority = priority
-        self._per_read = min(session.limits.nodes_per_read, _MOST_PER_CALL)
+        self._per_read = session.limits.nodes_per_read
         self._per_browse = min(session.limits.nodes_per_browse, _MOST_PER_CALL)
 
     async def attributes(self, nodes: Sequence[ua.NodeId], attribute: AttributeIds = AttributeIds.Value) -> list[Any]:
@@ -71,7 +71,8 @@ class Lookup:
             answer = await self._ask("reading about nodes", request, READ_RESPONSE, ua.ReadResponse)
             return None if answer is None else [_good(result) for result in answer.Results or ()]
 
-        return await self._all(nodes, self._per_read, ask)
+        small = attribute not in (AttributeIds.Value, AttributeIds.DataTypeDefinition)
+        return await self._all(nodes, self._per_read if small else min(self._per_read, _MOST_PER_CALL), ask)
 
     async def properties(self, nodes: Sequence[ua.NodeId]) -> list[dict[str, ua.NodeId] | None]:
         """The properties of each node by their browse names; None where the server does not say."""
