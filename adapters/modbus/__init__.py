@@ -1,8 +1,11 @@
-"""Modbus: reads coils, discrete inputs, holding and input registers over TCP (function codes 1 to 4, nothing else).
+"""Modbus: reads coils, discrete inputs, holding and input registers (function codes 1 to 4, nothing else).
 
-`ADAPTER` is what the gateway loads. Points become few block reads (`planner`), replies are checked (`pdu`, `client`),
-whole poll cycles are decoded at once (`decode`), and `poll` keeps the time. pymodbus frames the messages and is
-imported only when a device is built.
+`ADAPTER` is what the gateway loads. `config`, `point`, `url`, `address`: the keys of a device file. Points become few
+block reads (`planner`), grouped by period (`polls`), which `rounds` passes to free `links` when they are due. A `link`
+asks stations over TCP, TLS and UDP (`mbap`) or on a shared line (`framing`); `station` repeats and paces; `pdu` checks
+replies; `poll` isolates what a device refuses. Whole cycles are decoded at once (`decode`: `gather`, `values`,
+`totals`, `timestamps`). `wiretime` computes beforehand what all that asks of the wires. pymodbus frames the messages
+and is imported only when a device is built.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from typing import Any
 
 from adapters.modbus.config import ModbusDeviceConfig
 from gateway.contract import Adapter, Clock, DeviceConfig, Point
+from gateway.contract.plan import LoadPlan
 
 
 class ModbusAdapterType:
@@ -25,6 +29,12 @@ class ModbusAdapterType:
         from adapters.modbus.poll import ModbusAdapter  # noqa: PLC0415 - keeps the protocol library out of `check`
 
         return ModbusAdapter(config, points, clock)
+
+    def plan(self, devices: Sequence[Any]) -> LoadPlan:
+        """What the devices will be asked, and what cannot be met; see `gateway.contract.plan.HasPlan`."""
+        from adapters.modbus.wiretime import load_plan  # noqa: PLC0415 - `run` does not need it before its devices
+
+        return load_plan(devices)
 
 
 ADAPTER = ModbusAdapterType()

@@ -14,7 +14,7 @@ from adapters.modbus.config import ModbusConnectionConfig, ModbusDeviceConfig, T
 from adapters.modbus.framing import Ascii, Framing, Rtu
 from adapters.modbus.link import LateReplies, LineLink, Link
 from adapters.modbus.mbap import MbapLink
-from adapters.modbus.url import Place
+from adapters.modbus.wiretime import quiet_s
 from gateway.contract import Clock
 
 _SHARED: Final[Shared[Link]] = Shared()
@@ -25,10 +25,6 @@ _FRAMINGS: Final[dict[str, Framing]] = {"rtu": Rtu(), "ascii": Ascii()}
 
 _LINGER_S: Final = 60.0
 """how long a modem's connection is kept when its only device does not answer: longer than until it is asked again"""
-_FAST_BAUD: Final = 19_200
-_FAST_QUIET_S: Final = 0.00175
-_QUIET_CHARACTERS: Final = 3.5
-"""silence between frames: 3.5 characters, fixed above 19,200 baud (Serial Line V1.02, 2.5.1.1)"""
 
 
 @contextmanager
@@ -71,13 +67,6 @@ def _make(config: ModbusDeviceConfig, opener: Opener, clock: Clock) -> Link:
         absent="the device has not dialled in" if place.dial_in else "no connection",
     )
     return LineLink(line, _FRAMINGS[place.framing], LATE.setdefault(place.wire, LateReplies()))
-
-
-def quiet_s(place: Place) -> float:
-    """Silence that ends a frame on this wire, seconds; a serial server keeps it on its own side."""
-    if place.serial is None or place.framing != "rtu":
-        return 0.0
-    return _FAST_QUIET_S if place.serial.baud > _FAST_BAUD else place.serial.seconds(_QUIET_CHARACTERS)
 
 
 def _opener(connection: ModbusConnectionConfig) -> Opener:

@@ -11,13 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from adapters.modbus.address import Table
 from adapters.modbus.config import ModbusDeviceConfig
 from adapters.modbus.decode import Layout
 from adapters.modbus.pdu import Request
-from adapters.modbus.planner import Block, Isolation, Limits, Span, plan
-from adapters.modbus.point import ModbusPointConfig
+from adapters.modbus.planner import Block, Isolation
 from adapters.modbus.totals import Totals
+from adapters.modbus.wiretime import blocks_by_period
 from gateway.contract import Point
 
 REQUESTS_PER_OFFER = 20
@@ -68,19 +67,10 @@ class Poll:
 
 def plan_polls(config: ModbusDeviceConfig, points: Sequence[Point]) -> list[Poll]:
     """The device's polls: blocks of one period, at most `REQUESTS_PER_OFFER` together. Pure."""
-    load = config.load
-    limits = Limits(load.max_registers, load.max_bits, load.max_gap)
-    spans: dict[int, dict[Table, list[Span]]] = {}
-    for key, point in enumerate(points):
-        at = point.config
-        assert isinstance(at, ModbusPointConfig)
-        period_ns = int((at.every or config.every) * 1e9)
-        tables = spans.setdefault(period_ns, {})
-        tables.setdefault(at.address.table, []).append(Span(at.address.offset, at.cells, key))
     polls = []
     totals = Totals(points)
-    for period_ns, tables in sorted(spans.items()):
-        blocks = [block for table in sorted(tables) for block in plan(table, tables[table], limits)]
+    load = config.load
+    for period_ns, blocks in blocks_by_period(config).items():
         size = min(REQUESTS_PER_OFFER, -(-len(blocks) // (load.connections * load.outstanding)))
         polls += [
             Poll(config.device, points, blocks[first : first + size], period_ns, totals)

@@ -19,8 +19,11 @@ OK = 0
 WRONG = 2
 
 
-def main(config_dir: Path, *, as_json: bool = False) -> int:
-    """Check and report; returns 0 (warnings allowed) or 2 (the config is wrong)."""
+def main(config_dir: Path, *, as_json: bool = False, plan: bool = False) -> int:
+    """Check and report; returns 0 (warnings allowed) or 2 (the config is wrong).
+
+    `plan`: say also what devices will be asked, request by request.
+    """
     config: LoadedConfig | None = None
     try:
         config = load_config(config_dir)
@@ -30,10 +33,14 @@ def main(config_dir: Path, *, as_json: bool = False) -> int:
     summary = _summary(config) if config else None
     if as_json:
         report = {"ok": config is not None, "problems": [p.as_dict() for p in problems], "summary": summary}
+        if plan and config:
+            report["plan"] = config.load
         sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     else:
         sys.stdout.write("".join(f"{problem}\n" for problem in problems))
         sys.stdout.write(_in_words(summary) if summary else _refusal(problems))
+        if plan and config:
+            sys.stdout.write("".join(f"{line}\n" for line in ("plan:", *config.load)))
     return OK if config else WRONG
 
 

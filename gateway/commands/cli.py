@@ -53,11 +53,12 @@ def run(config_dir: ConfigDir) -> None:
 def check(
     config_dir: ConfigDir,
     json: Annotated[bool, typer.Option("--json", help="report as JSON")] = False,
+    plan: Annotated[bool, typer.Option("--plan", help="show what devices will be asked, request by request")] = False,
 ) -> None:
     """Find all that is wrong with a config; show what it amounts to."""
     from gateway.commands import check as command  # noqa: PLC0415 - only what is called is imported
 
-    raise typer.Exit(command.main(config_dir, as_json=json))
+    raise typer.Exit(command.main(config_dir, as_json=json, plan=plan))
 
 
 @app.command()

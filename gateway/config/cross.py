@@ -14,6 +14,7 @@ from gateway.config.storage import check_storage
 from gateway.config.translate import subject
 from gateway.contract import AdapterType
 from gateway.contract.config import Governance
+from gateway.contract.plan import HasPlan
 from gateway.log.records import Labels
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -55,6 +56,24 @@ def check_devices(devices: Sequence[CheckedDevice]) -> list[Problem]:
         first.setdefault(name, device)
         problems += _check_points(device)
     return problems
+
+
+def plan_load(devices: Sequence[CheckedDevice]) -> tuple[tuple[str, ...], list[Problem]]:
+    """What adapters say about all their devices together: lines for people, and what is wrong or doubtful."""
+    text: list[str] = []
+    problems: list[Problem] = []
+    for adapter in {device.adapter.name: device.adapter for device in devices}.values():
+        if not isinstance(adapter, HasPlan):
+            continue
+        its = [device for device in devices if device.adapter is adapter]
+        plan = adapter.plan([device.config for device in its])
+        text += plan.text
+        for remark in plan.remarks:
+            source = its[remark.device].source
+            place = source.locate(remark.path)
+            message = f"{subject(remark.path, source)}{remark.message}"
+            problems.append(Problem.at(place, message, remark.hint, remark.severity))
+    return tuple(text), problems
 
 
 def _check_points(device: CheckedDevice) -> list[Problem]:

@@ -55,6 +55,8 @@ class LoadedConfig:
     gateway: GatewayFile = field(repr=False)
     devices: tuple[LoadedDevice, ...]
     warnings: tuple[Problem, ...] = ()
+    load: tuple[str, ...] = field(default=(), repr=False)
+    """what the adapters will ask of the plant, as lines for people"""
 
 
 def load_config(
@@ -77,7 +79,7 @@ def load_config(
     )
     if config is None or any(problem.severity == "error" for problem in problems):
         raise ConfigProblems(problems)
-    return LoadedConfig(folder, config.gateway, config.devices, tuple(problems))
+    return LoadedConfig(folder, config.gateway, config.devices, tuple(problems), config.load)
 
 
 class _Loading:
@@ -113,11 +115,15 @@ class _Loading:
             self.problems += cross.check_gateway(gateway, source, for_run=for_run)
         if gateway is None or len(labels) != len(devices):
             return None
+        # Half a plant, or one with a device twice, says nothing of what will be asked of it.
+        right = not any(problem.severity == "error" for problem in self.problems)
+        load, found = cross.plan_load(devices) if right else ((), [])
+        self.problems += found
         loaded = tuple(
             LoadedDevice(device.config, device.adapter, labels[i], ids[i], device.file)
             for i, device in enumerate(devices)
         )
-        return LoadedConfig(self.folder, gateway, loaded)
+        return LoadedConfig(self.folder, gateway, loaded, load=load)
 
     def _gateway_source(self) -> Source | None:
         file = self.folder / "gateway.yaml"
