@@ -23,7 +23,9 @@
 //   {"op": "shutdown", "seconds"}               state Shutdown with a countdown, then it ends
 //   {"op": "stall"} | {"op": "resume"}          PublishRequests are swallowed while everything else goes on
 //   {"op": "refuse", "services": {"CreateSession": "BadTooManySessions"}}   answered with a fault; {} = none
+//                                               both with "from": "127.0.0.7" for one client only
 //   {"op": "expire"}                            every session times out, subscriptions stay
+//   {"op": "end", "subscription": id}           a subscription ends as if its lifetime had passed
 //   {"op": "count"}                             sessions, subscriptions, monitored items
 //   {"op": "seen"}                              requests since the last "seen": calls and longest list by service,
 //                                               the most within a second, the most sessions at once
@@ -152,13 +154,13 @@ function answer(server, namespace, folder, { op, ...of }) {
             server.shutdown(of.seconds * 1000, () => process.exit(0));
             return {};
         case "stall":
-            faults.swallowed.add("Publish");
+            faults.set({ swallowed: ["Publish"], from: of.from });
             return {};
         case "resume":
-            faults.swallowed.clear();
+            faults.set({ from: of.from });
             return {};
         case "refuse":
-            faults.refused = new Map(Object.entries(of.services).map(([service, status]) => [service, StatusCodes[status]]));
+            faults.set({ refused: of.services, from: of.from });
             return {};
         case "seen": {
             const seen = faults.seen();
@@ -167,6 +169,9 @@ function answer(server, namespace, folder, { op, ...of }) {
         }
         case "expire":
             for (const token of Object.keys(server.engine._sessions)) server.engine.closeSession(token, false, "Timeout");
+            return {};
+        case "end":
+            server.engine.findSubscription(of.subscription).terminate();
             return {};
         case "count":
             return {
@@ -229,7 +234,8 @@ async function main() {
     for (let i = 0; i < (options.counters || 0); i++) addCounter(namespace, folder, `c${i}`);
     bindHealth(addressSpace);
     await server.start();
-    setInterval(count, options.period_ms || 100);
+    // After what is due to be sampled: no count is made before the one before it was looked at, however late timers are.
+    setInterval(() => setImmediate(count), options.period_ms || 100);
     const say = (line) => process.stdout.write(`${JSON.stringify(line)}\n`);
     readline
         .createInterface({ input: process.stdin })

@@ -1,0 +1,163 @@
+"""Several subscriptions on one session, against node-opcua: each ends alone, all go through outages together."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+import pytest_asyncio
+
+from adapters.opcua import connect, services
+from gateway.contract import Filled, OpenGap
+from tests.fault.test_opcua_life import CREATE_SESSION, CREATE_SUBSCRIPTION, TRANSFER, Device
+from tests.support.interop import InteropServer, interop_server
+from tests.support.opcua_rig import device
+from tests.support.opcua_wire import PUBLISH, OpcUaWire
+from tests.support.wait import eventually
+
+COUNTERS = 30
+HALF = COUNTERS // 2
+FAST, SLOW = range(HALF), range(HALF, COUNTERS)
+PERIOD_MS = 250
+READ = 631
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[InteropServer]:
+    folder = tmp_path_factory.mktemp("subscriptions")
+    async with interop_server(folder, counters=COUNTERS, period_ms=PERIOD_MS) as made:
+        yield made
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def wire(server: InteropServer) -> AsyncIterator[OpcUaWire]:
+    await server.tell("run")
+    async with OpcUaWire("127.0.0.1", server.port) as made:
+        yield made
+
+
+def two_subscriptions(server: InteropServer, wire: OpcUaWire, **keys: Any) -> Device:
+    points = [{"point": f"p{i}", "node": server.node(f"c{i}")} for i in range(COUNTERS)]
+    for point in points[HALF:]:
+        point["publishing"] = "300ms"
+    subscribe = {"publishing": "100ms", "sampling": "50ms", "queue": "30s"}
+    return Device("reactor", device(wire.port, [], subscribe=subscribe, points=points), **keys)
+
+
+def ids(one: Device) -> list[int]:
+    """Of the subscriptions, as the adapter has noted them for the process after it."""
+    return [each["made"][0] for each in one.notes[-1].get("subscriptions", ())]
+
+
+async def complete(one: Device) -> None:
+    """Wait until the note says that all items are made."""
+    await eventually(
+        lambda: one.notes and len(ids(one)) == 2 and all(each["items"] for each in one.notes[-1]["subscriptions"])
+    )
+
+
+async def all_final(server: InteropServer, one: Device) -> list[int]:
+    final: list[int] = (await server.tell("pause"))["values"]
+    await eventually(lambda: all(one.last(p) == final[p] for p in range(COUNTERS)), message="the last values")
+    return final
+
+
+async def test_a_subscription_that_ends_without_a_word_is_made_anew_alone(
+    server: InteropServer, wire: OpcUaWire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "KEEP_ALIVE_S", 0.5)
+    one = two_subscriptions(server, wire)
+    async with one.running(COUNTERS):
+        await complete(one)
+        before = ids(one)
+        await server.tell("end", subscription=before[0])
+        await eventually(lambda: len(one.gaps) == 1, 15, "the gap of the one that has been silent for too long")
+        (gap,) = one.gaps
+        assert (gap.points, gap.reason) == (tuple(FAST), "subscription-lost")
+        assert 0 < gap.end - gap.start < 10e9
+        await complete(one)
+        assert ids(one)[0] != before[0]
+        assert ids(one)[1] == before[1]
+        one.assert_every_count(await all_final(server, one), SLOW)
+        assert one.state.outages == 0
+        assert one.slowest_s < 2
+    assert wire.connections == 1
+    assert wire.count(CREATE_SUBSCRIPTION) == 3
+
+
+@pytest.mark.parametrize("expired", [False, True], ids=["session kept", "session expired"])
+async def test_an_outage_that_the_server_bridged_is_filled(
+    server: InteropServer, wire: OpcUaWire, expired: bool
+) -> None:
+    one = two_subscriptions(server, wire)
+    async with one.running(COUNTERS, steady=True):
+        await complete(one)
+        before = ids(one)
+        one.open = OpenGap("outage", time.time_ns(), "device-down")
+        wire.broken = True
+        wire.cut()
+        await eventually(lambda: one.state.state == "down", 2)
+        await asyncio.sleep(2)
+        if expired:
+            await server.tell("expire")
+        wire.broken = False
+        await eventually(lambda: one.fills, 10, "the outage is filled")
+        one.assert_every_count(await all_final(server, one), range(COUNTERS))
+        assert [filled.gap for filled in one.fills] == ["outage"]
+        assert one.fills[0].points == ()
+        assert one.gaps == []
+        assert ids(one) == before
+    assert wire.count(TRANSFER) == expired
+
+
+async def test_an_outage_that_lost_a_subscription_is_not_filled(server: InteropServer, wire: OpcUaWire) -> None:
+    one = two_subscriptions(server, wire)
+    async with one.running(COUNTERS, steady=True):
+        await complete(one)
+        before = ids(one)
+        one.open = OpenGap("outage", time.time_ns(), "device-down")
+        wire.broken = True
+        wire.cut()
+        await server.tell("end", subscription=before[1])
+        wire.broken = False
+        await eventually(lambda: len(one.gaps) == 1, 15, "the gap of the one that ended")
+        assert (one.gaps[0].points, one.gaps[0].reason) == (tuple(SLOW), "subscription-lost")
+        one.assert_every_count(await all_final(server, one), FAST)
+        fills: list[Filled] = one.fills
+        assert fills == []
+
+
+async def test_spent_memory_for_longer_than_a_session_lives(
+    server: InteropServer, wire: OpcUaWire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connect, "_SESSION_TIMEOUT_S", 3.0)
+    one = two_subscriptions(server, wire)
+    async with one.running(COUNTERS):
+        await complete(one)
+        one.room.clear()
+        await eventually(lambda: one.blocked)
+        published, read = wire.count(PUBLISH), wire.count(READ)
+        await asyncio.sleep(8)  # the session's timeout is what this test is about
+        assert wire.count(PUBLISH) == published, "nothing is asked for while memory is spent"
+        assert wire.count(READ) > read, "the session is kept alive by other requests"
+        one.room.set()
+        one.assert_every_count(await all_final(server, one), range(COUNTERS))
+        assert one.state.outages == 0
+        assert one.gaps == []
+    assert wire.connections == 1
+    assert wire.count(CREATE_SESSION) == 1
+
+
+async def test_a_stop_in_good_order_leaves_nothing_and_says_so(server: InteropServer, wire: OpcUaWire) -> None:
+    one = two_subscriptions(server, wire)
+    before = (await server.tell("count"))["subscriptions"]
+    async with one.running(COUNTERS):
+        await complete(one)
+        assert (await server.tell("count"))["subscriptions"] == before + 2
+    assert one.notes[-1] == {}
+    assert (await server.tell("count"))["subscriptions"] == before
