@@ -35,6 +35,8 @@ _STILL_OFF: Final = 3 * _SECOND
 """limits of what has been told, so that an offset at a limit is not told again and again"""
 _FRESH: Final = 30 * _SECOND
 """times this close to ours are right, and no older values that happen to be there"""
+_LATE: Final = 900 * _SECOND
+"""means of a quarter of an hour, stamped with its beginning, are the latest values that are still no archive"""
 _STEADY: Final = 15 * _SECOND
 """spread of an offset that is no zone's"""
 _ZONES: Final = range(-24, 29)
@@ -51,6 +53,7 @@ _LOOKS_PER_SETTLE: Final = 360
 """arrivals that follow each other faster are passed over: clocks do not change so fast, and looking costs"""
 
 _NOT_LIVE: Final = np.uint8(Flag.INITIAL | Flag.BACKFILLED)
+_DOUBT: Final = "if other devices show the same, it is this gateway's clock that is wrong"
 
 Say = Callable[[int, str], None]
 
@@ -253,7 +256,7 @@ class ClockWatch:
             return (server, False) if server and server_wrong and self._server.age() >= 3 * self._settle else None
         if readings.kind == "right":
             return (server, False) if server and server_wrong else (readings, True)
-        if readings.kind == "off" and readings.offset < 0 and self._server_right():
+        if readings.kind == "off" and -_LATE <= readings.offset < 0 and self._server_right():
             return None  # evenly late, as the means of a minute are
         return readings, True
 
@@ -277,18 +280,17 @@ class ClockWatch:
                 f"{self._kind_of_times()} are {ahead} since this gateway's clock was set {direction} by that much; the "
                 f"device's ran on evenly: check this gateway's time (NTP, time zone) first; {end}"
             )
-        doubt = "if other devices show the same, it is this gateway's clock that is wrong"
         if not of_readings:
             return (
                 f"the server's own clock is {ahead}, the source times are not known to be: set it right (NTP, time "
-                f"zone); readings without a source time carry it; {end}; {doubt}"
+                f"zone); readings without a source time carry it; {end}; {_DOUBT}"
             )
         subject = self._kind_of_times()
         if verdict.partly is not None:
             subject += f" of some points ({self._name_of(verdict.partly)} for one)"
         if isinstance(self._rule, ClockShift):
             subject += f", after the configured shift of {_hours(self._shift)},"
-        return f"{subject} are {ahead}: {self._cause(verdict)}; {self._of_server()}; {end}; {doubt}"
+        return f"{subject} are {ahead}: {self._cause(verdict)}; {self._of_server()}; {end}; {_DOUBT}"
 
     def _kind_of_times(self) -> str:
         return "server times" if self._rule == "server" else "source times"
@@ -327,11 +329,12 @@ class ClockWatch:
         row = int((batch.original_time != NO_TIME).argmax())
         original = np.datetime64(int(batch.original_time[row]) // 10_000_000, "s")
         name = self._name_of(int(batch.points[row]))
+        doubt = f"; {_DOUBT}" if batch.original_time[row] > now.time // 100 else ""
         self._say(
             logging.WARNING,
             f"times that are not credible: {name} came with {original}Z; times before 2000 or more than a day ahead "
             "are not taken, the server's time or else ours is, and the original is kept beside it; set the clock of "
-            "what stamps the value",
+            f"what stamps the value{doubt}",
         )
 
     def _trust_again(self, now: Moment) -> None:
@@ -345,7 +348,9 @@ def _amount(verdict: _Verdict) -> str:
     seconds = abs(verdict.offset) / _SECOND
     if seconds < 600:
         return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    if seconds < 172_800:
+        return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{seconds / 86_400:.0f} days"
 
 
 def _hours(ns: int) -> str:

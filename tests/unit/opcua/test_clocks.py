@@ -208,6 +208,14 @@ def test_evenly_late_values_are_no_fault_where_the_server_is_right() -> None:
     assert plant.said == []
 
 
+def test_a_calendar_that_is_wrong_is_told_although_the_server_is_right() -> None:
+    plant = Plant()
+    plant.device = -30 * 24.0 * HOUR
+    plant.run(HOUR)
+    (text,) = plant.lines()
+    assert "source times are 30 days behind this gateway's clock: the two clocks are not synchronised" in text
+
+
 def test_a_wrong_server_with_right_values() -> None:
     plant = Plant()
     plant.server = 8.0 * HOUR
@@ -317,6 +325,17 @@ def test_times_that_are_not_credible_are_told_once() -> None:
     assert plant.said[0][0] == logging.WARNING
     assert "not credible: p4 came with 1970-01-01T00:00:00Z" in plant.lines()[0]
     assert plant.lines()[1:] == ["all times are credible again"]
+
+
+def test_times_that_are_far_ahead_may_be_our_own_fault() -> None:
+    """A box without a battery begins in the past: then all devices are far ahead."""
+    plant = Plant()
+    plant.batch([plant.now], basis=Basis.GATEWAY, original_time=[(START + 400 * 24 * HOUR * SECOND) // 100])
+    (text,) = plant.lines()
+    assert text.endswith(
+        "set the clock of what stamps the value; if other devices show the same, it is this gateway's "
+        "clock that is wrong"
+    )
 
 
 def test_what_takes_the_place_of_a_time_says_nothing_of_the_source() -> None:
