@@ -369,6 +369,11 @@ _OF_ITEMS = ("publishing", "sampling", "queue", "discard", "trigger", "deadband"
 def conflicts(config: OpcUaDeviceConfig) -> Iterator[Conflict]:
     """Keys that contradict each other, so that one of them could not do what it says."""
     yield from _rate_conflicts(config)
+    if config.backfill and config.clock == "gateway":
+        yield (
+            ("backfill",),
+            "history has the server's times, and clock: gateway takes none of them; take one of them out",
+        )
     yield from _trigger_conflicts(("subscribe",), config.subscribe)
     least = config.load.min_sampling
     if least is not None:

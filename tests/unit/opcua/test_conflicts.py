@@ -70,6 +70,14 @@ def test_requests_that_are_too_few_for_the_intervals() -> None:
     assert not errors(load={"requests_per_s": 10}, points=polled)
 
 
+def test_history_has_no_times_of_the_gateway() -> None:
+    ((place, message),) = errors(backfill=True, clock="gateway")
+    assert place == ("backfill",)
+    assert "clock: gateway" in message
+    assert not errors(backfill=True, clock="server")
+    assert not errors(clock="gateway")
+
+
 def test_keys_that_are_of_no_use_to_a_polled_point() -> None:
     ((place, message),) = errors(points=[{"poll": "1s", "queue": "10s"}])
     assert place == ("points", 0, "queue")
