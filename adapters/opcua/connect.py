@@ -97,11 +97,12 @@ class _Door:
         memory = self._memory.of(url)
         client = _client(config, self._pace)
         leave = in_use = False
+        began = asyncio.get_running_loop().time()
         try:
             reactivated = await _log_in(client, config, memory, self._pace)
             memory.login = stack.login_of(client)
             try:
-                session = self._make(client, config, reactivated)
+                session = self._make(client, config, reactivated, began)
                 await session.inspect()
                 if choosy and no_data(session.level):
                     raise Unwell(f"{url}: {level_text(session.level)}")
@@ -121,7 +122,7 @@ class _Door:
         finally:
             await _close(client, url, leave, self._pace)
 
-    def _make(self, client: Client, config: ConnectionConfig, reactivated: bool) -> Session:
+    def _make(self, client: Client, config: ConnectionConfig, reactivated: bool, began: float) -> Session:
         return Session(
             client,
             config,
@@ -131,6 +132,7 @@ class _Door:
             self._load,
             alone=len(self._urls) == 1,
             reactivated=reactivated,
+            channel_since=began,
         )
 
 

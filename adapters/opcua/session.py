@@ -48,8 +48,12 @@ class Session:
         *,
         alone: bool,
         reactivated: bool,
+        channel_since: float,
     ) -> None:
-        """`alone`: the device has no other server. `reactivated`: see the attribute. `inspect` comes first."""
+        """`alone`: the device has no other server. `reactivated`: see the attribute. `inspect` comes first.
+
+        `channel_since`: loop time, not later than the opening of the secure channel.
+        """
         self.client = client
         self.url = config.url
         """of the server in use, which may be one of `connection.alternatives`"""
@@ -71,6 +75,7 @@ class Session:
         self._profile = profile
         self._load = load
         self._alone = alone
+        self._channel_since = channel_since
         self._namespaces: list[str] = []
 
     @property
@@ -193,9 +198,12 @@ class Session:
             await asyncio.sleep(min(_BEAT_S, self.client.session_timeout / 1000 / 3))
 
     async def _renew(self) -> None:
+        clock = asyncio.get_running_loop()
         while True:
-            await asyncio.sleep(self.client.secure_channel_timeout / 1000 * _RENEW_AT)
+            due = self._channel_since + self.client.secure_channel_timeout / 1000 * _RENEW_AT
+            await asyncio.sleep(max(0.0, due - clock.time()))
             await self.pace.wait(Priority.SESSION)
+            self._channel_since = clock.time()
             with translate_errors(f"{self.url}: renewing the secure channel"):
                 await self.client.open_secure_channel(renew=True)
                 self.client.uaclient.revolve_security_token()
