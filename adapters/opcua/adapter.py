@@ -20,12 +20,12 @@ from adapters.opcua.batches import BUILT_IN, BatchBuilder
 from adapters.opcua.clocks import SETTLE_S, ClockWatch
 from adapters.opcua.config import NodeAddress, OpcUaDeviceConfig, OpcUaPointConfig
 from adapters.opcua.connect import open_session
-from adapters.opcua.definitions import Definitions
+from adapters.opcua.definitions import Definitions, learn_built_in
 from adapters.opcua.endpoints import Memory
 from adapters.opcua.gaps import GapLedger
 from adapters.opcua.items import RETRY_S, ItemKit, Ramp
 from adapters.opcua.nodes import node_id
-from adapters.opcua.plan import Plan, make_plan
+from adapters.opcua.plan import ORDER_PAYS, Plan, make_plan
 from adapters.opcua.poll import PollLoop
 from adapters.opcua.profiles import PROFILES
 from adapters.opcua.receiver import Stalled
@@ -40,6 +40,11 @@ _logger = logging.getLogger(__name__)
 
 _FORGET_S = 0.3
 """for the last note of an orderly stop; it only spares the next start a question"""
+
+
+_LEARNING_S = 1.0
+_LEARNT_AT_ONCE = 500
+"""points; the requests are smaller"""
 
 
 class OpcUaAdapter:
@@ -65,6 +70,8 @@ class OpcUaAdapter:
         types = {
             index: BUILT_IN[config.type] if config.type else layouts.NULL for index, config in self._points.items()
         }
+        self._types = {index: type for index, type in types.items() if type != layouts.NULL}
+        self._types_learnt = False
         self._clocks = ClockWatch(config.clock, self._name_of, self._say, settle_s=settle_s)
         self._builder = BatchBuilder(config.device, types, config.clock, clock.time_ns(), self._clocks.batch)
         self._memory = Memory()
@@ -109,7 +116,8 @@ class OpcUaAdapter:
 
     async def _acquire(self, session: Session, sink: Sink) -> None:
         limits = session.limits
-        plan = make_plan(self._config, self._points, limits)
+        await self._learn_types(session)
+        plan = make_plan(self._config, self._points, limits, self._types)
         ramp = Ramp(plan.items, limits.ramp)
         kit = ItemKit(self._points, self._builder, self._clock, self._revised, ramp, self._retry_s)
         device = self._config.device
@@ -129,6 +137,24 @@ class OpcUaAdapter:
             if cause is None:
                 raise
             raise cause from failures
+
+    async def _learn_types(self, session: Session) -> None:
+        """Once, ask for the types that the device file leaves open, where there are so many points that it pays.
+
+        As far as one second goes: the first data are worth more than the order of the last items.
+        """
+        wanted = [index for index in self._points if index not in self._types]
+        if self._types_learnt or len(self._points) < ORDER_PAYS:
+            return
+        now = asyncio.get_running_loop().time
+        until = now() + _LEARNING_S
+        for part in (wanted[at : at + _LEARNT_AT_ONCE] for at in range(0, len(wanted), _LEARNT_AT_ONCE)):
+            if now() > until:
+                break
+            nodes = {index: node for index in part if (node := self._node_of(session, index)) is not None}
+            found = await learn_built_in(session, list(nodes.values()))
+            self._types |= {index: type for index, type in zip(nodes, found, strict=True) if type is not None}
+        self._types_learnt = True
 
     def _polling(self, session: Session, sink: Sink, plan: Plan) -> PollLoop:
         return PollLoop(

@@ -79,6 +79,20 @@ async def learn_structures(session: Asks, points: Sequence[ua.NodeId], structure
     structures.add(learner.definitions, learner.bases())
 
 
+async def learn_built_in(session: Asks, points: Sequence[ua.NodeId]) -> list[int | None]:
+    """The built-in type of what each variable holds, array or not; None where the server does not say, or any may come.
+
+    Raises AdapterError when the link fails.
+    """
+    lookup = Lookup(session, Priority.ITEMS)
+    types = await lookup.attributes(points, AttributeIds.DataType)
+    learner = _Learner(lookup)
+    await learner.place(type for type in types if isinstance(type, ua.NodeId))
+    bases = learner.bases()
+    found = (_built_in(type) or bases.get(type.to_string()) if isinstance(type, ua.NodeId) else None for type in types)
+    return [None if type == VARIANT else type for type in found]
+
+
 class _Learner:
     def __init__(self, lookup: Lookup) -> None:
         self._lookup = lookup
@@ -102,6 +116,11 @@ class _Learner:
                 else:
                     self._plain[id] = node
             pending = self._new(fields)
+        await self._climb()
+
+    async def place(self, types: Iterable[ua.NodeId]) -> None:
+        """Find out what these types are subtypes of, whatever they are made of."""
+        self._plain |= self._new(types)
         await self._climb()
 
     def bases(self) -> dict[str, int]:

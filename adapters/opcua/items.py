@@ -12,10 +12,10 @@ from typing import Final, NamedTuple
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
-from adapters.opcua import stack
 from adapters.opcua.batches import BatchBuilder, Moment
 from adapters.opcua.config import NodeAddress, OpcUaPointConfig
 from adapters.opcua.errors import service_failed, status_name
+from adapters.opcua.nodes import node_id
 from adapters.opcua.pace import Priority
 from adapters.opcua.plan import Plan, PlannedItem, PlannedSubscription
 from adapters.opcua.revised import Revised, RevisedItem
@@ -33,12 +33,6 @@ _FILTER_REFUSED: Final = frozenset({0x80430000, 0x80440000, 0x80450000, 0x808E00
 """BadMonitoredItemFilterInvalid, BadMonitoredItemFilterUnsupported, BadFilterNotAllowed, BadDeadbandFilterInvalid"""
 _RAMP_PARTS: Final = 10
 """batches that a ramp has at least: small ones, as the server is to feel it little"""
-_KINDS: Final = {
-    "i": ua.NodeIdType.Numeric,
-    "s": ua.NodeIdType.String,
-    "g": ua.NodeIdType.Guid,
-    "b": ua.NodeIdType.ByteString,
-}
 _TRIGGERS: Final = {
     "status": ua.DataChangeTrigger.Status,
     "value": ua.DataChangeTrigger.StatusValue,
@@ -347,11 +341,7 @@ class MonitoredItems:
         return self._kit.points[point].point
 
     def _node_id(self, point: int) -> ua.NodeId | None:
-        address = self._addresses[point]
-        namespace = address.namespace if address.uri is None else self._namespaces.get(address.uri)
-        if namespace is None:
-            return None
-        return stack.node_id(address.identifier, namespace, _KINDS[address.kind])
+        return node_id(self._session, self._addresses[point])
 
 
 def _filter(item: PlannedItem) -> ua.DataChangeFilter:

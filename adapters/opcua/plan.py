@@ -17,6 +17,8 @@ from adapters.opcua import layouts
 from adapters.opcua.config import Deadband, Discard, OpcUaDeviceConfig, OpcUaPointConfig, Trigger, polled_every
 from adapters.opcua.limits import Limits
 
+ORDER_PAYS: Final = 500
+"""points from which on the order of types is worth asking the server for it: measured, docs/opcua-subscriptions.md"""
 _NUMBERS: Final = range(layouts.SBYTE, layouts.DOUBLE + 1)
 """built-in types that a deadband may stand on (Part 8, 6.2 and Part 4, 7.22.2: Number)"""
 

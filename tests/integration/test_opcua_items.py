@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from itertools import count
 from typing import Any
@@ -14,6 +14,11 @@ import pytest_asyncio
 from asyncua import ua
 from asyncua.server.server import Server
 
+from adapters.opcua import layouts
+from adapters.opcua.config import LoadConfig
+from adapters.opcua.connect import open_session
+from adapters.opcua.definitions import learn_built_in
+from adapters.opcua.session import Session
 from adapters.opcua.stack import node_id
 from tests.support.broker import free_port
 from tests.support.interop import InteropServer, interop_server
@@ -23,6 +28,7 @@ from tests.support.wait import eventually
 
 CREATE_MONITORED_ITEMS = 751
 CREATE_SUBSCRIPTION = 787
+READ = 631
 CREATE_MONITORED_ITEMS_RESPONSE = 754
 BAD_TOO_MANY_MONITORED_ITEMS = 0x80DB0000
 UNCERTAIN = 0x408F0000
@@ -225,3 +231,70 @@ async def test_nodes_of_a_renumbered_namespace_are_found_again(
         await eventually(lambda: sink.values(0)[-1] == sink.values(1)[-1] == 77 and sink.values(2) == [77])
         assert any("has renumbered its namespaces; the items of 2 points, for example p0" in m for m in caplog.messages)
         assert not task.done()
+
+
+# Types
+
+
+async def test_the_server_is_asked_for_types_once_and_items_are_made_in_their_order(
+    corner: Corner, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapters.opcua.adapter.ORDER_PAYS", 6)
+    service = corner.server.iserver.subscription_service
+    create = service.create_monitored_items
+    order: list[list[int]] = []
+    asked: list[int] = []
+
+    def seen(params: ua.CreateMonitoredItemsParameters, *others: Any) -> Any:
+        order.append([item.RequestedParameters.ClientHandle for item in params.ItemsToCreate])
+        return create(params, *others)
+
+    def asking(session: Session, nodes: Sequence[ua.NodeId]) -> Any:
+        asked.append(len(nodes))
+        return learn_built_in(session, nodes)
+
+    monkeypatch.setattr(service, "create_monitored_items", seen)
+    monkeypatch.setattr("adapters.opcua.adapter.learn_built_in", asking)
+    for i in range(6):
+        kind = ua.VariantType.Int32 if i % 2 else ua.VariantType.Double
+        await corner.add(f"v{i}", i, kind)
+    adapter = adapter_of(device(corner.wire.port, [corner.node(f"v{i}") for i in range(6)]))
+    for _ in range(2):
+        sink = KeepingSink()
+        async with running(adapter, sink) as task:
+            await all_heard(sink, task, 6)
+    assert order == [[1, 3, 5, 0, 2, 4]] * 2
+    assert asked == [6]
+
+
+async def test_built_in_types_of_what_variables_hold(corner: Corner) -> None:
+    enumeration = await corner.server.nodes.enum_data_type.add_data_type(corner.index, "Phase")
+    types = {
+        "double": ua.NodeId(ua.Int32(11)),
+        "duration": ua.NodeId(ua.Int32(290)),
+        "utc": ua.NodeId(ua.Int32(294)),
+        "range": ua.NodeId(ua.Int32(884)),
+        "number": ua.NodeId(ua.Int32(26)),
+        "any": ua.NodeId(ua.Int32(24)),
+        "phase": enumeration.nodeid,
+    }
+    for name, type in types.items():
+        node = await corner.server.nodes.objects.add_variable(
+            node_id(name, corner.index, ua.NodeIdType.String), ua.QualifiedName(name), None, datatype=type
+        )
+        assert await node.read_data_type() == type
+    nodes = [node_id(name, corner.index, ua.NodeIdType.String) for name in (*types, "nothing")]
+    connection = device(corner.wire.port, [corner.node("double")]).connection
+    async with open_session(connection, LoadConfig()) as session:
+        found = await learn_built_in(session, nodes)
+    assert dict(zip((*types, "nothing"), found, strict=True)) == {
+        "double": layouts.DOUBLE,
+        "duration": layouts.DOUBLE,
+        "utc": layouts.DATETIME,
+        "range": layouts.EXTENSION_OBJECT,
+        "number": None,
+        "any": None,
+        "phase": layouts.INT32,
+        "nothing": None,
+    }
+    assert corner.wire.count(READ) < 20, "questions are batched"

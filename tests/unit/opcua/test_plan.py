@@ -247,6 +247,6 @@ def test_every_point_has_one_place_and_every_limit_holds(
     assert same or plan.remarks, "the plan differs from the wish and says nothing"
 
 
-def essence(plan: Plan) -> list[tuple[float, tuple[tuple[int, float], ...]]]:
-    """What differs where a wish is not granted."""
-    return [(each.publishing, tuple((item.point, item.sampling) for item in each.items)) for each in plan.subscriptions]
+def essence(plan: Plan) -> dict[int, tuple[float, float]]:
+    """What differs where a wish is not granted: by point how often it is sent and sampled."""
+    return {item.point: (each.publishing, item.sampling) for each in plan.subscriptions for item in each.items}
