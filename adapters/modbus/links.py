@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Final
 
 from adapters.lines import Line, Opener, Shared
@@ -84,6 +85,11 @@ def _opener(connection: ModbusConnectionConfig) -> Opener:
 
 def tls_context(config: TlsConfig) -> ssl.SSLContext:
     """Both sides show certificates, TLS 1.2 at least (Modbus/TCP Security V3.6, 6 and 8). Raises OSError."""
+    for file in (config.ca, config.certificate, config.key):
+        try:
+            Path(file).read_bytes()
+        except OSError as error:  # ssl does not say which file
+            raise OSError(error.errno, f"{file}: {error.strerror}; check connection.tls") from error
     context = ssl.create_default_context(cafile=config.ca)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.check_hostname = config.check_name

@@ -42,6 +42,8 @@ class _Cycle:
         self.last_ns = 0
         self.answered = False
         """the device itself said something"""
+        self.relayed = 0
+        """exception with which a gateway in between said that the device does not answer; 0 = none"""
         self.recovered = False
         """the device serves again what it had refused"""
         self.refused: list[tuple[Block, str]] = []
@@ -120,6 +122,8 @@ class ModbusAdapter:
             self._tell_refused(cycle)
         if cycle.recovered:
             poll.restore()
+        if lost is None and cycle.relayed and not cycle.answered:
+            lost = NoReply(f"a gateway in between says that the device does not answer (exception {cycle.relayed})")
         if lost is not None:
             raise lost
 
@@ -141,7 +145,10 @@ class ModbusAdapter:
             reason = str(fault)
         else:
             status = status_of(exception) if exception else GOOD
-            cycle.answered = cycle.answered or exception not in NO_ANSWER
+            if exception in NO_ANSWER:
+                cycle.relayed = exception
+            else:
+                cycle.answered = True
             refused = exception in REFUSALS
             reason = f"exception {exception}"
         if refused and not read.isolated and len(read.block.spans) > 1:

@@ -349,11 +349,28 @@ async def test_exception_makes_the_points_of_its_block_bad(exception: int, statu
     assert device.connections == 1, "an exception is an answer: the connection stays"
 
 
-async def test_only_gateway_exceptions_do_not_make_a_device_online() -> None:
-    sink = CollectingSink()
-    async with ModbusDevice(script=lambda asked: Act(exception=0x0B)).serve() as device:
-        await read_some(device, sink, holding(0))
-    assert not sink.onlines
+async def test_a_device_that_its_gateway_does_not_reach_is_down_and_its_neighbour_is_not() -> None:
+    """Both hang on one connection; station 7 gets the answer of the gateway in between, not of the device."""
+    sick, well = CollectingSink(), CollectingSink()
+
+    def script(asked: Asked) -> Act | None:
+        return Act(exception=0x0B) if asked.station == 7 else None
+
+    async with (
+        ModbusDevice(script=script, one_connection=True).serve() as device,
+        running(build(device_file(device.port, holding(0))), well) as task,
+    ):
+        await cycles(well, 100, 2, task)
+        lost = build(device_file(device.port, holding(0, 200), connection={"station": 7}))
+        with pytest.raises(
+            LinkLost, match=r"a gateway in between says that the device does not answer \(exception 11\)"
+        ):
+            await lost.run(sick)
+        await cycles(well, 100, 6, task)
+        assert device.connections == 1
+    assert not sick.onlines
+    assert {reading.status for readings in sick.readings.values() for reading in readings} == {BAD_NO_COMMUNICATION}
+    assert {reading.status for reading in well.readings[100]} == {GOOD}
 
 
 async def test_illegal_address_is_isolated_once_and_the_rest_stays_whole() -> None:

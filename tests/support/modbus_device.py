@@ -7,6 +7,7 @@ transaction id or station, send garbage, close. It records every function code a
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -82,8 +83,8 @@ class ModbusDevice:
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
 
     @asynccontextmanager
-    async def serve(self) -> AsyncIterator[ModbusDevice]:
-        server = await asyncio.start_server(self._connected, "127.0.0.1", self.port)
+    async def serve(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[ModbusDevice]:
+        server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, ssl=tls)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -129,7 +130,7 @@ class ModbusDevice:
         if act.delay_s:
             await asyncio.sleep(act.delay_s)
         if not act.silent:
-            frame = self._frame(asked, act)
+            frame = self.frame(asked, act)
             if act.drip_s:
                 for i in range(len(frame)):
                     writer.write(frame[i : i + 1])
@@ -141,7 +142,8 @@ class ModbusDevice:
             writer.close()
         return not act.close_after
 
-    def _frame(self, asked: Asked, act: Act) -> bytes:
+    def frame(self, asked: Asked, act: Act) -> bytes:
+        """The reply over TCP or UDP."""
         if act.raw is not None:
             return act.raw
         station = asked.station if act.station is None else act.station
