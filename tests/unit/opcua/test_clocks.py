@@ -55,7 +55,7 @@ class Plant:
         time = START + round((self.now + self.server) * SECOND)
         self.watch.server_time(time, Moment(at.time - 10**7, at.monotonic - 10**7), at)
 
-    def run(self, seconds: float, *, every: float = 1.0, late: float = 0.5, look: bool = True) -> None:
+    def run(self, seconds: float, *, every: float = 3.0, late: float = 0.5, look: bool = True) -> None:
         """Live readings and looks at the server's clock."""
         end = self.now + seconds
         while self.now < end:
@@ -104,9 +104,7 @@ def test_a_server_without_a_clock() -> None:
 
 
 @settings(max_examples=60, deadline=None)
-@given(
-    zones, rules, st.floats(-40, 40), st.booleans(), st.sampled_from([0.5, 1.0, 7.0, 60.0, 500.0]), st.integers(0, 99)
-)
+@given(zones, rules, st.floats(-40, 40), st.booleans(), st.sampled_from([1.0, 7.0, 60.0, 500.0]), st.integers(0, 99))
 def test_every_zone_is_found_with_its_sign(
     half: int, rule: ClockRule, error: float, server_too: bool, every: float, seed: int
 ) -> None:
@@ -143,13 +141,13 @@ def test_right_clocks_are_never_called_wrong(arrivals: list[tuple[float, float]]
         assert plant.said == [], k
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.floats(0, 14 * HOUR), st.sampled_from([0.2, 1.0, 10.0]))
+@settings(max_examples=30, deadline=None)
+@given(st.floats(0, 14 * HOUR), st.sampled_from([1.0, 10.0]))
 def test_values_that_stand_still_are_not_a_clock(age: float, every: float) -> None:
     """A poll reads the same old source times again and again."""
     plant = Plant()
     stamps = [plant.now - age, plant.now - age - 500]
-    while plant.now < 4 * SETTLE_S:
+    while plant.now < 3 * SETTLE_S:
         plant.now += every
         plant.batch(stamps)
         plant.look()
@@ -283,7 +281,7 @@ def test_an_offset_at_a_limit_is_not_told_again_and_again(limit: float) -> None:
     assert len(plant.said) <= 2
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.floats(-12 * HOUR, 12 * HOUR).filter(lambda step: abs(step) > 20), st.booleans())
 def test_our_own_step_is_not_the_servers_fault(step: float, server_known: bool) -> None:
     plant = Plant()
