@@ -27,8 +27,9 @@ MOST_OVERFLOWS: Final = 20_000
 """gaps of single points that may wait"""
 QUIET_S: Final = 5.0
 """after a gap, so long without a point that is heard for the first time: those that are silent have not changed"""
-_LEAST_S: Final = 1.0
-"""after a gap, besides two publishing intervals: the engine says by then whether the server's queues bridged it"""
+_LEAST_S: Final = 5.0
+"""after a gap, besides two publishing intervals: by then the engine has said whether the server's queues bridged it,
+and an archive that is some seconds behind has its last readings too"""
 _MOST_SUBSCRIPTIONS: Final = 1000
 _UNCLAIMED_S: Final = 600.0
 """how long a hole waits for a gap that claims it"""

@@ -22,10 +22,9 @@ from tests.support.broker import free_port
 from tests.support.fake_sink import FakeSink
 from tests.support.interop import InteropServer, interop_server
 from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running
-from tests.support.opcua_wire import OpcUaWire
+from tests.support.opcua_wire import HISTORY_READ, OpcUaWire
 from tests.support.wait import eventually
 
-HISTORY_READ = 664
 COUNTERS = 20
 PERIOD_MS = 50
 BUDGET = 60.0
@@ -151,6 +150,23 @@ async def test_a_subscription_that_is_lost_leaves_no_sample_missing(tmp_path: Pa
         assert {fill.gap for fill in sink.fills} == {"outage-0", "gap-0"}
         assert all(fill.points == () for fill in sink.fills)
         sink.assert_every_count(range(COUNTERS))
+        wire.assert_read_only()
+
+
+async def test_who_stops_in_the_middle_releases_continuation_points(tmp_path: Path) -> None:
+    async with (
+        interop_server(tmp_path, counters=4, period_ms=PERIOD_MS, history=10_000, history_page=7) as server,
+        OpcUaWire("127.0.0.1", server.port) as wire,
+    ):
+        sink = BackfillSink()
+        sink.open = OpenGap("gateway-down", time.time_ns(), "gateway-down")
+        await count_to(server, 60)
+        async with running(adapter_of(history_device(server, wire.port, 4)), sink) as task:
+            await eventually(lambda: sink.heard() and sink.open is None, 15)
+            sink.commit.clear()
+            await eventually(lambda: task.done() or sink.past(0), 30, "the first page")
+        # Four nodes in one request, and in another one their continuation points.
+        assert [request.releases for request in wire.requests if request.type_id == HISTORY_READ] == [False, True]
         wire.assert_read_only()
 
 

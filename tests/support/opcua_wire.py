@@ -1,4 +1,4 @@
-"""A TCP proxy in front of an OPC UA server that writes down what goes over the wire (security None only).
+"""A TCP proxy in front of an OPC UA server that writes down what goes over the wire.
 
 It parses UA TCP itself (Part 6, 6.7 and 7.1), independently of the gateway and of asyncua, so that it can prove on
 the wire which services a client uses and when it acknowledges what.
@@ -6,6 +6,9 @@ the wire which services a client uses and when it acknowledges what.
     async with OpcUaWire("127.0.0.1", server_port) as wire:
         ... let the client talk to opc.tcp://127.0.0.1:{wire.port} ...
         wire.assert_read_only()
+        wire.assert_within(20.0)
+
+What is encrypted it passes on without a look: OpcUaWire(..., secure=True); then only connections are counted.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
+HISTORY_READ = 664
 PUBLISH = 826
 REPUBLISH = 832
 
@@ -59,13 +63,18 @@ class Request(NamedTuple):
     """time.monotonic()"""
     acknowledged: tuple[tuple[int, int], ...]
     """(subscription, sequence number) pairs of a PublishRequest"""
+    releases: bool = False
+    """a HistoryRead that only releases continuation points"""
 
 
 class OpcUaWire:
     """The proxy; one target, any number of connections."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, *, secure: bool = False, source: str | None = None) -> None:
+        """`source`: the address of the loopback network that the server sees."""
         self._target = (host, port)
+        self._source = None if source is None else (source, 0)
+        self._secure = secure
         self._server: asyncio.Server | None = None
         self._writers: set[asyncio.StreamWriter] = set()
         self._open = asyncio.Event()
@@ -75,6 +84,8 @@ class OpcUaWire:
         self.responses: list[int] = []
         self.connections = 0
         self.open_connections = 0
+        self.most_connections = 0
+        """open at the same moment"""
         self._closed = asyncio.Event()
         self._closed.set()
         self.tamper: Tamper | None = None
@@ -110,7 +121,24 @@ class OpcUaWire:
         assert seen, "nothing passed the proxy"
         assert not seen - READ_ONLY_SERVICES.keys(), f"forbidden services: {sorted(seen - READ_ONLY_SERVICES.keys())}"
 
+    def assert_within(self, requests_per_s: float, window_s: float = 5.0) -> None:
+        """No `window_s` saw more requests than the budget allows.
+
+        One second of the budget may come on top: the proxy takes the time when it gets to read, and machines stall.
+        """
+        times = [request.at for request in self.requests]
+        allowed = requests_per_s * (window_s + 1)
+        first = 0
+        for last, at in enumerate(times):
+            while at - times[first] > window_s:
+                first += 1
+            assert last - first + 1 <= allowed, f"{last - first + 1} requests in {window_s:g} s, {allowed:g} allowed"
+
     # What can be done to it
+
+    def redirect(self, port: int) -> None:
+        """From the next connection on, another server answers: the same one after a restart, say."""
+        self._target = (self._target[0], port)
 
     def cut(self) -> None:
         """Abort every connection."""
@@ -128,6 +156,7 @@ class OpcUaWire:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
         self.open_connections += 1
+        self.most_connections = max(self.most_connections, self.open_connections)
         self._closed.clear()
         self._writers.add(writer)
         try:
@@ -135,7 +164,7 @@ class OpcUaWire:
                 if self.broken:
                     writer.transport.abort()
                     return
-                upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
+                upstream_reader, upstream_writer = await asyncio.open_connection(*self._target, local_addr=self._source)
                 self._writers.add(upstream_writer)
                 try:
                     await self._both(reader, writer, upstream_reader, upstream_writer)
@@ -171,12 +200,13 @@ class OpcUaWire:
         while True:
             head = await reader.readexactly(8)
             chunk = head + await reader.readexactly(struct.unpack_from("<I", head, 4)[0] - 8)
-            message = messages.add(chunk)
+            message = None if self._secure else messages.add(chunk)
             if message is not None:
                 type_id, offset = _type_id(message)
                 if to_server:
                     acknowledged = _acknowledged(message, offset) if type_id == PUBLISH else ()
-                    self.requests.append(Request(type_id, time.monotonic(), acknowledged))
+                    releases = type_id == HISTORY_READ and _releases(message, offset)
+                    self.requests.append(Request(type_id, time.monotonic(), acknowledged, releases))
                 else:
                     self.responses.append(type_id)
                     if self.tamper is not None:
@@ -221,16 +251,29 @@ def _type_id(body: bytes) -> tuple[int, int]:
 
 
 def _acknowledged(body: bytes, offset: int) -> tuple[tuple[int, int], ...]:
-    """Skip the request header (Part 4, 7.32), read the acknowledgements (Part 4, 5.13.5)."""
+    """Read the acknowledgements (Part 4, 5.13.5)."""
+    offset = _skip_header(body, offset)
+    count = max(struct.unpack_from("<i", body, offset)[0], 0)
+    return tuple(struct.unpack_from("<II", body, offset + 4 + 8 * i) for i in range(count))
+
+
+def _releases(body: bytes, offset: int) -> bool:
+    """Skip the details and the timestamps to return, read releaseContinuationPoints (Part 4, 5.11.3)."""
+    offset = _skip_node_id(body, _skip_header(body, offset)) + 1
+    offset += 4 + max(struct.unpack_from("<i", body, offset)[0], 0) + 4
+    return body[offset] != 0
+
+
+def _skip_header(body: bytes, offset: int) -> int:
+    """Where the request header ends (Part 4, 7.32)."""
     offset = _skip_node_id(body, offset) + 8 + 4 + 4
     offset += 4 + max(struct.unpack_from("<i", body, offset)[0], 0) + 4
-    offset = _skip_node_id(body, offset) + 1
-    count = max(struct.unpack_from("<i", body, offset)[0], 0)
-    return tuple(struct.unpack_from("<II", body, offset + 4 + 8 * i) for i in range(count))  # type: ignore[misc]
+    return _skip_node_id(body, offset) + 1
 
 
 def _skip_node_id(body: bytes, offset: int) -> int:
     kind = body[offset]
     if kind in (0, 1, 2, 4):
         return offset + {0: 2, 1: 4, 2: 7, 4: 19}[kind]
-    return offset + 7 + max(struct.unpack_from("<i", body, offset + 3)[0], 0)
+    length: int = struct.unpack_from("<i", body, offset + 3)[0]
+    return offset + 7 + max(length, 0)

@@ -121,6 +121,7 @@ async def test_a_hole_waits_until_points_are_heard_or_silent_for_a_while() -> No
     await bench.live((0, 60))
     bench.wait(QUIET_S - 1)
     early = bench.ledger.due()
+    bench.wait(3)
     await bench.live((1, 65), (2, 65), (3, 65))
     hole = bench.ledger.due()
     assert (early, hole is None) == (None, False)
