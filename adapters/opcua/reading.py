@@ -9,9 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
+from adapters.opcua import stack
 from adapters.opcua.batches import Moment
 from adapters.opcua.decode import Items, decode_values
 from adapters.opcua.envelope import READ_RESPONSE, read_header
@@ -47,6 +49,14 @@ class Wanted(NamedTuple):
     node: ua.NodeId
 
 
+class _Prepared(NamedTuple):
+    """A request for nodes, ready to be sent again."""
+
+    nodes: tuple[Wanted, ...]
+    points: npt.NDArray[np.uint32]
+    request: stack.Encoded
+
+
 class Learner(Protocol):
     """What learns the structures of values."""
 
@@ -79,6 +89,8 @@ class ValueReader:
         self._times = times
         self._decode_other = functools.partial(decode_other, structures=learner.structures)
         self._one = asyncio.Lock()
+        self._prepared: dict[tuple[int, float], _Prepared] = {}
+        """by the first point and the age"""
         self.per_request = session.limits.nodes_per_read
         """nodes; becomes less where the server bears less than it says"""
         self.unreadable: dict[int, int] = {}
@@ -110,8 +122,9 @@ class ValueReader:
         take: Callable[[list[Items], Moment], Awaitable[None]],
         max_age_s: float,
     ) -> None:
+        prepared = self._prepare(chunk, max_age_s)
         async with self._one:
-            body = await self._session.raw(self._doing, self._request(chunk, max_age_s), priority=self._priority)
+            body = await self._session.raw(self._doing, prepared.request, priority=self._priority)
         moment = now()
         where = f"{self._session.url}: {self._doing}"
         try:
@@ -122,7 +135,7 @@ class ValueReader:
             raise service_failed(where, result)
         if start is not None:
             try:
-                decoded = await self._decode(body, start, chunk)
+                decoded = await self._decode(body, start, prepared)
             except DecodeError as error:
                 result = BAD_DECODING_ERROR
                 _logger.debug("%s: %d values: %s", where, len(chunk), error)
@@ -139,24 +152,29 @@ class ValueReader:
             self.per_request = half
             _logger.info("%s: the server bears %d nodes at once: %s", where, half, status_name(result))
 
-    def _request(self, chunk: Sequence[Wanted], max_age_s: float) -> ua.ReadRequest:
+    def _prepare(self, chunk: Sequence[Wanted], max_age_s: float) -> _Prepared:
+        key = chunk[0].point, max_age_s
+        known = self._prepared.get(key)
+        if known is not None and known.nodes == tuple(chunk):
+            return known
         request = ua.ReadRequest()
         request.Parameters.MaxAge = max_age_s * 1000
         request.Parameters.TimestampsToReturn = self._times
         request.Parameters.NodesToRead = [
             ua.ReadValueId(NodeId=wanted.node, AttributeId=AttributeIds.Value) for wanted in chunk
         ]
-        return request
-
-    async def _decode(self, body: bytes, start: int, chunk: Sequence[Wanted]) -> list[Items]:
-        """Raises DecodeError, AdapterError."""
         points = np.array([wanted.point for wanted in chunk], np.uint32)
-        decoded = decode_values(body, start, points, self._decode_other)
+        prepared = self._prepared[key] = _Prepared(tuple(chunk), points, stack.encoded(request))
+        return prepared
+
+    async def _decode(self, body: bytes, start: int, prepared: _Prepared) -> list[Items]:
+        """Raises DecodeError, AdapterError."""
+        decoded = decode_values(body, start, prepared.points, self._decode_other)
 
         def nodes_of(points: Sequence[int]) -> list[ua.NodeId]:
             chosen = set(points)
-            return [wanted.node for wanted in chunk if wanted.point in chosen]
+            return [wanted.node for wanted in prepared.nodes if wanted.point in chosen]
 
         if await self._learner.learn(decoded, nodes_of):
-            decoded = decode_values(body, start, points, self._decode_other)
+            decoded = decode_values(body, start, prepared.points, self._decode_other)
         return decoded

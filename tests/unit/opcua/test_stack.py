@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import inspect
 
+from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.client.ua_client import UaClient, UASocketProtocol
 from asyncua.client.ua_session import UaSession
 from asyncua.common.utils import Buffer
+from asyncua.ua.ua_binary import struct_from_binary
 
 from adapters.opcua import stack
 
@@ -26,3 +28,43 @@ def test_asyncua_still_connects_step_by_step() -> None:
     assert {"_server_nonce", "_policy_ids", "security_policy"} <= vars(Client("opc.tcp://h:1")).keys()
     assert {"restore_authentication_token", "reset_authentication_token"} <= vars(UaSession).keys()
     assert {"session_timeout", "secure_channel_timeout", "application_uri"} <= vars(Client("opc.tcp://h:1")).keys()
+
+
+class Wire:
+    """In place of a transport: keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = b""
+
+    def write(self, data: bytes) -> None:
+        self.written = data
+
+
+def read_request() -> ua.ReadRequest:
+    request = ua.ReadRequest()
+    request.Parameters.MaxAge = 500.0
+    request.Parameters.NodesToRead = [ua.ReadValueId(NodeId=ua.NodeId(f"n{n}", 2)) for n in range(3)]
+    return request
+
+
+async def test_a_request_that_is_encoded_already_is_sent_as_asyncua_sends_it() -> None:
+    client = Client("opc.tcp://h:1")
+    protocol = client.uaclient.protocol = UASocketProtocol(1)
+    wire = Wire()
+    protocol.transport = wire  # type: ignore[assignment]
+    request = read_request()
+    future = stack.send(client, request, 3.0)
+    theirs = wire.written
+    ours_future = stack.send(client, stack.encoded(read_request()), 3.0)
+    ours = wire.written
+    assert not future.done()
+    assert len(ours) == len(theirs)
+    head = 24  # chunk, security and sequence headers (Part 6, 6.7.2)
+    assert int.from_bytes(ours[16:20], "little") == int.from_bytes(theirs[16:20], "little") + 1, "sequence number"
+    assert int.from_bytes(ours[20:24], "little") == int.from_bytes(theirs[20:24], "little") + 1, "request id"
+    found = struct_from_binary(ua.ReadRequest, Buffer(ours[head:]))
+    wanted = struct_from_binary(ua.ReadRequest, Buffer(theirs[head:]))
+    assert found.Parameters == wanted.Parameters == read_request().Parameters
+    assert found.RequestHeader.RequestHandle == wanted.RequestHeader.RequestHandle + 1
+    assert found.RequestHeader.TimeoutHint == wanted.RequestHeader.TimeoutHint == 3000
+    assert protocol._callbackmap == {1: future, 2: ours_future}
