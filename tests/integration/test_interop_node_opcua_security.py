@@ -70,6 +70,21 @@ async def test_no_value_is_missing_through_any_channel(server: InteropServer, tm
     assert sink.gaps == []
 
 
+@pytest.mark.parametrize("security", ["None", "Basic256Sha256/Sign", "Aes256_Sha256_RsaPss/SignAndEncrypt"])
+async def test_polled_values_through_any_channel(server: InteropServer, tmp_path: Path, security: str) -> None:
+    keys = await connection(server, tmp_path, security)
+    nodes = [server.node(f"c{i}") for i in range(COUNTERS)]
+    sink = KeepingSink()
+    async with running(adapter_of(device(server.port, nodes, connection=keys, poll="200ms")), sink) as task:
+        await all_heard(sink, task, COUNTERS, 20)
+        before: list[int] = (await server.tell("run"))["values"]
+        await eventually(lambda: task.done() or sink.values(0)[-1] >= before[0] + 5, 20)
+        final: list[int] = (await server.tell("pause"))["values"]
+        await eventually(lambda: all(sink.values(point)[-1] == final[point] for point in range(COUNTERS)))
+    for point in range(COUNTERS):
+        assert sink.values(point) == sorted(sink.values(point)), f"{security}: c{point}"
+
+
 @pytest.mark.parametrize("security", ["Basic256Sha256/SignAndEncrypt", "Aes256_Sha256_RsaPss/SignAndEncrypt"])
 async def test_a_user_and_a_wrong_password(server: InteropServer, tmp_path: Path, security: str) -> None:
     keys = await connection(server, tmp_path, security, LOGIN)
