@@ -14,23 +14,31 @@ function name(request) {
 class Faults {
     constructor(server, options) {
         this.server = server;
-        this.refused = new Map();
-        this.swallowed = new Set();
+        this.rules = new Map(); // address of the loopback network, "" = everybody -> { refused, swallowed }
         this.clear();
         const handle = server.on_request.bind(server);
         server.on_request = (message, channel) => {
             const service = name(message.request);
             this.write(service, message.request);
-            if (this.swallowed.has(service)) return;
-            const status = this.refused.get(service);
-            if (status === undefined) return handle(message, channel);
-            channel.send_response("MSG", new ServiceFault({ responseHeader: { serviceResult: status } }), message);
+            const { refused, swallowed } = this.of(channel.remoteAddress);
+            if (swallowed.includes(service)) return;
+            if (!refused[service]) return handle(message, channel);
+            channel.send_response("MSG", new ServiceFault({ responseHeader: { serviceResult: StatusCodes[refused[service]] } }), message);
         };
         if (options.no_transfer) {
             // Refused one by one, the call itself is answered: as open62541 does for a session that is not the same user's.
             const statusCode = StatusCodes[options.no_transfer];
             server.engine.transferSubscription = async () => new TransferResult({ statusCode });
         }
+    }
+
+    of(address) {
+        return this.rules.get((address || "").replace("::ffff:", "")) || this.rules.get("") || { refused: {}, swallowed: [] };
+    }
+
+    // refused: service -> status code by name; swallowed: services that get no answer; from: whose, if not everybody's
+    set({ refused = {}, swallowed = [], from = "" }) {
+        this.rules.set(from, { refused, swallowed });
     }
 
     clear() {

@@ -24,6 +24,7 @@
 //   {"op": "stall"} | {"op": "resume"}          PublishRequests are swallowed while everything else goes on
 //   {"op": "refuse", "services": {"CreateSession": "BadTooManySessions"}}   answered with a fault; {} = none
 //                                               both with "from": "127.0.0.7" for one client only
+//   {"op": "recertify"}                         the certificate file is another now
 //   {"op": "expire"}                            every session times out, subscriptions stay
 //   {"op": "end", "subscription": id}           a subscription ends as if its lifetime had passed
 //   {"op": "count"}                             sessions, subscriptions, monitored items
@@ -161,6 +162,10 @@ function answer(server, namespace, folder, { op, ...of }) {
             return {};
         case "refuse":
             faults.set({ refused: of.services, from: of.from });
+            return {};
+        case "recertify":
+            server.invalidateCachedCertificates();
+            for (const endpoint of server.endpoints) endpoint.invalidateCertificates();
             return {};
         case "seen": {
             const seen = faults.seen();
