@@ -52,6 +52,8 @@ class PublishLoop:
         self._kit = kit
         self._session = kit.session
         self._receivers: dict[int, Receiver] = {}
+        self.wanted = 0
+        """requests that should be at the server"""
         self._limit = MOST_OUTSTANDING
         self._open = 0
         """requests that are at the server, or whose answer has not been dealt with"""
@@ -72,12 +74,14 @@ class PublishLoop:
     def add(self, receiver: Receiver) -> None:
         """From now on this subscription's notifications are taken; before it has items, lest some go by."""
         self._receivers[receiver.progress.id] = receiver
+        self._reckon()
         self._fill()
 
     def remove(self, receiver: Receiver) -> None:
         """No more of them."""
         if self._receivers.get(receiver.progress.id) is receiver:
             del self._receivers[receiver.progress.id]
+            self._reckon()
 
     async def run(self) -> None:
         """Receive until cancelled. Raises AdapterError when the link or the session ends."""
@@ -85,16 +89,15 @@ class PublishLoop:
             group.create_task(self._send(), name=f"{self._session.url}: publish requests")
             group.create_task(self._receive(), name=f"{self._session.url}: notifications")
 
-    @property
-    def wanted(self) -> int:
+    def _reckon(self) -> None:
         """How many requests should be at the server: as many as it answers during a commit, and two; one more for
         each further subscription; never more than it bears.
         """
-        if not self._receivers:
-            return 0
-        fastest_s = min(receiver.progress.made.publishing_s for receiver in self._receivers.values())
-        during_commit = math.ceil(self._kit.sink.commit_s / max(fastest_s, _FASTEST_S))
-        return min(during_commit + _SPARE + len(self._receivers) - 1, self._limit)
+        self.wanted = 0
+        if self._receivers:
+            fastest_s = min(receiver.progress.made.publishing_s for receiver in self._receivers.values())
+            during_commit = math.ceil(self._kit.sink.commit_s / max(fastest_s, _FASTEST_S))
+            self.wanted = min(during_commit + _SPARE + len(self._receivers) - 1, self._limit)
 
     async def _send(self) -> None:
         """Send the requests for which the device's budget makes us wait."""
@@ -182,6 +185,7 @@ class PublishLoop:
     def _fault(self, where: str, code: int, sent_at: float) -> None:
         if code == _TOO_MANY_PUBLISH_REQUESTS and self._open > 1:
             self._limit = self._open - 1
+            self._reckon()
         elif code in GONE:
             # Of those that it has got since, the server did not know yet.
             for receiver in list(self._receivers.values()):

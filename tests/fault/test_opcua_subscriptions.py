@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
 import pytest_asyncio
 
 from adapters.opcua import connect, services
-from gateway.contract import Filled, OpenGap
+from adapters.opcua.profiles import PROFILES
+from gateway.contract import Filled, OpenGap, Remembered
 from tests.fault.test_opcua_life import CREATE_SESSION, CREATE_SUBSCRIPTION, TRANSFER, Device
 from tests.support.interop import InteropServer, interop_server
 from tests.support.opcua_rig import device
@@ -22,7 +24,7 @@ COUNTERS = 30
 HALF = COUNTERS // 2
 FAST, SLOW = range(HALF), range(HALF, COUNTERS)
 PERIOD_MS = 250
-READ = 631
+READ, DELETE = 631, 847
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -151,6 +153,92 @@ async def test_spent_memory_for_longer_than_a_session_lives(
         assert one.gaps == []
     assert wire.connections == 1
     assert wire.count(CREATE_SESSION) == 1
+
+
+async def left_behind(server: InteropServer, wire: OpcUaWire) -> dict[str, Any]:
+    """Two subscriptions at the server as a crash leaves them; returns the note of them."""
+    one = two_subscriptions(server, wire)
+    async with one.running(COUNTERS):
+        await complete(one)
+        note = one.notes[-1]
+        wire.broken = True
+        wire.cut()
+        await eventually(lambda: one.state.state == "down", 2)
+    wire.broken = False
+    wire.requests.clear()
+    assert one.notes[-1] == note, "they are still there"
+    return note
+
+
+def with_the_note(server: InteropServer, wire: OpcUaWire, note: dict[str, Any], **keys: Any) -> Device:
+    two = two_subscriptions(server, wire, **keys)
+    two.left = Remembered(note, ())
+    return two
+
+
+async def test_a_new_process_goes_on_with_what_an_old_one_left(server: InteropServer, wire: OpcUaWire) -> None:
+    note = await left_behind(server, wire)
+    before = (await server.tell("count"))["subscriptions"]
+    two = with_the_note(server, wire, note)
+    async with two.running(COUNTERS):
+        await complete(two)
+        assert ids(two) == [each["made"][0] for each in note["subscriptions"]]
+        two.assert_every_count(await all_final(server, two), range(COUNTERS))
+        assert (await server.tell("count"))["subscriptions"] == before
+    assert (wire.count(TRANSFER), wire.count(CREATE_SUBSCRIPTION)) == (1, 0)
+
+
+def incomplete(note: dict[str, Any]) -> dict[str, Any]:
+    """As it is before the items are made."""
+    return {**note, "subscriptions": [{**each, "items": None} for each in note["subscriptions"]]}
+
+
+def of_another_plan(note: dict[str, Any]) -> dict[str, Any]:
+    return {**note, "subscriptions": [{**each, "digest": "another"} for each in note["subscriptions"]]}
+
+
+@pytest.mark.parametrize("change", [incomplete, of_another_plan])
+async def test_what_cannot_be_gone_on_with_is_deleted(
+    server: InteropServer, wire: OpcUaWire, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    note = await left_behind(server, wire)
+    before = (await server.tell("count"))["subscriptions"]
+    two = with_the_note(server, wire, change(note))
+    async with two.running(COUNTERS):
+        await complete(two)
+        assert not set(ids(two)) & {each["made"][0] for each in note["subscriptions"]}
+        assert (await server.tell("count"))["subscriptions"] == before, "two deleted, two made"
+    assert (wire.count(DELETE), wire.count(CREATE_SUBSCRIPTION)) == (1, 2)
+
+
+def restarted(note: dict[str, Any]) -> dict[str, Any]:
+    """Of a server that has been started anew since: another client's subscriptions may have the same ids."""
+    return {**note, "started": note["started"] - 60_000}
+
+
+def of_another_server(note: dict[str, Any]) -> dict[str, Any]:
+    return {**note, "server": "urn:another"}
+
+
+@pytest.mark.parametrize("change", [restarted, of_another_server])
+async def test_what_may_be_somebody_elses_is_left_alone(
+    server: InteropServer, wire: OpcUaWire, change: Callable[[dict[str, Any]], dict[str, Any]]
+) -> None:
+    two = with_the_note(server, wire, change(await left_behind(server, wire)))
+    async with two.running(COUNTERS):
+        await complete(two)
+    assert (wire.count(TRANSFER), wire.count(DELETE), wire.count(CREATE_SUBSCRIPTION)) == (0, 0, 2)
+
+
+async def test_a_server_that_is_known_not_to_hand_over_is_not_asked(
+    server: InteropServer, wire: OpcUaWire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note = await left_behind(server, wire)
+    monkeypatch.setitem(PROFILES, "default", dataclasses.replace(PROFILES["default"], transfer=False))
+    two = with_the_note(server, wire, note)
+    async with two.running(COUNTERS):
+        await complete(two)
+    assert (wire.count(TRANSFER), wire.count(CREATE_SUBSCRIPTION)) == (0, 2)
 
 
 async def test_a_stop_in_good_order_leaves_nothing_and_says_so(server: InteropServer, wire: OpcUaWire) -> None:

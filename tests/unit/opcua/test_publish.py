@@ -89,7 +89,7 @@ class Rig:
         self.now = clock.time_ns
         self.tally = Tally()
         builder = BatchBuilder("d", {1: 0, 2: 0}, "trust", clock.time_ns())
-        self.kit = Kit(session, sink, builder, clock, Structures(), self.tally)
+        self.kit = Kit(session, sink, builder, clock, Structures(), lambda _: None, self.tally)
         self.loop = PublishLoop(self.kit)
         self.receivers: list[Receiver] = []
         self.watches: list[asyncio.Task[Any]] = []
