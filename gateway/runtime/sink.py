@@ -10,7 +10,7 @@ import numpy as np
 import orjson
 
 from gateway.contract.adapter import Filled, Gap, OpenGap, Origin, Receipt, Remembered
-from gateway.contract.batch import Batch
+from gateway.contract.batch import Batch, Flag
 from gateway.contract.status import (
     BAD_COMMUNICATION_ERROR,
     BAD_NO_COMMUNICATION,
@@ -103,8 +103,12 @@ class DeviceSink:
     async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> Receipt:
         """See `gateway.contract.Sink.offer`."""
         receipt = await self._write(batches, origin)
-        self._counters.last_received = max(batch.received_time for batch in batches)
-        if any(_answered(batch) for batch in batches):
+        # What came from the device's history says nothing of now.
+        present = [batch for batch in batches if not (batch.flags & Flag.BACKFILLED).all()]
+        if not present:
+            return receipt
+        self._counters.last_received = max(batch.received_time for batch in present)
+        if any(_answered(batch) for batch in present):
             self._last_answer = self._counters.last_received
             if self._gaps.is_open:
                 self._gaps.end(self._last_answer)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from gateway.contract import Batch, Filled, Gap, Origin, Remembered, SystemClock, ValueType
+from gateway.contract import Batch, Filled, Flag, Gap, Origin, Remembered, SystemClock, ValueType
 from gateway.log import LogStore, Writer
 from gateway.log.records import BatchRecord, EventRecord, Labels, NoteRecord, Record
 from gateway.normalise import Normaliser
@@ -110,6 +112,20 @@ async def test_remembered_after_a_crash(tmp_path: Path) -> None:
         assert sink.remembered() == Remembered(note, (Origin("urn:s", 2, 5),)), "what the process before left"
     async with killed(tmp_path / "log") as gateway:
         assert gateway.sink().remembered() == Remembered({"server": "urn:t"}, ())
+
+
+async def test_readings_from_history_say_nothing_of_now(tmp_path: Path) -> None:
+    async with killed(tmp_path / "log") as gateway:
+        sink = gateway.sink()
+        await sink.offer([readings(0, at=5)])
+        gateway.gaps.begin(5 * 10**9, "device-down")
+        past = replace(readings(0, 2, at=9), flags=np.full(2, Flag.BACKFILLED, np.uint8))
+        await sink.offer([past])
+        assert sink.outage() is not None, "the link is as dead as before"
+        assert sink.last_received == 5 * 10**9
+        await sink.offer([past, readings(0, at=11)])
+        assert sink.outage() is None
+        assert sink.last_received == 11 * 10**9
 
 
 async def test_a_note_is_in_the_log_before_what_is_offered_later(tmp_path: Path) -> None:
