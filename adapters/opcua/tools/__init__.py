@@ -14,6 +14,7 @@ from typing import Any
 
 from adapters.opcua.config import LoadConfig
 from adapters.opcua.connect import open_session
+from adapters.opcua.pace import Pace
 from adapters.opcua.tools import words
 from adapters.opcua.tools.describe import describe, look_up, null_node
 from adapters.opcua.tools.entry import connection_config, diagnose, server_endpoints
@@ -33,7 +34,7 @@ class OpcUaTools:
         """The endpoints, by GetEndpoints on a channel without security (Part 4, 5.5.4)."""
         config = connection_config(replace(target, security="None", user=None, password=None))
         async with diagnose(config):
-            return await server_endpoints(config)
+            return await server_endpoints(config, Pace(target.requests_per_s))
 
     async def browse(self, target: Target, query: BrowseQuery, progress: Progress | None = None) -> Browsed:
         """The hierarchy below the root; Objects without the Server object unless asked for."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 import struct
 from collections.abc import AsyncIterator
@@ -18,6 +19,8 @@ from pydantic import ValidationError
 from adapters.opcua import stack
 from adapters.opcua.config import ConnectionConfig
 from adapters.opcua.errors import translate_errors
+from adapters.opcua.pace import Pace, Priority
+from adapters.opcua.security import ask_endpoints
 from adapters.opcua.tools.words import text
 from gateway.contract import ConfigError, LinkLost
 from gateway.contract.tools import Endpoint, Target
@@ -57,12 +60,13 @@ def _with_port(url: str) -> str:
     return url
 
 
-async def server_endpoints(config: ConnectionConfig) -> tuple[Endpoint, ...]:
+async def server_endpoints(config: ConnectionConfig, pace: Pace) -> tuple[Endpoint, ...]:
     """What the server offers. Raises AdapterError."""
     client = Client(config.url, timeout=config.timeout)
+    client.uaclient.pre_request_hook = functools.partial(pace.wait, Priority.SESSION)
     try:
         with translate_errors(f"{config.url}: asking for the endpoints"):
-            found = await client.connect_and_get_server_endpoints()
+            found = await ask_endpoints(client, pace)
     finally:
         stack.abort(client)
     return tuple(_endpoint(each) for each in found)
