@@ -15,12 +15,13 @@ import logging
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from adapters.opcua import services
 from adapters.opcua.bridge import Bridge
 from adapters.opcua.config import NodeAddress
 from adapters.opcua.decode import Items
+from adapters.opcua.errors import service_failed
 from adapters.opcua.items import ItemKit, MonitoredItems, report_left_out
 from adapters.opcua.note import KeptSubscription, Note, read_note, write_note
 from adapters.opcua.plan import Plan, PlannedSubscription
@@ -30,7 +31,7 @@ from adapters.opcua.receiver import Kit, Receiver, SubscriptionEnded, Tally
 from adapters.opcua.sequence import following, preceding
 from adapters.opcua.session import Session
 from adapters.opcua.structures import Structures
-from gateway.contract import Clock, OpenGap, Remembered, Sink
+from gateway.contract import Clock, LinkLost, OpenGap, Remembered, Sink
 
 _logger = logging.getLogger(__name__)
 
@@ -92,6 +93,8 @@ class Subscriptions:
         self._recalled = False
         self._bridge = Bridge()
         self._dirty = asyncio.Event()
+        self.most: int | None = None
+        """subscriptions that the server has turned out to bear, fewer than it said; None = as it says"""
         self._tally = Tally()
 
     @property
@@ -117,10 +120,9 @@ class Subscriptions:
             self._ended.clear()  # with the server; another client's may have the same ids by now
         self._recalled, self._server, self._started = True, session.server_uri, started
         kit = Kit(session, sink, items.builder, self._clock, self._structures, self._look, self._tally)
+        items.revised.start(plan)
         self._arrange(plan, items, session, note, outage)
         receivers = await self._take_up(kit, plan, outage, transfer)
-        if all(slot.kept is None for slot in self._slots):
-            items.revised.start(plan)
         loop = PublishLoop(kit)
         self._dirty.set()
         async with asyncio.TaskGroup() as group:
@@ -306,6 +308,8 @@ class Subscriptions:
 
     async def _make(self, slot: _Slot, kit: Kit, item_kit: ItemKit) -> Receiver:
         made = await services.create(kit.session, slot.planned.publishing)
+        if made is None:
+            self._too_many(kit.session)
         self._dirty.set()
         progress = Progress(made, self._clock.time_ns(), lost_since=slot.lost_since)
         item_kit.revised.subscription(made.lifetime_s)
@@ -314,6 +318,18 @@ class Subscriptions:
         items.attach(kit.session, kit.sink)
         slot.kept, slot.lost_since = _Kept(progress, items, False), None
         return self._receiver(slot, slot.kept, kit)
+
+    def _too_many(self, session: Session) -> NoReturn:
+        """The server has no more subscriptions for us than we have: another plan must do with these."""
+        there = sum(slot.kept is not None for slot in self._slots)
+        doing = f"{session.url}: creating a subscription"
+        if not there:
+            raise service_failed(doing, services.TOO_MANY_SUBSCRIPTIONS)
+        self.most = there
+        raise LinkLost(
+            f"{doing}: the server bears {there} and not the {len(self._slots)} that the publishing intervals need; the "
+            "gateway will connect again and put all points on these"
+        )
 
     # The note
 
