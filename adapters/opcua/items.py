@@ -14,7 +14,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 
 from adapters.opcua.batches import BatchBuilder, Moment
 from adapters.opcua.config import NodeAddress, OpcUaPointConfig
-from adapters.opcua.errors import service_failed, status_name
+from adapters.opcua.errors import TOO_MUCH, service_failed, status_name
 from adapters.opcua.nodes import node_id
 from adapters.opcua.pace import Priority
 from adapters.opcua.plan import Plan, PlannedItem, PlannedSubscription
@@ -27,8 +27,6 @@ _logger = logging.getLogger(__name__)
 
 RETRY_S: Final = 30.0
 BAD_TOO_MANY_MONITORED_ITEMS: Final = 0x80DB0000
-_TOO_MUCH: Final = frozenset({0x80100000, 0x80080000, 0x80B80000, 0x80B90000, BAD_TOO_MANY_MONITORED_ITEMS})
-"""BadTooManyOperations, BadEncodingLimitsExceeded, BadRequestTooLarge, BadResponseTooLarge: halve the batch"""
 _FILTER_REFUSED: Final = frozenset({0x80430000, 0x80440000, 0x80450000, 0x808E0000})
 """BadMonitoredItemFilterInvalid, BadMonitoredItemFilterUnsupported, BadFilterNotAllowed, BadDeadbandFilterInvalid"""
 _RAMP_PARTS: Final = 10
@@ -249,13 +247,13 @@ class MonitoredItems:
         while start < len(wanted):
             chunk = wanted[start : start + min(self._per_call, self._kit.ramp.batch)]
             await self._kit.ramp.turn(len(chunk))
-            results = await self._call(chunk, priority)
-            if results is None and len(chunk) == 1:
+            results, fault = await self._call(chunk, priority)
+            if fault and len(chunk) == 1:
                 # Not one more: what is left need not be asked for piece by piece.
-                refused |= {each.item.point: BAD_TOO_MANY_MONITORED_ITEMS for each in wanted[start:]}
+                refused |= {each.item.point: fault for each in wanted[start:]}
                 self._per_call = self._session.items_per_call
                 return
-            if results is None:
+            if fault:
                 self._per_call = max(1, len(chunk) // 2)
                 continue
             start += len(chunk)
@@ -296,8 +294,10 @@ class MonitoredItems:
         moment = Moment(self._kit.clock.time_ns(), self._kit.clock.monotonic_ns())
         await self._sink.offer(self._kit.builder.bad(list(new), list(new.values()), moment))
 
-    async def _call(self, chunk: Sequence[_Wanted], priority: Priority) -> list[ua.MonitoredItemCreateResult] | None:
-        """One CreateMonitoredItems; None if it was too much for the server, be it all at once or at all."""
+    async def _call(
+        self, chunk: Sequence[_Wanted], priority: Priority
+    ) -> tuple[list[ua.MonitoredItemCreateResult], int]:
+        """One CreateMonitoredItems; its results, or none and a status that says that it was too much."""
         request = ua.CreateMonitoredItemsRequest()
         request.Parameters = ua.CreateMonitoredItemsParameters(
             SubscriptionId=self._subscription,
@@ -305,15 +305,17 @@ class MonitoredItems:
             ItemsToCreate=[self._request(each) for each in chunk],
         )
         self._kit.builder.created(each.item.point for each in chunk)
-        unless = _TOO_MUCH if len(chunk) > 1 else frozenset({BAD_TOO_MANY_MONITORED_ITEMS})
         self._certain = False
-        answer = await self._session.attempt(
-            "creating monitored items", request, ua.CreateMonitoredItemsResponse, unless, priority=priority
+        answer, fault = await self._session.answer(
+            "creating monitored items", request, ua.CreateMonitoredItemsResponse, priority=priority
         )
-        if answer is not None and len(answer.Results) != len(chunk):
-            raise service_failed(f"{self._session.url}: creating monitored items", BAD)
+        if fault == BAD_TOO_MANY_MONITORED_ITEMS or fault in TOO_MUCH:
+            self._certain = True
+            return [], fault
+        if answer is None or len(answer.Results) != len(chunk):
+            raise service_failed(f"{self._session.url}: creating monitored items", fault or BAD)
         self._certain = True
-        return None if answer is None else list(answer.Results)
+        return list(answer.Results), 0
 
     def _request(self, wanted: _Wanted) -> ua.MonitoredItemCreateRequest:
         item = wanted.item

@@ -42,6 +42,8 @@ class Server:
         self.room = 1000
         self.filters = True
         self.missing: set[str] = set()
+        self.fault = 0
+        """with which every call is answered"""
         self.break_at: int | None = None
         """the call at which the connection is lost"""
 
@@ -56,21 +58,20 @@ class Server:
         for item in request.Parameters.MonitoredItemIds:
             del self.items[item]
 
-    async def attempt(self, doing: str, request: Any, response: Any, unless: frozenset[int], **_: Any) -> Any:
+    async def answer(self, doing: str, request: Any, response: Any, **_: Any) -> Any:
         await asyncio.sleep(0)
         wanted = request.Parameters.ItemsToCreate
         self.calls.append(len(wanted))
         if len(self.calls) == self.break_at:
             raise LinkLost("the connection is lost")
-        fault = 0
+        fault = self.fault
         if len(wanted) > self.most_per_call:
             fault = TOO_MANY_OPERATIONS
         elif len(self.items) + len(wanted) > self.room:
             fault = BAD_TOO_MANY_MONITORED_ITEMS
         if fault:
-            assert fault in unless, "the adapter gives up"
-            return None
-        return ua.CreateMonitoredItemsResponse(Results=[self._make(item) for item in wanted])
+            return None, fault
+        return ua.CreateMonitoredItemsResponse(Results=[self._make(item) for item in wanted]), 0
 
     def _make(self, item: ua.MonitoredItemCreateRequest) -> ua.MonitoredItemCreateResult:
         node = item.ItemToMonitor.NodeId
@@ -156,6 +157,24 @@ async def test_a_server_without_room_takes_what_it_can_and_the_rest_reads_bad() 
         server.room = 40
         await eventually(lambda: server.handles() == list(range(40)), message="tried again until there is room")
         assert len(bench.bad()) == 27, "said once"
+        assert server.calls[-3:] == [10, 10, 7], "in whole batches again"
+
+
+async def test_points_that_are_too_much_one_by_one_read_bad_with_what_the_server_says() -> None:
+    bench, server = Bench(10), Server()
+    server.most_per_call = 0
+    async with bench.running(server) as task:
+        assert bench.bad() == dict.fromkeys(range(10), TOO_MANY_OPERATIONS)
+        assert server.calls[:4] == [10, 5, 2, 1]
+        assert not task.done(), "the session is of use to others"
+
+
+async def test_another_fault_is_a_failure_of_the_service() -> None:
+    bench, server = Bench(10), Server()
+    server.fault = 0x80280000
+    async with bench.running(server) as task:
+        with pytest.raises(LinkLost, match="BadSubscriptionIdInvalid"):
+            await task
 
 
 async def test_a_bad_node_is_tried_again_and_the_others_are_not_touched() -> None:
