@@ -12,6 +12,7 @@ from adapters.opcua.tools import OpcUaTools
 from gateway.contract import ValueType
 from gateway.contract.tools import BrowseQuery, Kind, Target
 from tests.support.interop import InteropServer, interop_server
+from tests.support.machine import slowdown
 from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running
 from tests.support.opcua_wire import OpcUaWire
 from tests.support.wait import eventually
@@ -91,10 +92,11 @@ async def first_data_s(server: InteropServer, count: int) -> float:
 
 @pytest.mark.parametrize("count", [1_000, COUNTERS])
 async def test_first_data_within_operation_limits_and_five_seconds(server: InteropServer, count: int) -> None:
-    took = [await first_data_s(server, count)]
-    while took[-1] >= FIRST_DATA_S and len(took) < 3:  # whatever else this machine does does not count
-        took.append(await first_data_s(server, count))
-    assert took[-1] < FIRST_DATA_S, f"first data of {count} items took {took} s"
+    took: list[tuple[float, float]] = []
+    while not took or (took[-1][0] >= FIRST_DATA_S * took[-1][1] and len(took) < 3):
+        slower = slowdown()
+        took.append((await first_data_s(server, count), slower))
+    assert took[-1][0] < FIRST_DATA_S * took[-1][1], f"first data of {count} items, (seconds, slowdown): {took}"
 
 
 async def test_browse_within_operation_limits(server: InteropServer) -> None:
