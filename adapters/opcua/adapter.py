@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import functools
 import logging
 from collections.abc import Sequence
@@ -116,6 +117,8 @@ class OpcUaAdapter:
 
     async def _acquire(self, session: Session, sink: Sink) -> None:
         limits = session.limits
+        if self._subscriptions.most is not None:
+            limits = dataclasses.replace(limits, subscriptions=self._subscriptions.most)
         await self._learn_types(session)
         plan = make_plan(self._config, self._points, limits, self._types)
         ramp = Ramp(plan.items, limits.ramp)

@@ -19,6 +19,8 @@ KEEP_ALIVE_S: Final = 5.0
 LIFETIME_S: Final = 600.0
 """how long the server is to keep a subscription that nobody fetches: outages shorter than this lose nothing"""
 _NOTIFICATIONS_PER_PUBLISH: Final = 10_000
+TOO_MANY_SUBSCRIPTIONS: Final = 0x80770000
+_TOO_MANY_SUBSCRIPTIONS: Final = frozenset({TOO_MANY_SUBSCRIPTIONS})
 _NOTHING_TO_DO: Final = 0x800F0000
 """BadNothingToDo: what some servers answer when the subscription is in this session already"""
 
@@ -29,15 +31,15 @@ class Calls(Protocol):
     url: str
     reactivated: bool
 
-    async def call(self, doing: str, request: Any, response: type[T]) -> T:
-        """One service call; raises AdapterError."""
+    async def attempt(self, doing: str, request: Any, response: type[T], unless: frozenset[int]) -> T | None:
+        """One service call; None where the server answers with a status in `unless`. Raises AdapterError."""
 
     async def answer(self, doing: str, request: Any, response: type[T]) -> tuple[T | None, int]:
-        """As `call`, but (None, status) when the server answers with a fault, whichever it is."""
+        """One service call; (None, status) when the server answers with a fault, whichever it is."""
 
 
-async def create(session: Calls, publishing_s: float) -> Made:
-    """Create a subscription. Raises AdapterError."""
+async def create(session: Calls, publishing_s: float) -> Made | None:
+    """Create a subscription; None where the server has no more of them for us. Raises AdapterError."""
     keep_alive = math.ceil(KEEP_ALIVE_S / publishing_s)
     request = ua.CreateSubscriptionRequest()
     request.Parameters = ua.CreateSubscriptionParameters(
@@ -49,7 +51,10 @@ async def create(session: Calls, publishing_s: float) -> Made:
         PublishingEnabled=True,
         Priority=0,
     )
-    answer = await session.call("creating a subscription", request, ua.CreateSubscriptionResponse)
+    doing = "creating a subscription"
+    answer = await session.attempt(doing, request, ua.CreateSubscriptionResponse, _TOO_MANY_SUBSCRIPTIONS)
+    if answer is None:
+        return None
     revised: ua.CreateSubscriptionResult = answer.Parameters
     revised_s = revised.RevisedPublishingInterval / 1000
     made = Made(

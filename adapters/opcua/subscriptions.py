@@ -57,6 +57,11 @@ class _Kept:
     recalled: bool
     """from the note of a process before this one"""
 
+    @property
+    def changing(self) -> bool:
+        """Whether items that were complete are being made or deleted at this moment."""
+        return self.items.complete and not self.items.certain
+
 
 @dataclass(slots=True)
 class _Slot:
@@ -335,12 +340,18 @@ class Subscriptions:
 
     async def _keep_note(self, session: Session, sink: Sink, loop: PublishLoop) -> None:
         """For as long as it runs: whatever changes is written down for a process that may come after a crash."""
+        written: Note | None = None
         while True:
             await self._dirty.wait()
             self._dirty.clear()
+            if any(slot.kept is not None and slot.kept.changing for slot in self._slots):
+                continue  # another change will tell when it is over
             # Nothing is offered between the making of the note and its place in the log.
             async with loop.offering:
-                await sink.remember(write_note(self._note(session)))
+                note = self._note(session)
+                if written is None or not _says_the_same(note, written):
+                    await sink.remember(write_note(note))
+                    written = note
             await asyncio.sleep(_NOTE_PAUSE_S)
 
     def _note(self, session: Session) -> Note:
@@ -363,7 +374,7 @@ def _catch_up(left: Remembered) -> Note | None:
 
 def _left(slot: _Slot, kept: _Kept, session: Session) -> KeptSubscription:
     ids: tuple[int, ...] | None = None
-    if kept.items.complete and kept.items.certain:
+    if kept.items.complete:
         known = kept.items.ids
         ids = tuple(known.get(point, 0) for point in sorted(item.point for item in slot.planned.items))
     return KeptSubscription(kept.progress.made, _digest(slot, session), kept.progress.watch.expected, ids)
@@ -378,6 +389,15 @@ def _digest(slot: _Slot, session: Session) -> str:
     """Of everything that decides the subscription's items at this server: the plan, and what URIs stand for."""
     lines = [slot.planned.digest, *(f"{uri}={session.namespace(uri)}" for uri in sorted(slot.uris))]
     return hashlib.blake2b("\n".join(lines).encode(), digest_size=12).hexdigest()
+
+
+def _says_the_same(note: Note, other: Note) -> bool:
+    """But for the sequence numbers, which the log knows better."""
+    a, b = (
+        [each._replace(expected=0) for each in found.subscriptions] + [found._replace(subscriptions=())]
+        for found in (note, other)
+    )
+    return a == b
 
 
 async def _start_time(session: Session) -> int | None:

@@ -14,7 +14,7 @@ import pytest_asyncio
 from adapters.opcua import connect, services
 from adapters.opcua.profiles import PROFILES
 from gateway.contract import Filled, OpenGap, Remembered
-from tests.fault.test_opcua_life import CREATE_SESSION, CREATE_SUBSCRIPTION, TRANSFER, Device
+from tests.fault.test_opcua_life import CREATE_ITEMS, CREATE_SESSION, CREATE_SUBSCRIPTION, TRANSFER, Device
 from tests.support.interop import InteropServer, interop_server
 from tests.support.opcua_rig import device
 from tests.support.opcua_wire import PUBLISH, OpcUaWire
@@ -155,6 +155,26 @@ async def test_spent_memory_for_longer_than_a_session_lives(
     assert wire.count(CREATE_SESSION) == 1
 
 
+async def test_a_server_that_bears_fewer_subscriptions_than_it_says(
+    server: InteropServer, wire: OpcUaWire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(services, "KEEP_ALIVE_S", 0.5)
+    one = two_subscriptions(server, wire)
+    async with one.running(COUNTERS):
+        await complete(one)
+        try:
+            await server.tell("refuse", services={"CreateSubscription": "BadTooManySubscriptions"})
+            await server.tell("end", subscription=ids(one)[0])
+            await eventually(lambda: one.state.state != "up", 15, "another plan is needed")
+        finally:
+            await server.tell("refuse", services={})
+        await eventually(lambda: len(ids(one)) == 1 and one.notes[-1]["subscriptions"][0]["items"], 15)
+        count = len(one.offers)
+        await eventually(lambda: len(one.offers) > count)
+        assert one.state.state == "up"
+        await all_final(server, one)
+
+
 async def left_behind(server: InteropServer, wire: OpcUaWire) -> dict[str, Any]:
     """Two subscriptions at the server as a crash leaves them; returns the note of them."""
     one = two_subscriptions(server, wire)
@@ -239,6 +259,17 @@ async def test_a_server_that_is_known_not_to_hand_over_is_not_asked(
     async with two.running(COUNTERS):
         await complete(two)
     assert (wire.count(TRANSFER), wire.count(CREATE_SUBSCRIPTION)) == (0, 2)
+
+
+async def test_a_bad_node_that_is_tried_again_does_not_wear_the_disk_out(
+    server: InteropServer, wire: OpcUaWire
+) -> None:
+    one = Device("reactor", device(wire.port, [server.node("c0"), server.node("nowhere")]), retry_s=0.1)
+    async with one.running(2):
+        await eventually(lambda: one.notes and one.notes[-1]["subscriptions"][0]["items"])
+        noted, created = len(one.notes), wire.count(CREATE_ITEMS)
+        await eventually(lambda: wire.count(CREATE_ITEMS) > created + 5, message="it is tried again")
+        assert len(one.notes) == noted
 
 
 async def test_a_stop_in_good_order_leaves_nothing_and_says_so(server: InteropServer, wire: OpcUaWire) -> None:
