@@ -24,8 +24,9 @@ from adapters.opcua.batches import UNIX_EPOCH_TICKS, BatchBuilder, Moment
 from adapters.opcua.config import ClockRule, ClockShift
 from adapters.opcua.errors import status_name
 from adapters.opcua.fallback import decode_other
-from adapters.opcua.gaps import Claim, GapLedger, Hole
+from adapters.opcua.gaps import GapLedger
 from adapters.opcua.history import NO_HISTORY, Ask, Busy, HistoryReader, Page
+from adapters.opcua.holes import Claim, Hole
 from adapters.opcua.session import Session
 from adapters.opcua.structures import Structures
 from gateway.contract import Basis, Batch, Clock, Filled, Flag, Sink

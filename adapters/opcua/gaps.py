@@ -8,6 +8,7 @@ whatever the clocks show. Everything is in columns; while no gap is open an offe
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -15,18 +16,15 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from adapters.opcua.holes import TICK_NS, UNHEARD, Claim, Hole
 from gateway.contract import Basis, Batch, Clock, Filled, Flag, Gap, OpenGap, Origin, Receipt, Remembered, Sink
 
 _logger = logging.getLogger(__name__)
 
-UNHEARD: Final = int(np.iinfo(np.int64).max)
-"""the end of a window whose point has not been heard again"""
 MOST_HOLES: Final = 16
 """gaps of the device that may wait; of more the oldest stay as they are"""
 MOST_OVERFLOWS: Final = 20_000
 """gaps of single points that may wait"""
-QUIET_S: Final = 5.0
-"""after a gap, so long without a point that is heard for the first time: those that are silent have not changed"""
 _LEAST_S: Final = 5.0
 """after a gap, besides two publishing intervals: by then the engine has said whether the server's queues bridged it,
 and an archive that is some seconds behind has its last readings too"""
@@ -35,137 +33,6 @@ _UNCLAIMED_S: Final = 600.0
 """how long a hole waits for a gap that claims it"""
 _OVERFLOW: Final = "overflow"
 _SUBSCRIPTION_LOST: Final = "subscription-lost"
-_TICK_NS: Final = 100
-
-
-class Claim(NamedTuple):
-    """A gap that was told, and that a hole may fill."""
-
-    id: str
-    reason: str
-    start: int | None
-    """ns since the epoch, gateway clock; None = unknown"""
-    end: int
-    """ns since the epoch, gateway clock"""
-    points: frozenset[int] | None
-    """None = every point of the hole"""
-
-
-class Hole:
-    """Windows of points in which readings are missing. Columns of the same length; times in ns since the epoch."""
-
-    def __init__(
-        self, points: npt.NDArray[np.int64], low: npt.NDArray[np.int64], high: npt.NDArray[np.int64], now: float
-    ) -> None:
-        """`points`: ascending, each once; `now`, here and below: monotonic seconds."""
-        self.points = points
-        self.low = low
-        """readings after this are missing; it moves on as they come"""
-        self.high = high
-        """readings from here on are there; `UNHEARD` = not known yet. Nothing is missing where high <= low"""
-        self.first = low.copy()
-        """`low` as it was in the beginning"""
-        self.readings = np.zeros(len(points), np.int64)
-        """how many have come"""
-        self.asked = np.zeros(len(points), np.bool_)
-        """the server's history was asked"""
-        self.heard_before = np.ones(len(points), np.bool_)
-        """whether `low` is the time of a live reading, and not only as far as the log knows"""
-        self.claims: list[Claim] = []
-        self.collecting = True
-        """live readings still show where windows end"""
-        self.unheard = bool((high == UNHEARD).any())
-        """points have not been heard again"""
-        self.resumed = 0
-        """ns since the epoch, gateway clock: when live readings came again"""
-        self._opened_at = now
-        self._heard_at = self._opened_at
-        """when a point was last heard for the first time"""
-        self._cap: int | None = None
-        """the earliest time among the first readings after the gap"""
-
-    def age_s(self, now: float) -> float:
-        """Seconds since it was opened."""
-        return now - self._opened_at
-
-    def awaits(self, points: npt.NDArray[Any]) -> bool:
-        """Whether it is still to hear of any of these."""
-        return self.collecting and bool((self.high[np.isin(self.points, points)] == UNHEARD).any())
-
-    def hear(self, points: npt.NDArray[Any], times: npt.NDArray[np.int64], now: float) -> None:
-        """Live readings after the gap."""
-        rows = np.minimum(np.searchsorted(self.points, points), len(self.points) - 1)
-        ours = self.points[rows] == points
-        if not ours.all():
-            rows, times = rows[ours], times[ours]
-        if not len(rows):
-            return
-        if self._cap is None:
-            self._cap = int(times.min())
-        if (self.high[rows] == UNHEARD).any():
-            self._heard_at = now
-        np.minimum.at(self.high, rows, times)
-        self.unheard = bool((self.high == UNHEARD).any())
-
-    def settled(self, least_s: float, now: float) -> bool:
-        """Whether every window has its end, or waiting longer would not help."""
-        if not self.collecting:
-            return True
-        if (self.unheard and self._cap is None) or now - self._opened_at < least_s:
-            return False
-        return not self.unheard or now - self._heard_at >= QUIET_S
-
-    def close(self) -> npt.NDArray[np.int64]:
-        """Windows end here. A point that has not been heard may miss readings up to where others came again.
-
-        Returns the rows of those; a point that was not heard before either is left out.
-        """
-        self.collecting = False
-        unheard = self.high == UNHEARD
-        capped = np.flatnonzero(unheard & self.heard_before)
-        self.high[unheard] = self.low[unheard]
-        if self._cap is not None:
-            self.high[capped] = np.maximum(self.low[capped], self._cap)
-        return capped
-
-    def leave(self, points: npt.NDArray[np.int64]) -> None:
-        """These points are interrupted once more: where they were not heard in between, the next hole has them."""
-        rows = np.flatnonzero(np.isin(self.points, points) & (self.high == UNHEARD))
-        self.high[rows] = self.low[rows]
-        self.unheard = bool((self.high == UNHEARD).any())
-
-    def open_rows(self) -> npt.NDArray[np.int64]:
-        """Where something that a gap claims may still be missing."""
-        claimed = np.zeros(len(self.points), np.bool_)
-        for claim in self.claims:
-            claimed[self.rows_of(claim)] = True
-        # Room for a time of the server's resolution between both ends.
-        return np.flatnonzero(claimed & (self.high - self.low > _TICK_NS))
-
-    def rows_of(self, claim: Claim) -> npt.NDArray[np.int64]:
-        """The rows of a gap's points."""
-        if claim.points is None:
-            return np.arange(len(self.points))
-        return np.flatnonzero(np.isin(self.points, list(claim.points)))
-
-    def misses(self, point: int, start: int, end: int) -> bool:
-        """Whether the point's window has a part between these times."""
-        row = int(np.searchsorted(self.points, point))
-        if row == len(self.points) or self.points[row] != point:
-            return False
-        return bool(self.low[row] < end and start < self.high[row])
-
-    def give_up(self, id: str, points: Iterable[int]) -> None:
-        """A gap, or these points of it, has been filled in another way."""
-        filled = frozenset(points)
-        claims = []
-        for claim in self.claims:
-            if claim.id != id:
-                claims.append(claim)
-            elif filled:
-                left = frozenset(self.points[self.rows_of(claim)].tolist()) - filled
-                claims.append(claim._replace(points=left))
-        self.claims = [claim for claim in claims if claim.points is None or claim.points]
 
 
 class _Overflow(NamedTuple):
@@ -200,9 +67,12 @@ class GapLedger:
         self._newest = _Newest(0, ())
         self._holes: list[Hole] = []
         self._overflows: list[_Overflow] = []
-        self._subscriptions: set[tuple[str, int]] = set()
-        self._broken: tuple[str | None, Hole] | None = None
-        """the newest hole between two stretches of live readings, and the id of its outage"""
+        self._subscriptions: dict[tuple[str, int], int] = {}
+        self._sender = np.zeros(len(self._last), np.int64)
+        """the number in `_subscriptions` of who sent the point last, 0 = nobody yet"""
+        self._numbers = itertools.count(1)
+        self._broken: tuple[str, Hole] | None = None
+        """the newest outage's id and its hole"""
         self._overfull = False
         self.changed = asyncio.Event()
         """set when there is something new to look at"""
@@ -219,12 +89,8 @@ class GapLedger:
         received = batches[0].received_time
         if ended is not None:
             self._resume(ended, received)
-        if origin is not None and origin[:2] not in self._subscriptions:
-            if len(self._subscriptions) == _MOST_SUBSCRIPTIONS:
-                self._subscriptions.clear()  # one that is met again opens a hole that no gap claims
-            self._subscriptions.add(origin[:2])
-            if heard and not any(hole.awaits(points) for hole in self._holes for points, _ in heard):
-                self._resume(None, received)
+        if origin is not None:
+            self._renewed(heard, self._number(origin), received)
         parts, now = [], self._now()
         for points, times in heard:
             parts.append((points, times, self._last[points]))
@@ -260,7 +126,7 @@ class GapLedger:
                 if hole.collecting:
                     points = hole.points[capped := hole.close()]
                     # The hole has them now, up to its end.
-                    self._last[points] = np.maximum(self._last[points], hole.high[capped] - _TICK_NS)
+                    self._last[points] = np.maximum(self._last[points], hole.high[capped] - TICK_NS)
                 return hole
         return None
 
@@ -278,26 +144,67 @@ class GapLedger:
 
     # Windows
 
-    def _resume(self, ended: OpenGap | None, received: int) -> None:
-        """Live readings come again, after an outage or from a new subscription: windows begin at the last ones."""
-        if ended is not None and self._broken is not None and self._broken[0] == ended.id:
+    def _resume(self, ended: OpenGap, received: int) -> None:
+        """Live readings come again after an outage: windows begin at the last ones before."""
+        if self._broken is not None and self._broken[0] == ended.id:
             return  # two offers were under way when the outage ended
-        hole = self._open(self._points, self._last[self._points], None if ended is None else ended.start)
+        hole = self._open(self._points, self._last[self._points], ended.start)
         hole.resumed = received
-        if ended is not None:
-            hole.claims.append(Claim(ended.id, ended.reason, ended.start, received, None))
-        self._broken = None if ended is None else ended.id, hole
+        hole.claims.append(Claim(ended.id, ended.reason, ended.start, received, None))
+        self._broken = ended.id, hole
         self.changed.set()
 
+    def _number(self, origin: Origin) -> int:
+        subscription = origin[:2]
+        if subscription not in self._subscriptions:
+            if len(self._subscriptions) == _MOST_SUBSCRIPTIONS:
+                self._subscriptions.clear()  # one that is met again opens windows that no gap claims
+            self._subscriptions[subscription] = next(self._numbers)
+        return self._subscriptions[subscription]
+
+    def _renewed(
+        self, heard: Sequence[tuple[npt.NDArray[Any], npt.NDArray[np.int64]]], number: int, received: int
+    ) -> None:
+        """Points that another subscription sent before: the gap in between is told when all of them are made."""
+        for points, _ in heard:
+            before = self._sender[points]
+            if (before == number).all():
+                continue
+            new = (before != number) & (before != 0)
+            for hole in self._holes:
+                new &= ~hole.awaits(points)
+            self._sender[points] = number
+            changed = np.unique(points[new])
+            if not len(changed):
+                continue
+            renewals = [hole for hole in self._holes if hole.renewal and hole.collecting]
+            if not any(hole.admit(changed, self._last[changed]) for hole in renewals[-1:]):
+                none = np.zeros(len(self._points), np.int64)
+                hole = Hole(self._points, none, none.copy(), self._now())
+                hole.renewal, hole.resumed = True, received
+                hole.admit(changed, self._last[changed])
+                self._add(hole)
+
     def _join(self, claim: Claim) -> bool:
-        """The subscription that took the place of a lost one has its hole already, or its device's outage has."""
-        if self._broken is None or claim.start is None or self._broken[1].resumed < claim.start:
+        """Where a subscription took the place of a lost one, its points have windows already."""
+        if claim.start is None:
             return False
-        hole = self._broken[1]
-        hole.claims.append(claim)
-        if all(other is not hole for other in self._holes):
-            self._holes.append(hole)
-        return True
+        renewals = [hole for hole in self._holes if hole.renewal and hole.resumed >= claim.start]
+        wanted = claim.points
+        for hole in renewals:
+            rows = hole.rows_of(claim)
+            points = frozenset(hole.points[rows[hole.first[rows] > 0]].tolist())
+            if points:
+                hole.claims.append(claim._replace(points=points))
+                wanted = (frozenset(self._points.tolist()) if wanted is None else wanted) - points
+        joined = wanted is not claim.points
+        if self._broken is not None and self._broken[1].resumed >= claim.start and (wanted is None or wanted):
+            hole = self._broken[1]
+            hole.claims.append(claim._replace(points=wanted))
+            if all(other is not hole for other in self._holes):
+                self._holes.append(hole)
+            joined = True
+        return joined
 
     def _between(self, gap: Gap, claim: Claim) -> None:
         """Something between two offers is missing: the newest one is already the first after the gap, or is not."""
@@ -319,15 +226,16 @@ class GapLedger:
         for hole in self._holes:
             if hole.collecting:
                 hole.leave(points)
-        # Without claims a gap may still come; but only the newest can be meant.
-        self._holes = [hole for hole in self._holes if hole.claims]
         made = Hole(points, before, np.where(before > 0, UNHEARD, before), self._now())
         made.heard_before = heard
-        self._holes.append(made)
+        self._add(made)
+        return made
+
+    def _add(self, hole: Hole) -> None:
+        self._holes.append(hole)
         if len(self._holes) > MOST_HOLES:
             self._holes.pop(0)
             self._tell_overfull()
-        return made
 
     def _overflow(self, gap: Gap, claim: Claim) -> None:
         """The server's queue of a point was too short: both neighbours are known."""
