@@ -279,7 +279,7 @@ def last_position(connection: sqlite3.Connection, path: Path) -> int | None:
 def torn_frames(connection: sqlite3.Connection, path: Path) -> bool:
     """Is there a frame of the current write-ahead log that no commit covers?
 
-    A kill leaves such frames too (of a commit that was never acknowledged): indistinguishable, so both count as torn.
+    A kill leaves such frames too, of a commit that was never acknowledged; only the boot tells it from a power cut.
     Call it on a fresh connection before anything is written. The file format is SQLite's (fileformat2, section 4):
     frames of an older round keep their old salts, so only equal salts count.
     """

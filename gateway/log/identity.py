@@ -120,6 +120,8 @@ class Session:
     inodes: dict[str, int]
     """of the lock and of the data file that holds this row"""
     witness: bool
+    boot: str | None = None
+    """id of the boot of the machine, None where the system does not say"""
 
     def on(self, inodes: dict[str, int], end: int) -> Session:
         """The same start, as another data file will hold it."""
@@ -128,6 +130,11 @@ class Session:
     def to_json(self) -> dict[str, Any]:
         """All fields by name."""
         return {name: getattr(self, name) for name in self.__slots__}
+
+
+def boot_id() -> str | None:
+    """The kernel's id of this boot (random(4)): as long as it is the same, nothing that was written can be lost."""
+    return _read_text(Path("/proc/sys/kernel/random/boot_id")) or None
 
 
 def inode(path: Path) -> int:

@@ -68,11 +68,11 @@ class Found:
         return sum(self.preamble.next_n.values()) if self.preamble else 0
 
 
-def examine(folder: Path) -> Found:
+def examine(folder: Path, boot: str | None = None) -> Found:
     """Read the folder: the newest file wholly and checked, the others' bounds.
 
-    Files that cannot be opened are set aside (renamed), never deleted. Raises LogFormatError for a log that a newer
-    version wrote, LogIOError, LogError.
+    `boot` is the id of this boot of the machine. Files that cannot be opened are set aside (renamed), never deleted.
+    Raises LogFormatError for a log that a newer version wrote, LogIOError, LogError.
     """
     found = Found()
     datafile.remove(folder / datafile.NEW_NAME)
@@ -80,7 +80,7 @@ def examine(folder: Path) -> Found:
     newest = True
     for first, path in reversed(candidates):
         try:
-            loaded = _examine_newest(path, first, found) if newest else _examine_older(path, first)
+            loaded = _examine_newest(path, first, found, boot) if newest else _examine_older(path, first)
         except LogCorruptError as error:
             (found.torn if newest else found.corrupt).append(f"{error}; set aside as {path.name}{datafile.DAMAGED}")
             _set_aside(path)
@@ -175,14 +175,16 @@ def _copied(found: Found, witness: Witnessed | None, lock_inode: int) -> str | N
     return None
 
 
-def _examine_newest(path: Path, first: int, found: Found) -> DataFile:
+def _examine_newest(path: Path, first: int, found: Found, boot: str | None) -> DataFile:
     with datafile.translated(path):
         connection = _connect(path)
     try:
         preamble = datafile.read_preamble(connection, path, first)
-        if datafile.torn_frames(connection, path):
-            found.torn.append(f"{path.name}: the write-ahead log ends in frames that no commit covers")
         session = datafile.read_session(connection, path)
+        # In the same boot they are what a killed process left of a commit that nobody was told of.
+        same_boot = boot is not None and session is not None and session.boot == boot
+        if datafile.torn_frames(connection, path) and not same_boot:
+            found.torn.append(f"{path.name}: the write-ahead log ends in frames that no commit covers")
         if session is None:
             found.corrupt.append(f"{path.name}: no readable session")
         created = preamble.created

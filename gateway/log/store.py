@@ -21,7 +21,7 @@ from gateway.contract.clock import Clock
 from gateway.log import codec, datafile, recovery
 from gateway.log.datafile import DataFile, Preamble, Row, translated
 from gateway.log.errors import LogConflictError, LogCorruptError, LogError, LogFormatError
-from gateway.log.identity import Session, Witness, Witnessed, inode
+from gateway.log.identity import Session, Witness, Witnessed, boot_id, inode
 from gateway.log.origins import Left, newest_origins
 from gateway.log.records import Segment, SeriesHead
 from gateway.log.recovery import Recovery
@@ -87,31 +87,40 @@ class LogStore:
         clock: Clock,
         rotate_bytes: int = 256_000_000,
         rotate_s: float = 86400,
+        boot: str | None = None,
     ) -> tuple[LogStore, Recovery]:
         """Lock the folder, check the newest file, find out whether streams may go on, and be ready to append.
 
         `identity` names the box: machine id, enterprise and gateway; another one in the log is a foreign box's.
+        `boot` stands in for the id of this boot.
         Raises LogError when the folder is in use or cannot be written, LogFormatError for a newer version's log.
         """
         lock = _lock_folder(folder)
         try:
-            return cls._open_locked(folder, lock, identity, clock, rotate_bytes, rotate_s)
+            return cls._open_locked(folder, lock, identity, clock, rotate_bytes, rotate_s, boot or boot_id())
         except BaseException:
             os.close(lock)
             raise
 
     @classmethod
     def _open_locked(
-        cls, folder: Path, lock: int, identity: str, clock: Clock, rotate_bytes: int, rotate_s: float
+        cls,
+        folder: Path,
+        lock: int,
+        identity: str,
+        clock: Clock,
+        rotate_bytes: int,
+        rotate_s: float,
+        boot: str | None,
     ) -> tuple[LogStore, Recovery]:
-        found = recovery.examine(folder)
+        found = recovery.examine(folder, boot)
         witness = Witness(folder)
         seen = witness.read()
         lock_inode = inode(folder / LOCK_NAME)
         outcome = recovery.judge(found, identity=identity, witness=seen, lock_inode=lock_inode)
         witness.open()
         try:
-            session = _session(found, clock, lock_inode, witness)
+            session = _session(found, clock, lock_inode, witness, boot)
             preamble = found.preamble
             if preamble is None or outcome.continuity is not None:
                 first = recovery.first_position(found, outcome, seen, state_exists=(folder / STATE_NAME).exists())
@@ -383,9 +392,9 @@ def _lock_folder(folder: Path) -> int:
     return lock
 
 
-def _session(found: recovery.Found, clock: Clock, lock_inode: int, witness: Witness) -> Session:
+def _session(found: recovery.Found, clock: Clock, lock_inode: int, witness: Witness, boot: str | None) -> Session:
     previous = found.session.session if found.session else None
-    return Session(uuid.uuid4().hex, previous, clock.time_ns(), found.end, {"lock": lock_inode}, witness.usable)
+    return Session(uuid.uuid4().hex, previous, clock.time_ns(), found.end, {"lock": lock_inode}, witness.usable, boot)
 
 
 def _renewed(preamble: Preamble | None, identity: str, first: int, now: int) -> Preamble:

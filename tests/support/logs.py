@@ -66,9 +66,14 @@ def definitions(stream: str = STREAM, device: str = "boiler-1") -> list[Record]:
 
 
 def open_log(
-    folder: Path, clock: SetClock | None = None, *, identity: str = IDENTITY, rotate_bytes: int = 256_000_000
+    folder: Path,
+    clock: SetClock | None = None,
+    *,
+    identity: str = IDENTITY,
+    rotate_bytes: int = 256_000_000,
+    boot: str | None = None,
 ) -> tuple[LogStore, Recovery]:
-    return LogStore.open(folder, identity=identity, clock=clock or SetClock(), rotate_bytes=rotate_bytes)
+    return LogStore.open(folder, identity=identity, clock=clock or SetClock(), rotate_bytes=rotate_bytes, boot=boot)
 
 
 def crash(store: LogStore) -> None:

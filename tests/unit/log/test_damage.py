@@ -55,12 +55,24 @@ def put_back() -> None:
         os.close(handle)
 
 
-def test_torn_tail_in_the_write_ahead_log(folder: Path) -> None:
+def test_an_unfinished_commit_of_a_killed_process_breaks_nothing(folder: Path) -> None:
+    """The machine did not go down, so whatever was committed is there; the rest was never acknowledged."""
     store = filled(folder)
     torn_copy(folder, -2000)
     crash(store)
     put_back()
     store, recovery = open_log(folder)
+    assert (recovery.continuity, recovery.damage, recovery.cut_readings) == (None, [], 0)
+    assert offsets(everything(store)) == list(range(190))
+    store.close()
+
+
+def test_torn_tail_in_the_write_ahead_log(folder: Path) -> None:
+    store = filled(folder)
+    torn_copy(folder, -2000)
+    crash(store)
+    put_back()
+    store, recovery = open_log(folder, boot="the machine was off in between")
     assert recovery.continuity == "torn-tail"
     assert recovery.damage
     kept = offsets(everything(store))
