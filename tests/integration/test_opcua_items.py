@@ -28,6 +28,7 @@ from tests.support.wait import eventually
 
 CREATE_MONITORED_ITEMS = 751
 CREATE_SUBSCRIPTION = 787
+MAX_SUBSCRIPTIONS_PER_SESSION = 24098
 READ = 631
 CREATE_MONITORED_ITEMS_RESPONSE = 754
 BAD_TOO_MANY_MONITORED_ITEMS = 0x80DB0000
@@ -208,6 +209,27 @@ async def test_points_beyond_the_budget_read_bad_and_are_not_asked_for(
         lines = [line for line in caplog.messages if "not subscribed to" in line]
         assert len(lines) == 1
         assert "1 of 3 points are not subscribed to, from p2 on" in lines[0]
+
+
+@pytest.mark.parametrize(("most", "made"), [(0, 2), (1, 1)])
+async def test_as_many_subscriptions_as_intervals_and_as_the_server_bears(
+    corner: Corner, most: int, made: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    limit = corner.server.get_node(node_id(MAX_SUBSCRIPTIONS_PER_SESSION))
+    nodes = await corner.many(4)
+    points = [
+        {"point": f"p{i}", "node": node, "publishing": "200ms" if i % 2 else "100ms"} for i, node in enumerate(nodes)
+    ]
+    await limit.write_value(most, ua.VariantType.UInt32)
+    try:
+        sink = KeepingSink()
+        async with running(adapter_of(device(corner.wire.port, [], points=points)), sink) as task:
+            await all_heard(sink, task, 4)
+            assert corner.wire.count(CREATE_SUBSCRIPTION) == made
+    finally:
+        await limit.write_value(0, ua.VariantType.UInt32)
+    remarks = [line for line in caplog.messages if "the server allows only 1 subscription" in line]
+    assert len(remarks) == (made == 1)
 
 
 # Nodes that come and go
