@@ -2,7 +2,8 @@
 
 `config`: the keys of a device file. `adapter`: a connection's life; `session`: connecting, the server's limits;
 `security`: policy and login; `certificates`: our own; `trust`: the servers'; `pki`: both for the command line.
-`items`: monitored items; `publish`, `sequence`: the publish loop. `envelope`, `decode`,
+`limits`, `profiles`: what a server can bear; `plan`: what it is asked for; `items`: monitored items; `revised`: what it
+made of them; `publish`, `sequence`: the publish loop. `envelope`, `decode`,
 `variant`, `layouts`: the pure decoder; `fallback`: values of rarer types; `batches`: from decoded items to the
 gateway's batches. `stack`: all that reaches into asyncua; `errors`: translation of its failures. `tools`: browsing and
 reading for an engineer at a terminal.

@@ -261,6 +261,16 @@ async def test_items_of_a_renumbered_namespace_are_made_anew_on_the_next_connect
         await eventually(lambda: bench.bad() == {0: BAD_NODE_ID_UNKNOWN, 1: BAD_NODE_ID_UNKNOWN})
 
 
+async def test_a_namespace_that_is_renumbered_meanwhile_is_seen_at_the_next_retry() -> None:
+    bench, server = Bench(2), Server()
+    server.missing = {"p1"}
+    async with bench.running(server):
+        assert [node.NamespaceIndex for _, node in server.items.values()] == [2]
+        server.spaces = {URI: 5}
+        await eventually(lambda: [node.NamespaceIndex for _, node in server.items.values()] == [5])
+        assert bench.bad() == {1: BAD_NODE_ID_UNKNOWN}
+
+
 async def test_adopted_items_are_not_made_again_and_the_refused_ones_are_tried() -> None:
     bench, server = Bench(3), Server()
     server.items = {7: (0, node_id("p0", 2, ua.NodeIdType.String)), 9: (2, node_id("p2", 2, ua.NodeIdType.String))}
