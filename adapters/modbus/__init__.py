@@ -4,8 +4,8 @@
 block reads (`planner`), grouped by period (`polls`), which `rounds` passes to free `links` when they are due. A `link`
 asks stations over TCP, TLS and UDP (`mbap`) or on a shared line (`framing`); `station` repeats and paces; `pdu` checks
 replies; `poll` isolates what a device refuses. Whole cycles are decoded at once (`decode`: `gather`, `values`,
-`totals`, `timestamps`). `wiretime` computes beforehand what all that asks of the wires. pymodbus frames the messages
-and is imported only when a device is built.
+`totals`, `timestamps`). `wiretime` computes beforehand what all that asks of the wires; `tools` are for an engineer at
+a terminal. pymodbus frames the messages and is imported only when a device is built.
 """
 
 from __future__ import annotations
@@ -14,8 +14,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from adapters.modbus.config import ModbusDeviceConfig
+from adapters.modbus.url import SCHEMES
 from gateway.contract import Adapter, Clock, DeviceConfig, Point
 from gateway.contract.plan import LoadPlan
+from gateway.contract.registers import RegisterTools
 
 
 class ModbusAdapterType:
@@ -23,12 +25,19 @@ class ModbusAdapterType:
 
     name: str = "modbus"
     device_model: type[DeviceConfig] = ModbusDeviceConfig
+    schemes: tuple[str, ...] = SCHEMES
 
     def build(self, config: Any, points: Sequence[Point], clock: Clock) -> Adapter:
         """Plan the reads of `config` (a `ModbusDeviceConfig`) and make its adapter; no I/O, raises nothing."""
         from adapters.modbus.poll import ModbusAdapter  # noqa: PLC0415 - keeps the protocol library out of `check`
 
         return ModbusAdapter(config, points, clock)
+
+    def register_tools(self) -> RegisterTools:
+        """`read` and `scan` from a URL alone; see `gateway.contract.registers.HasRegisterTools`."""
+        from adapters.modbus.tools import ModbusTools  # noqa: PLC0415 - as above
+
+        return ModbusTools()
 
     def plan(self, devices: Sequence[Any]) -> LoadPlan:
         """What the devices will be asked, and what cannot be met; see `gateway.contract.plan.HasPlan`."""

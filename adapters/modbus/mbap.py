@@ -2,15 +2,16 @@
 
 pymodbus's own transaction layer skips replies with a wrong id in silence, waits for ever on a wrong protocol id and
 reconnects in a task of its own; here every reply that was not asked for is an error at once, and on a stream the
-connection it came on is closed before another is opened. Only a reply that is known to be late is dropped: where
-several stations are behind one connection, one that is slow must not cost the others their connection.
+connection it came on is closed before another is opened. Where several stations are behind one connection, one that
+is slow or answers wrongly must not cost the others theirs: a reply that is known to be late is dropped, and one that
+does not fit fails its own request alone while others are on their way.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import Final
+from typing import Final, NamedTuple
 
 from pymodbus.framer import FramerSocket
 from pymodbus.pdu import DecodePDU
@@ -27,20 +28,6 @@ stacks send it with exceptions and the framer knows them"""
 _STALE_AFTER: Final = 3
 """timeouts in a row, whichever station was asked, after which the connection may be half open and is made anew"""
 _FRAMER: Final = FramerSocket(DecodePDU(False))
-
-
-class _Asked:
-    """A request on its way."""
-
-    def __init__(self, station: int) -> None:
-        self.station = station
-        self.reply: asyncio.Future[tuple[bytes, int]] = asyncio.get_running_loop().create_future()
-        """the reply's PDU, and when it came"""
-
-    def fail(self, fault: Exception) -> None:
-        """Let whoever waits know why there will be no reply."""
-        if not self.reply.done():
-            self.reply.set_exception(fault)
 
 
 class MbapLink:
@@ -75,36 +62,51 @@ class MbapLink:
     async def read(self, station: int, request: Request, patience: Patience, due_ns: int) -> Reply:
         """See `Link`."""
         self._stations.add(station)
-        async with self._turns.turn(due_ns):
-            stream = await self._connected()
-            # never re-used within 65,535 requests, over connections too: an old reply cannot have a new one's number
-            self._transaction = transaction = self._transaction % 0xFFFF + 1
-            asked = _Asked(station)
-            sent_ns = self._clock.monotonic_ns()
-            stream.ask(transaction, asked, request.pdu)
-            try:
-                async with asyncio.timeout(patience.timeout_s):
-                    pdu, received_ns = await asked.reply
-                answer = check_reply(request, pdu)
-            except TimeoutError:
-                raise self._timed_out(stream, patience.timeout_s) from None
-            except BadReply as fault:
-                if not self._datagrams:
-                    stream.give_up(fault)
-                raise
-            finally:
-                stream.answered(transaction)
-            self._silent = 0
-            return Reply(answer, sent_ns, received_ns)
+        if not self._turns.take_now(due_ns):
+            await self._turns.take(due_ns)
+        try:
+            stream = self._stream
+            if stream is None or stream.broken:
+                stream = await self._connected()
+            elif stream.replies:
+                try:
+                    return await self._ask(stream, station, request, patience.timeout_s)
+                except Disconnected:  # the device may have closed it behind its last reply, as some do behind each
+                    stream = await self._connected()
+            return await self._ask(stream, station, request, patience.timeout_s)
+        finally:
+            self._turns.give_back()
 
-    def _timed_out(self, stream: _Stream, timeout_s: float) -> NoReply:
+    async def _ask(self, stream: _Stream, station: int, request: Request, timeout_s: float) -> Reply:
+        # never re-used within 65,535 requests, over connections too: an old reply cannot have a new one's number
+        self._transaction = transaction = self._transaction % 0xFFFF + 1
+        loop = asyncio.get_running_loop()
+        asked = _Asked(station, loop.create_future())
+        sent_ns = self._clock.monotonic_ns()
+        stream.ask(transaction, asked, request.pdu)
+        timer = loop.call_later(timeout_s, self._time_out, stream, asked, timeout_s)
+        try:
+            pdu, received_ns = await asked.reply
+        finally:
+            timer.cancel()
+            stream.answered(transaction)
+        try:
+            answer = check_reply(request, pdu)
+        except BadReply:
+            stream.doubt()
+            raise
+        self._silent = 0
+        return Reply(answer, sent_ns, received_ns)
+
+    def _time_out(self, stream: _Stream, asked: _Asked, timeout_s: float) -> None:
+        if asked.reply.done():
+            return
         self._silent += 1
         came = f"only {len(stream.buffer)} bytes came" if stream.buffer else "no reply came"
-        fault = NoReply(f"{came} within {timeout_s:g} s")
+        asked.fail(NoReply(f"{came} within {timeout_s:g} s"))
         # A station of its own that is silent may be a connection that died; so may be silence of all behind one.
         if len(self._stations) == 1 or self._silent >= _STALE_AFTER or stream.buffer:
             stream.give_up(Disconnected("the connection was given up: nobody answered on it"))
-        return fault
 
     async def _connected(self) -> _Stream:
         async with self._opening:
@@ -130,8 +132,21 @@ class MbapLink:
         return stream
 
 
+class _Asked(NamedTuple):
+    """A request on its way."""
+
+    station: int
+    reply: asyncio.Future[tuple[bytes, int]]
+    """the reply's PDU, and when it came"""
+
+    def fail(self, fault: Exception) -> None:
+        """Let whoever waits know why there will be no reply."""
+        if not self.reply.done():
+            self.reply.set_exception(fault)
+
+
 class _Stream:
-    """Cuts the bytes of one connection into replies. After any irregularity it is `broken` and must be replaced."""
+    """Cuts the bytes of one connection into replies. Once `broken` it must be replaced."""
 
     def __init__(self, clock: Clock, datagrams: bool) -> None:
         self._clock = clock
@@ -143,6 +158,7 @@ class _Stream:
         self.buffer = b""
         self.broken = False
         self.closed = asyncio.Event()
+        self.replies = 0
 
     def ask(self, transaction: int, asked: _Asked, pdu: bytes) -> None:
         """Send a request. Raises Disconnected."""
@@ -153,9 +169,14 @@ class _Stream:
 
     def answered(self, transaction: int) -> None:
         """Nobody waits for this reply any more."""
-        asked = self._waiting.pop(transaction, None)
-        if asked is not None and (not asked.reply.done() or asked.reply.cancelled()):
+        asked = self._waiting.pop(transaction)
+        if asked.reply.cancelled() or asked.reply.exception() is not None:
             self._late.append(transaction)
+
+    def doubt(self) -> None:
+        """A whole reply came that fits no request. It is the fault of one station: others who wait are let be."""
+        if not self._datagrams and all(asked.reply.done() for asked in self._waiting.values()):
+            self.give_up(Disconnected("the connection was given up: a reply did not fit"))
 
     def give_up(self, fault: Exception) -> None:
         """Close the connection; whoever waits for a reply learns why."""
@@ -179,8 +200,8 @@ class _Stream:
         self.buffer = self.buffer + data if self.buffer and not self._datagrams else data
         while len(self.buffer) >= 6 and not self.broken:
             if self.buffer[2:4] != b"\0\0" or int.from_bytes(self.buffer[4:6], "big") not in MBAP_LENGTH:
-                self._unfit(f"what came is not Modbus TCP: {self.buffer[:16].hex(' ')}")
-                return
+                self._garbled(f"what came is not Modbus TCP: {self.buffer[:16].hex(' ')}")
+                break
             used, station, transaction, pdu = _FRAMER.decode(self.buffer)
             if not used:
                 break
@@ -192,18 +213,28 @@ class _Stream:
     def _take(self, station: int, transaction: int, pdu: bytes, received_ns: int) -> None:
         asked = self._waiting.get(transaction)
         if asked is None or asked.reply.done():
-            if transaction not in self._late:
-                self._unfit(self._unasked(transaction))
-        elif station != asked.station:
-            self._unfit(f"station {station} answered instead of {asked.station}")
-        else:
+            if transaction not in self._late and not self._datagrams:
+                self._unasked(transaction)
+        elif station == asked.station:
+            self.replies += 1
             asked.reply.set_result((pdu, received_ns))
+        elif not self._datagrams:
+            asked.fail(BadReply(f"station {station} answered instead of {asked.station}"))
+            self.doubt()
 
-    def _unasked(self, transaction: int) -> str:
-        if len(self._waiting) == 1:
-            return f"the reply has transaction id {transaction} instead of {next(iter(self._waiting))}"
-        return f"a reply with transaction id {transaction} came that nobody asked for"
+    def _unasked(self, transaction: int) -> None:
+        """Where one request is on its way it is known whose reply this should have been; else its time will run out."""
+        waiting = [(number, asked) for number, asked in self._waiting.items() if not asked.reply.done()]
+        if len(waiting) == 1:
+            number, asked = waiting[0]
+            asked.fail(BadReply(f"the reply has transaction id {transaction} instead of {number}"))
+        self.doubt()
 
-    def _unfit(self, text: str) -> None:
-        if not self._datagrams:
-            self.give_up(BadReply(text))
+    def _garbled(self, text: str) -> None:
+        """Where the next reply begins is not known."""
+        if self._datagrams:
+            return
+        waiting = [asked for asked in self._waiting.values() if not asked.reply.done()]
+        if len(waiting) == 1:
+            waiting[0].fail(BadReply(text))
+        self.give_up(Disconnected(f"the connection was given up: {text}"))

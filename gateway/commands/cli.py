@@ -136,9 +136,13 @@ def browse(  # noqa: PLR0913, PLR0917 - one for each option
 
 
 @app.command()
-def read(
+def read(  # noqa: PLR0913, PLR0917 - one for each option
     url: Url,
-    nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="e.g. 'ns=2;s=Tank.Level'")],
+    nodes: Annotated[list[str], typer.Argument(metavar="NODE...", help="e.g. 'ns=2;s=Tank.Level', or 'holding 0'")],
+    station: Annotated[int, typer.Option("--station", min=0, max=255, help="Modbus: the device's address")] = 1,
+    expect: Annotated[float | None, typer.Option("--expect", help="Modbus: what the display shows now")] = None,
+    low: Annotated[float | None, typer.Option("--low", help="Modbus: least plausible value")] = None,
+    high: Annotated[float | None, typer.Option("--high", help="Modbus: greatest plausible value")] = None,
     security: Security = "None",
     pki: Pki = None,
     user: User = None,
@@ -148,11 +152,41 @@ def read(
     rate: Rate = 20.0,
     json: Json = False,
 ) -> None:
-    """Read values now, with their status and times, and show each as a point of a device file; only reads."""
-    from gateway.commands import read as command  # noqa: PLC0415 - only what is called is imported
-    from gateway.commands.equipment import password_for  # noqa: PLC0415 - see above
+    """Read values now and show each as a point of a device file; Modbus: in all types and byte orders. Only reads."""
+    from gateway.commands.equipment import find_register_tools, password_for  # noqa: PLC0415 - only what is called
+
+    if adapter := find_register_tools(url):
+        from gateway.commands import registers  # noqa: PLC0415 - see above
+        from gateway.contract.registers import Hint, Wire  # noqa: PLC0415 - see above
+
+        wire, hint = Wire(url, timeout, rate), Hint(expect, low, high)
+        raise typer.Exit(registers.main(adapter, wire, station, nodes, hint, as_json=json))
+    from gateway.commands import read as command  # noqa: PLC0415 - see above
     from gateway.contract.tools import Target  # noqa: PLC0415 - see above
 
     password = password_for(user, password_env)
     target = Target(url, security, user, password, allow_insecure_password, timeout, rate, str(pki) if pki else None)
     raise typer.Exit(command.main(target, nodes, as_json=json))
+
+
+@app.command()
+def scan(
+    url: Annotated[str, typer.Argument(metavar="URL", help="e.g. tcp://192.168.1.20:502")],
+    stations: Annotated[str, typer.Option("--stations", metavar="LIST", help="addresses to ask, e.g. 1-10,17")],
+    range: Annotated[list[str], typer.Option("--range", help="what may be read, e.g. 'holding 0-99'; repeatable")],
+    without: Annotated[
+        list[str] | None, typer.Option("--without", help="what must not be read, e.g. 'holding 40'; repeatable")
+    ] = None,
+    only_master: Annotated[
+        bool, typer.Option("--only-master", help="nobody else asks on this line now; needed on lines and modems")
+    ] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=0.05, max=60, help="seconds to wait for an answer")] = 1.0,
+    rate: Annotated[float, typer.Option("--rate", min=0.1, max=1000, help="requests per second at most")] = 5.0,
+    json: Json = False,
+) -> None:
+    """Find out which Modbus stations answer and which registers they let be read; only reads."""
+    from gateway.commands import scan as command  # noqa: PLC0415 - only what is called is imported
+    from gateway.contract.registers import ScanQuery, Wire  # noqa: PLC0415 - see above
+
+    query = ScanQuery(command.stations_of(stations), tuple(range), tuple(without or ()), only_master)
+    raise typer.Exit(command.main(Wire(url, timeout, rate), query, as_json=json))

@@ -15,6 +15,7 @@ import orjson
 
 from gateway.config.load import ADAPTERS_GROUP
 from gateway.contract import AdapterError, ConfigError
+from gateway.contract.registers import HasRegisterTools
 from gateway.contract.tools import HasTools, Item, Tools
 from gateway.rfc3339 import rfc3339
 
@@ -49,6 +50,16 @@ def find_tools(url: str) -> tuple[HasTools, Tools]:
         examples = ", ".join(f"{each}://host:port" for each in sorted(known)) or "none is installed"
         raise ConfigError(f"{url}: expected a url that begins with a known scheme ({examples})")
     return found, found.tools()
+
+
+def find_register_tools(url: str) -> HasRegisterTools | None:
+    """The installed adapter whose equipment has registers at such a URL; None if there is none."""
+    scheme = url.partition("://")[0].lower()
+    for entry in sorted(entry_points(group=ADAPTERS_GROUP), key=lambda each: each.name):
+        adapter = entry.load()
+        if isinstance(adapter, HasRegisterTools) and scheme in adapter.schemes:
+            return adapter
+    return None
 
 
 def password_for(user: str | None, variable: str | None) -> str | None:
