@@ -25,10 +25,10 @@ from tests.support.interop import InteropServer, interop_server
 from tests.support.opcua_certificates import make_pair
 from tests.support.opcua_plant import Observer, PlantCentre, changes_told, observing
 from tests.support.opcua_wire import OpcUaWire
-from tests.support.rig import GatewayProcess
+from tests.support.rig import GATEWAY, GatewayProcess
 from tests.support.wait import eventually
 
-pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(240)]
+pytestmark = pytest.mark.timeout(240)
 
 PERIOD_S = 0.1
 POINTS = 20
@@ -55,8 +55,10 @@ DOWN_S = {
     "stalled": 3 * KEEP_ALIVE_S + TIMEOUT_S + OUTSTANDING * PUBLISHING_S + LOOK_S,
     "refusing": LOOK_S,
     "expired": LOOK_S,
+    "nodes": LOOK_S,
 }
-"""fault -> seconds until the metric says that the device is down"""
+"""fault -> seconds until the metric says that the device is down; for nodes, until their points read bad. As in the
+manual, docs/opcua-faults.md"""
 
 BACK_S = {
     "cut": 5.0,
@@ -65,6 +67,7 @@ BACK_S = {
     "restarted": 10.0,  # back-off of 4 s at most, and a server that has just started
     "refusing": 5.0,
     "expired": 10.0,
+    "nodes": 31.0,  # nodes that are gone are tried again every 30 s
 }
 """fault -> seconds from the end of the fault to fresh data of every point at the centre"""
 
@@ -86,18 +89,19 @@ SERVERS = {"plant": 6 * POINTS + NODES, "old": POINTS, "new": POINTS}
 a server that starts takes the machine's whole attention"""
 SOURCES = {"stalled": "127.0.0.11", "refusing": "127.0.0.12"}
 """where these come from, so that the plant can treat them otherwise than the others"""
-SESSIONS = {"plant": 7, "new": 1}
+SESSIONS = {"plant": 8, "new": 1}
 VALID_S = 25
 """how long the expiring certificate lives: long enough for a connection on a slow machine"""
 START_S = 60
 """until all devices are up, which no test measures"""
 
-HEALTHY = ["healthy", "meter"]
+CONTROL = {"healthy": "control", "meter": "control_meter"}
+"""healthy device -> the same device at a second gateway, which has no sick ones: machines are shared, and only what is
+worse than there is the sick devices' doing"""
 LATE_S = TIMEOUT_S / 2
-"""what any reading of a healthy device may be later than before: whatever waited for a sick device would be late by its
-time-out"""
+"""what any reading of a healthy device may be later: whatever waited for a sick device would be late by its time-out"""
 GROWTH_S = 0.5
-"""what 95 % of them may be later than before: noise of a shared machine"""
+"""what 95 % of them may be later"""
 
 
 @dataclass
@@ -121,21 +125,19 @@ class History:
     sessions: dict[str, int] = field(default_factory=dict)
     """most sessions at once that each server saw"""
 
-    def healthy_delays_s(self, device: str) -> tuple[list[float], list[float]]:
-        """How late the device's readings came before the faults and during them, ascending."""
-        sick = min(self.began.values()), self.over - 1
-        return self.centre.delays_s(device, *self.calm), self.centre.delays_s(device, *sick)
+    def delays_s(self, device: str) -> list[float]:
+        """How late the device's readings came during the faults, ascending."""
+        return self.centre.delays_s(device, min(self.began.values()), self.over - 1)
 
     @property
     def machine_s(self) -> float:
-        """What this machine does to everybody: the worst delay of healthy devices during the faults.
-
-        A test of its own holds it to what it was before them.
-        """
-        return max(self.healthy_delays_s(device)[1][-1] for device in HEALTHY)
+        """What this machine does to everybody: the worst delay at the gateway that has no sick device."""
+        return max(self.delays_s(control)[-1] for control in CONTROL.values())
 
 
-def opcua_file(device: str, wire: OpcUaWire, first: int = 0, count: int = POINTS, **connection: Any) -> dict[str, Any]:
+def opcua_file(
+    device: str, wire: OpcUaWire | InteropServer, first: int = 0, count: int = POINTS, **connection: Any
+) -> dict[str, Any]:
     return {
         "device": device,
         "adapter": "opcua",
@@ -312,9 +314,15 @@ async def plant(
         yield servers, wires
 
 
-def device_files(folder: Path, wires: dict[str, OpcUaWire], meter: ModbusDevice) -> list[dict[str, Any]]:
-    secure = {"security": "Basic256Sha256/SignAndEncrypt", "pki": str(folder / "pki")}
-    files = [
+def meter_file(device: str, meter: ModbusDevice) -> dict[str, Any]:
+    points = [{"point": f"p{i}", "address": f"holding {i}", "type": "uint16"} for i in range(POINTS)]
+    connection = {"url": f"tcp://127.0.0.1:{meter.port}"}
+    return {"device": device, "adapter": "modbus", "connection": connection, "every": "200ms", "points": points}
+
+
+def device_files(folder: Path, wires: dict[str, OpcUaWire]) -> list[dict[str, Any]]:
+    secure: dict[str, Any] = {"security": "Basic256Sha256/SignAndEncrypt", "pki": str(folder / "pki")}
+    return [
         opcua_file("cut", wires["cut"]),
         opcua_file("halfopen", wires["halfopen"], POINTS),
         opcua_file("healthy", wires["healthy"], 2 * POINTS),
@@ -323,12 +331,6 @@ def device_files(folder: Path, wires: dict[str, OpcUaWire], meter: ModbusDevice)
         opcua_file("nodes", wires["nodes"], NODES_FROM, NODES),
         opcua_file("expired", wires["expired"], 5 * POINTS, **secure),
         opcua_file("restarted", wires["restarted"]),
-    ]
-    points = [{"point": f"p{i}", "address": f"holding {i}", "type": "uint16"} for i in range(POINTS)]
-    url = f"tcp://127.0.0.1:{meter.port}"
-    return [
-        *files,
-        {"device": "meter", "adapter": "modbus", "connection": {"url": url}, "every": "200ms", "points": points},
     ]
 
 
@@ -346,16 +348,23 @@ async def history(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[His
             "name": "centre", "url": broker.url, "topic": "iiot/v1/{enterprise}/{gateway}", "max_grade": 2,
             "batch": {"max_wait": "100ms"},
         }  # fmt: skip
-        files = device_files(folder, wires, meter)
+        files = [*device_files(folder, wires), meter_file("meter", meter)]
         gateway = stack.enter_context(GatewayProcess(folder, files, destinations=[destination]))
         gateway.start()
+        controls = [opcua_file("control", servers["plant"], 2 * POINTS), meter_file("control_meter", meter)]
+        identity = {**GATEWAY["gateway"], "id": "gw-2"}
+        (folder / "control").mkdir()
+        control = stack.enter_context(
+            GatewayProcess(folder / "control", controls, gateway=identity, destinations=[destination])
+        )
+        control.start()
         observer = await stack.enter_async_context(observing(gateway))
         made = History(centre, observer, wires)
         scenario = Scenario(made, servers)
         for name in TOLD:
-            await eventually(lambda name=name: observer.up(name), START_S, f"{name} is up")
+            await observer.becomes(name, True, START_S)
         ends = await scenario.shorten(certificate)
-        await eventually(lambda: centre.arrived.keys() == TOLD.keys())
+        await eventually(lambda: centre.arrived.keys() == {*TOLD, *CONTROL.values()}, START_S)
         start = time.time()
         await asyncio.sleep(STEADY_S)
         made.calm = start, time.time()
@@ -375,47 +384,47 @@ async def history(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[His
 
 
 @pytest.mark.parametrize("name", DOWN_S)
-async def test_the_metric_tells_the_truth_in_time(history: History, name: str) -> None:
+def test_the_metric_tells_the_truth_in_time(history: History, name: str) -> None:
     took_s = history.down[name] - history.began[name]
     assert took_s < DOWN_S[name] + history.machine_s, f"down was shown after {took_s:.1f} s"
+    if name == "nodes":
+        return
     changes = [change.up for change in history.observer.changes[name]]
     assert changes[-3:] == [True, False, True], "once down, once up, no flapping"
     assert len(changes) <= (6 if name == "expired" else 4)
 
 
 @pytest.mark.parametrize("name", BACK_S)
-async def test_data_is_back_in_time(history: History, name: str) -> None:
+def test_data_is_back_in_time(history: History, name: str) -> None:
     took_s = history.back[name] - history.ended[name]
     assert took_s < BACK_S[name] + history.machine_s, f"fresh data of every point after {took_s:.1f} s"
 
 
-async def test_refused_devices_are_shown_as_refused(history: History) -> None:
+def test_refused_devices_are_shown_as_refused(history: History) -> None:
     assert any(states.get("refused") for states in history.observer.states)
     assert history.observer.states[-1] == {"up": len(history.wires)}
 
 
-@pytest.mark.parametrize("name", HEALTHY)
-async def test_healthy_devices_are_not_delayed(history: History, name: str) -> None:
-    calm, sick = history.healthy_delays_s(name)
-    most = calm[len(calm) * 95 // 100], sick[len(sick) * 95 // 100]
-    assert most[1] < most[0] + GROWTH_S, (
-        f"95 % within {most[1]:.2f} s while seven others are sick, {most[0]:.2f} s before"
-    )
-    assert sick[-1] < calm[-1] + LATE_S, f"{sick[-1]:.2f} s while seven others are sick, {calm[-1]:.2f} s before"
+@pytest.mark.parametrize("name", CONTROL)
+def test_healthy_devices_are_not_delayed(history: History, name: str) -> None:
+    here, there = history.delays_s(name), history.delays_s(CONTROL[name])
+    most = here[len(here) * 95 // 100], there[len(there) * 95 // 100]
+    assert most[0] < most[1] + GROWTH_S, f"95 % within {most[0]:.2f} s beside seven sick ones, {most[1]:.2f} s without"
+    assert here[-1] < there[-1] + LATE_S, f"{here[-1]:.2f} s beside seven sick ones, {there[-1]:.2f} s without"
     assert {change.up for change in history.observer.changes[name][-1:]} == {True}
     assert len(history.observer.changes[name]) <= 2
 
 
-@pytest.mark.parametrize("name", ["cut", "halfopen", "healthy", "refusing"])
-async def test_no_sample_is_missing(history: History, name: str) -> None:
+@pytest.mark.parametrize("name", ["cut", "halfopen", "healthy", "refusing", "expired"])
+def test_no_sample_is_missing(history: History, name: str) -> None:
     """The server's queues, sized by `queue: 30s`, hold what was sampled meanwhile."""
     assert history.centre.breaks(name, history.calm[0], history.over - 1) == []
     lost = [gap for gap in history.centre.gaps(name) if not gap.reason.startswith("device-")]
     assert lost == []
 
 
-@pytest.mark.parametrize("name", ["stalled", "restarted", "expired"])
-async def test_what_is_missing_lies_in_a_gap_that_was_told(history: History, name: str) -> None:
+@pytest.mark.parametrize("name", ["stalled", "restarted"])
+def test_what_is_missing_lies_in_a_gap_that_was_told(history: History, name: str) -> None:
     gaps = [gap for gap in history.centre.gaps(name) if gap.start < history.ended[name]]
     assert gaps
     assert all(gap.end < float("inf") for gap in gaps), gaps
@@ -424,7 +433,7 @@ async def test_what_is_missing_lies_in_a_gap_that_was_told(history: History, nam
         assert covered, f"between {early} and {late} values are missing, told was {gaps}"
 
 
-async def test_three_nodes_of_a_hundred_do_not_touch_the_others(history: History) -> None:
+def test_three_nodes_of_a_hundred_do_not_touch_the_others(history: History) -> None:
     gone = {f"p{i}" for i in GONE}
     breaks = history.centre.breaks("nodes", history.calm[0], history.over - 1)
     assert {early.point for early, _ in breaks} <= gone
@@ -434,23 +443,31 @@ async def test_three_nodes_of_a_hundred_do_not_touch_the_others(history: History
 
 
 @pytest.mark.parametrize("name", TOLD)
-async def test_one_log_line_for_each_change_of_state(history: History, name: str) -> None:
+def test_one_log_line_for_each_change_of_state(history: History, name: str) -> None:
     assert changes_told(history.output, name) == TOLD[name], history.output
 
 
-async def test_the_log_is_not_flooded(history: History) -> None:
+def test_the_log_is_not_flooded(history: History) -> None:
     """Each message at most once for each change of state, whatever was tried meanwhile."""
     texts = [line.split(maxsplit=3)[-1] for line in history.output.splitlines()]
     often = {text: texts.count(text) for text in texts if texts.count(text) > 3}
     assert often == {}, often
 
 
-async def test_nothing_but_reading_within_the_budget_over_one_connection(history: History) -> None:
+def test_nothing_but_reading_within_the_budget_over_one_connection(history: History) -> None:
     for name, wire in history.wires.items():
         # Nobody told the server of a half-open connection that its other end is gone.
-        assert wire.most_connections == 1 + (name == "halfopen"), name
+        assert wire.most_connections <= 1 + (name == "halfopen"), name
         if name != "expired":
             wire.assert_read_only()
             wire.assert_within(REQUESTS_PER_S)
     for name, most in history.sessions.items():
         assert most <= SESSIONS[name] + 1, f"{name}: {most} sessions at once"
+
+
+def test_the_manual_says_the_same() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "opcua-faults.md").read_text(encoding="utf-8")
+    rows = [line.split("|") for line in manual.splitlines() if line.startswith("| ")][1:]
+    names = ["cut", "halfopen", "stalled", "restarted", "refusing", "expired", "nodes"]
+    told = {name: [int(row[cell].split()[0]) for cell in (3, 4)] for name, row in zip(names, rows, strict=True)}
+    assert told == {name: [int(DOWN_S[name]), int(BACK_S[name])] for name in names}
