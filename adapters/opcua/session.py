@@ -207,6 +207,7 @@ class Session:
             with translate_errors(f"{self.url}: renewing the secure channel"):
                 await self.client.open_secure_channel(renew=True)
                 self.client.uaclient.revolve_security_token()
+            stack.keep_old_keys(self.client)
 
 
 def _code(value: ua.DataValue) -> int:

@@ -144,6 +144,17 @@ def drop_login(client: Client, certificate: Any) -> None:
     client.security_policy.peer_certificate = certificate
 
 
+def keep_old_keys(client: Client) -> None:
+    """Once after each renewal of the channel: accept what the old keys have secured for another quarter of their life.
+
+    So Part 4, 5.5.2.1, and asyncua checks token ids by it, but drops the keys when their life is over. Some servers
+    (node-opcua) secure the answer to a Publish with the keys of its request, which may have waited for long.
+    """
+    crypto: Any = client.security_policy.symmetric_cryptography
+    if client.security_policy.Mode != ua.MessageSecurityMode.None_:
+        crypto.prev_key_expiration += client.secure_channel_timeout / 1000 * 0.25
+
+
 def has_channel(client: Client) -> bool:
     """Whether its socket lives and its channel was opened: without keys asyncua cannot even say goodbye."""
     protocol = client.uaclient.protocol

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 
+import pytest
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.client.ua_client import UaClient, UASocketProtocol
 from asyncua.client.ua_session import UaSession
 from asyncua.common.utils import Buffer
+from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from asyncua.ua.ua_binary import struct_from_binary
 
 from adapters.opcua import stack
+from tests.support.opcua_certificates import make_pair
 
 
 def test_asyncua_still_has_what_we_reach_into() -> None:
@@ -28,6 +31,26 @@ def test_asyncua_still_connects_step_by_step() -> None:
     assert {"_server_nonce", "_policy_ids", "security_policy"} <= vars(Client("opc.tcp://h:1")).keys()
     assert {"restore_authentication_token", "reset_authentication_token"} <= vars(UaSession).keys()
     assert {"session_timeout", "secure_channel_timeout", "application_uri"} <= vars(Client("opc.tcp://h:1")).keys()
+
+
+@pytest.mark.parametrize(("late_s", "held"), [(0.5, True), (1.5, False)])
+def test_old_keys_hold_for_a_quarter_longer(late_s: float, held: bool) -> None:
+    """Of a life of 4 s: messages that the old keys have secured are good for another second (Part 4, 5.5.2.1)."""
+    theirs, ours = make_pair("server"), make_pair("gateway", key=1)
+    policy = SecurityPolicyBasic256Sha256(
+        theirs.certificate, ours.certificate, ours.key, ua.MessageSecurityMode.SignAndEncrypt
+    )
+    client = Client("opc.tcp://h:1")
+    client.security_policy, client.secure_channel_timeout = policy, 4000
+    policy.make_remote_symmetric_key(b"1" * 32, b"2" * 32, -1000 * late_s)
+    policy.make_remote_symmetric_key(b"3" * 32, b"4" * 32, 4000)
+    stack.keep_old_keys(client)
+    policy.symmetric_cryptography.revolved_expired_key()
+    assert (policy.symmetric_cryptography.Prev_Decryptor is not None) is held
+
+
+def test_without_security_there_are_no_keys_to_keep() -> None:
+    stack.keep_old_keys(Client("opc.tcp://h:1"))
 
 
 class Wire:
