@@ -223,11 +223,9 @@ class GapLedger:
         heard = before > 0
         if start is not None:
             before = np.where(before > 0, before, start - self._spread_ns)
-        for hole in self._holes:
-            if hole.collecting:
-                hole.leave(points)
+        claims = [claim for hole in self._holes if hole.collecting for claim in hole.leave(points)]
         made = Hole(points, before, np.where(before > 0, UNHEARD, before), self._now())
-        made.heard_before = heard
+        made.heard_before, made.claims = heard, claims
         self._add(made)
         return made
 

@@ -125,11 +125,17 @@ class Hole:
             self.high[capped] = np.maximum(self.low[capped], self._cap)
         return capped
 
-    def leave(self, points: npt.NDArray[np.int64]) -> None:
-        """These points are interrupted once more: where they were not heard in between, the next hole has them."""
+    def leave(self, points: npt.NDArray[np.int64]) -> list[Claim]:
+        """These points are interrupted once more: where they were not heard in between, the next hole has them.
+
+        Returns the gaps that it fills with that.
+        """
         rows = np.flatnonzero(np.isin(self.points, points) & (self.high == UNHEARD))
         self.high[rows] = self.low[rows]
         self.unheard = bool((self.high == UNHEARD).any())
+        left = frozenset(self.points[rows[self.heard_before[rows]]].tolist())
+        claims = (claim._replace(points=left if claim.points is None else left & claim.points) for claim in self.claims)
+        return [claim for claim in claims if claim.points]
 
     def open_rows(self) -> npt.NDArray[np.int64]:
         """Where something that a gap claims may still be missing."""

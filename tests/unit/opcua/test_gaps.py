@@ -161,6 +161,24 @@ async def test_an_outage_after_an_outage_leaves_silent_points_to_the_later_hole(
     assert windows(bench.due()) == {0: (60, 90), 1: (1, 90)}
 
 
+async def test_a_silent_points_part_of_a_gap_outlives_the_bridging_of_the_next_one() -> None:
+    bench = Bench()
+    await bench.live((0, 1), (1, 1))
+    bench.wait(10)
+    await bench.live((0, 10))
+    id = bench.gap("sequence-gap")
+    bench.outage()
+    await bench.live((0, 11), (1, 20))
+    bench.sink.filled(Filled("down", NOON, NOON + S, None))
+    found: dict[int, tuple[float, float]] = {}
+    for _ in range(2):
+        hole = bench.due()
+        assert {claim.id for claim in hole.claims} == {id}
+        found |= windows(hole)
+        bench.ledger.done(hole)
+    assert found == {0: (1, 10), 1: (1, 20)}
+
+
 async def test_two_offers_under_way_end_one_outage() -> None:
     bench = Bench()
     await bench.live((0, 1), (1, 1))
