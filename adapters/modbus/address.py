@@ -35,10 +35,23 @@ class Address(NamedTuple):
         return f"{self.table.name.lower()} {self.offset}"
 
 
+class CellRange(NamedTuple):
+    """Cells of one table, from `first` to `last`, both included."""
+
+    table: Table
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        name = self.table.name.lower()
+        return f"{name} {self.first}" if self.first == self.last else f"{name} {self.first}-{self.last}"
+
+
 CELLS: Final = 65536
 """cells of a table: PDU addresses are 16 bits wide"""
 
 _NAMED = re.compile(r"(holding|input|coil|discrete)\s+([0-9]+)", re.IGNORECASE)
+_RANGE = re.compile(r"(holding|input|coil|discrete)\s+(\d+)\s*(?:-\s*(\d+))?", re.IGNORECASE)
 _MODICON = re.compile(r"modicon\s+([0-9]+)", re.IGNORECASE)
 _MODICON_TABLES: Final = {"0": Table.COIL, "1": Table.DISCRETE, "3": Table.INPUT, "4": Table.HOLDING}
 _EXPECTED: Final = (
@@ -63,6 +76,20 @@ def parse_address(text: Any) -> Address:
     if match := _MODICON.fullmatch(text.strip()):
         return _parse_modicon(match[1])
     raise ValueError(f"{_EXPECTED}, found {text!r}")
+
+
+def parse_range(text: Any) -> CellRange:
+    """ "holding 40-49" or "coil 5". Raises ValueError."""
+    if isinstance(text, CellRange):
+        return text
+    match = _RANGE.fullmatch(str(text).strip())
+    if match is None:
+        raise ValueError(f"expected a range such as 'holding 0-99' or 'coil 5', found {text!r}")
+    first = int(match[2])
+    last = int(match[3]) if match[3] else first
+    if last < first or last >= CELLS:
+        raise ValueError(f"{text!r}: addresses go up, from 0 to {CELLS - 1}")
+    return CellRange(Table[match[1].upper()], first, last)
 
 
 def _parse_modicon(digits: str) -> Address:

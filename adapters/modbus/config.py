@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
+from adapters.modbus.address import CellRange, parse_range
 from adapters.modbus.point import ModbusPointConfig
 from adapters.modbus.url import Place, parse_url
 from gateway.contract import DeviceConfig, Duration
@@ -14,6 +15,14 @@ from gateway.contract.config import StrictModel
 TIMEOUT_S: Final = 1.0
 DIAL_IN_TIMEOUT_S: Final = 5.0
 """a reply over a mobile network takes its time"""
+
+
+RangeText = Annotated[
+    CellRange,
+    BeforeValidator(parse_range),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^(holding|input|coil|discrete) +[0-9]+( *- *[0-9]+)?$"}),
+]
 
 
 class TlsConfig(StrictModel):
@@ -105,6 +114,10 @@ class ModbusDeviceConfig(DeviceConfig):
     connection: ModbusConnectionConfig
     load: ModbusLoadConfig = ModbusLoadConfig()
     every: Duration = Field(default=1.0, description="poll period of the points", json_schema_extra={"default": "1s"})
+    unreadable: tuple[RangeText, ...] = Field(
+        default=(),
+        description='registers or bits that must never be read, not between two points either: ["holding 40-49"]',
+    )
     points: tuple[ModbusPointConfig, ...] = Field(min_length=1)
 
     @model_validator(mode="after")
@@ -114,6 +127,15 @@ class ModbusDeviceConfig(DeviceConfig):
             raise ValueError(
                 f"{place.scheme}:// is a line: one request at a time; remove load.connections and load.outstanding"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _nothing_unreadable_is_read(self) -> Self:
+        for point in self.points:
+            table, first = point.address
+            for hole in self.unreadable:
+                if hole.table is table and hole.first < first + point.cells and first <= hole.last:
+                    raise ValueError(f"point {point.point} lies in {hole}, which `unreadable` says must not be read")
         return self
 
     @model_validator(mode="after")

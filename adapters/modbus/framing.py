@@ -31,6 +31,8 @@ class Frame(NamedTuple):
 
 Wanted = Callable[[Frame], bool]
 """Whether a frame is the one that is waited for; others are dropped"""
+Recognise = Callable[[bytes], tuple[int, Frame | None]]
+"""See `adapters.lines.line`"""
 
 
 class Framing(Protocol):
@@ -46,8 +48,8 @@ class Framing(Protocol):
         """Characters on the wire of a reply with so many data bytes."""
         ...
 
-    def recognise(self, station: int, function: int, wanted: Wanted) -> Callable[[bytes], tuple[int, Frame | None]]:
-        """The recognition of one reply, for `Line.exchange`."""
+    def recognise(self, station: int, function: int, nbytes: int, wanted: Wanted) -> Recognise:
+        """The recognition of one reply, which should have so many data bytes, for `Line.exchange`."""
         ...
 
 
@@ -64,20 +66,24 @@ class Rtu:
         """See `Framing`."""
         return nbytes + _OVERHEAD_BYTES
 
-    def recognise(self, station: int, function: int, wanted: Wanted) -> Callable[[bytes], tuple[int, Frame | None]]:
+    def recognise(self, station: int, function: int, nbytes: int, wanted: Wanted) -> Recognise:
         """See `Framing`."""
-        begins = (bytes((station, function)), bytes((station, function | 0x80)))
+        begins, whole = bytes((station, function, nbytes)), nbytes + _OVERHEAD_BYTES
 
         def find(buffer: bytes) -> tuple[int, Frame | None]:
-            if len(buffer) < _EXCEPTION_BYTES or (buffer[:2] in begins and len(buffer) < _length(buffer, 0)):
+            if len(buffer) < _EXCEPTION_BYTES or (buffer.startswith(begins) and len(buffer) < whole):
                 return 0, None
-            for start in range(len(buffer) - _EXCEPTION_BYTES + 1):
+            unknown = len(buffer) - _EXCEPTION_BYTES + 1
+            """where the first frame may begin that is not whole yet; what comes before need not be looked at again"""
+            for start in range(unknown):
                 end = start + _length(buffer, start)
-                if start < end <= len(buffer) and _checksum_fits(buffer, start, end):
+                if end > len(buffer):
+                    unknown = min(unknown, start)
+                elif start < end and _checksum_fits(buffer, start, end):
                     frame = Frame(buffer[start], buffer[start + 1 : end - 2])
                     if wanted(frame):
                         return end, frame
-            return 0, None
+            return unknown, None
 
         return find
 
@@ -107,7 +113,7 @@ class Ascii:
         """See `Framing`."""
         return 2 * (nbytes + _OVERHEAD_BYTES - 1) + 3
 
-    def recognise(self, station: int, function: int, wanted: Wanted) -> Callable[[bytes], tuple[int, Frame | None]]:
+    def recognise(self, station: int, function: int, nbytes: int, wanted: Wanted) -> Recognise:
         """See `Framing`."""
 
         def find(buffer: bytes) -> tuple[int, Frame | None]:

@@ -7,17 +7,18 @@ another number of registers: its late reply is then recognised by its size and d
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Protocol
 
-from adapters.lines import Exchange, Line, NoReply
+from adapters.lines import Disconnected, Exchange, Line, NoReply, Stale
 from adapters.modbus.address import Table
 from adapters.modbus.framing import Frame, Framing, Wanted
 from adapters.modbus.pdu import EXCEPTION_BIT, Answer, Request, check_reply
 
 _LATE_NS: Final = 20_000_000_000
 """after which a reply that never came will not come any more: no serial server buffers for longer"""
-
+_STALE_TRIES: Final = 3
 
 _TABLES: Final = (Table.HOLDING, Table.INPUT, Table.COIL, Table.DISCRETE)
 """in the order in which a device is likely to answer for them"""
@@ -111,6 +112,14 @@ class LineLink:
 
     async def read(self, station: int, request: Request, patience: Patience, due_ns: int) -> Reply:
         """See `Link`."""
+        for _ in range(_STALE_TRIES):
+            try:
+                return await self._read(station, request, patience, due_ns)
+            except Stale:  # a neighbour may have opened it, and the serial server closed it again, in between
+                continue
+        return await self._read(station, request, patience, due_ns)
+
+    async def _read(self, station: int, request: Request, patience: Patience, due_ns: int) -> Reply:
         if late := self._late.of(station, self._line.now_ns()):
             await self._settle(station, request, late, patience, due_ns)
         found = await self._exchange(station, request, patience, due_ns, lambda frame: frame.station == station)
@@ -140,12 +149,14 @@ class LineLink:
             return await self._line.exchange(
                 due_ns,
                 self._framing.encode(station, request.pdu),
-                self._framing.recognise(station, request.pdu[0], wanted),
+                self._framing.recognise(station, request.pdu[0], request.nbytes, wanted),
                 patience.timeout_s,
                 reply_bytes=self._framing.reply_bytes(request.nbytes),
                 turnaround_s=patience.turnaround_s,
             )
-        except NoReply:
+        except Stale:
+            raise
+        except (NoReply, Disconnected, asyncio.CancelledError):  # it was asked, and nobody took its reply
             self._late.expect(station, request, self._line.now_ns())
             raise
 

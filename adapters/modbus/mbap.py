@@ -169,8 +169,8 @@ class _Stream:
 
     def answered(self, transaction: int) -> None:
         """Nobody waits for this reply any more."""
-        asked = self._waiting.pop(transaction)
-        if asked.reply.cancelled() or asked.reply.exception() is not None:
+        reply = self._waiting.pop(transaction).reply
+        if reply.cancelled() or reply.exception() is not None:
             self._late.append(transaction)
 
     def doubt(self) -> None:

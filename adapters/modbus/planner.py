@@ -5,11 +5,12 @@ Limits of one request: 125 registers or 2000 bits (MODBUS Application Protocol V
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from typing import NamedTuple
 
-from adapters.modbus.address import Table
+from adapters.modbus.address import CellRange, Table
 
 BITS_PER_REGISTER = 16
 
@@ -57,17 +58,23 @@ class Limits(NamedTuple):
         return self.max_registers, self.max_gap
 
 
-def plan(table: Table, spans: Iterable[Span], limits: Limits) -> list[Block]:
+def plan(table: Table, spans: Iterable[Span], limits: Limits, holes: Iterable[CellRange] = ()) -> list[Block]:
     """Cover every span by exactly one block, in order of address, the same for the same input.
 
-    No span may be larger than a request; the config's check sees to that.
+    `holes` are never read, not to merge two requests either. No span may be larger than a request or touch a hole;
+    the config's check sees to that.
     """
+    forbidden = sorted(hole.first for hole in holes if hole.table is table)
     most, gap = limits.of(table)
     blocks: list[Block] = []
     members: list[Span] = []
     end = 0
     for span in sorted(spans):
-        if members and (span.start - end > gap or max(end, span.end) - members[0].start > most):
+        if members and (
+            span.start - end > gap
+            or max(end, span.end) - members[0].start > most
+            or bisect_left(forbidden, end) != bisect_left(forbidden, span.start)
+        ):
             blocks.append(_block(table, members))
             members = []
         end = max(end, span.end) if members else span.end

@@ -93,6 +93,7 @@ class ModbusAdapter:
                     load.outstanding
                 )
             except* LineFault as faults:
+                self._station.absent |= self._station.silent_in_a_row > 0
                 lost = self.lost(_first(faults))
             finally:
                 self.counters.connections += sum(link.opened for link in links) - opened
@@ -135,6 +136,8 @@ class ModbusAdapter:
             cycle.skip()
             return
         begun_ns = self._clock.monotonic_ns()
+        if place:
+            due_ns = begun_ns  # who shares the wire takes turns with each request, not with each cycle
         try:
             (data, exception), sent_ns, received_ns = await self._station.ask(link, read.request, due_ns)
         except BadReply as fault:

@@ -46,7 +46,9 @@ def blocks_by_period(config: ModbusDeviceConfig) -> dict[int, list[Block]]:
         tables = spans.setdefault(period_ns, {})
         tables.setdefault(point.address.table, []).append(Span(point.address.offset, point.cells, key))
     return {
-        period_ns: [block for table in sorted(tables) for block in plan(table, tables[table], limits)]
+        period_ns: [
+            block for table in sorted(tables) for block in plan(table, tables[table], limits, config.unreadable)
+        ]
         for period_ns, tables in sorted(spans.items())
     }
 

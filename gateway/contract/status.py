@@ -52,6 +52,7 @@ _REASONS: Final[dict[int, str]] = {
     0x808C: "sensor",
     0x808D: "device",
     0x80AE: "comm",
+    0x80DB: "config",
     0x408F: "stale",
     0x4090: "stale",
     0x4091: "substituted",

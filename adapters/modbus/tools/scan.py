@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from adapters.modbus.address import CELLS, Table
+from adapters.modbus.address import Table, parse_range
 from adapters.modbus.config import ModbusDeviceConfig
 from adapters.modbus.links import open_links
 from adapters.modbus.schedule import Pacer
@@ -19,7 +18,6 @@ from gateway.contract.registers import Answering, Range, Scanned, ScanProgress, 
 
 _MOST: Final = {True: 2000, False: 125}
 """cells in one request: bits, registers (Application Protocol V1.1b3, 6.1 to 6.4)"""
-_RANGE: Final = re.compile(r"(holding|input|coil|discrete)\s+(\d+)\s*(?:-\s*(\d+))?", re.IGNORECASE)
 _SILENT_IN_A_ROW: Final = 2
 """blocks without an answer after which a station that did answer is left alone"""
 
@@ -115,14 +113,11 @@ def joined(ranges: Iterable[Range]) -> tuple[Range, ...]:
 
 
 def _parse(text: str) -> Range:
-    match = _RANGE.fullmatch(text.strip())
-    if match is None:
-        raise ConfigError(f"expected a range such as 'holding 0-99' or 'coil 5', found {text!r}")
-    first = int(match[2])
-    last = int(match[3]) if match[3] else first
-    if last < first or last >= CELLS:
-        raise ConfigError(f"{text!r}: addresses go up, from 0 to {CELLS - 1}")
-    return Range(match[1].lower(), first, last)
+    try:
+        table, first, last = parse_range(text)
+    except ValueError as error:
+        raise ConfigError(str(error)) from error
+    return Range(table.name.lower(), first, last)
 
 
 def _cut(piece: Range, hole: Range) -> list[Range]:

@@ -31,6 +31,16 @@ def test_defaults() -> None:
     assert ADAPTER.device_model is ModbusDeviceConfig
 
 
+def test_a_point_in_what_must_not_be_read() -> None:
+    points = [{"point": "p", "address": "holding 39", "type": "float32"}]
+    with pytest.raises(ValidationError, match="point p lies in holding 40-49, which `unreadable` says"):
+        device(points, unreadable=["holding 40-49"])
+    assert device(points, unreadable=["holding 41", "input 39"]).model_dump(mode="json")["unreadable"] == [
+        "holding 41",
+        "input 39",
+    ]
+
+
 def test_it_goes_through_json_and_has_a_schema() -> None:
     schema = ModbusDeviceConfig.model_json_schema()
     assert "holding" in str(schema["$defs"]["ModbusPointConfig"]["properties"]["address"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import pytest
@@ -35,7 +36,7 @@ def test_requests_are_those_of_the_standard(framing: Framing, make: Make) -> Non
 @given(data=registers, cut=st.integers(0, 600))
 def test_a_reply_is_found_when_it_is_whole_and_not_before(framing: Framing, make: Make, data: bytes, cut: int) -> None:
     frame = make(reply(7, data))
-    find = framing.recognise(7, 3, accept)
+    find = framing.recognise(7, 3, len(data), accept)
     assert len(frame) == framing.reply_bytes(len(data))
     if cut < len(frame):
         assert find(frame[:cut])[1] is None
@@ -46,13 +47,27 @@ def test_a_reply_is_found_when_it_is_whole_and_not_before(framing: Framing, make
 @given(data=registers, noise=st.binary(max_size=40))
 def test_noise_before_a_reply_is_passed_over(framing: Framing, make: Make, data: bytes, noise: bytes) -> None:
     frame = make(reply(7, data))
-    used, found = framing.recognise(7, 3, lambda frame: frame.pdu[2:] == data)(noise + frame)
-    # Noise that itself begins like the reply, and is longer, hides it until the timeout: then it is asked for again.
-    if found is None:
-        assert framing.name == "rtu"
-        assert noise[:2] in (b"\x07\x03", b"\x07\x83")
-    else:
-        assert (used, found.station) == (len(noise) + len(frame), 7)
+    used, found = framing.recognise(7, 3, len(data), lambda frame: frame.pdu[2:] == data)(noise + frame)
+    assert found is not None
+    assert (used, found.station) == (len(noise) + len(frame), 7)
+
+
+@given(data=registers, noise=st.binary(max_size=600), sizes=st.lists(st.integers(1, 40), min_size=1))
+def test_what_was_looked_at_is_not_kept_and_a_reply_in_pieces_is_found(
+    data: bytes, noise: bytes, sizes: list[int]
+) -> None:
+    """A line that is never quiet: what is kept, and looked at again, is less than one frame."""
+    find = Rtu().recognise(7, 3, len(data), lambda frame: frame.pdu[2:] == data)
+    heard, rest = b"", noise + rtu_frame(reply(7, data))
+    found = None
+    for size in itertools.cycle(sizes):
+        heard, rest = heard + rest[:size], rest[size:]
+        used, found = find(heard)
+        heard = heard[used:]
+        assert len(heard) <= 260
+        if found or not rest:
+            break
+    assert found == Frame(7, reply(7, data)[1:])
 
 
 @BOTH
@@ -60,7 +75,7 @@ def test_noise_before_a_reply_is_passed_over(framing: Framing, make: Make, data:
 def test_a_flipped_bit_is_no_reply(framing: Framing, make: Make, data: bytes, bit: int) -> None:
     frame = bytearray(make(reply(7, data)))
     frame[bit // 8 % len(frame)] ^= 1 << bit % 8
-    found = framing.recognise(7, 3, accept)(bytes(frame))[1]
+    found = framing.recognise(7, 3, len(data), accept)(bytes(frame))[1]
     # In ASCII a flipped bit may only change the case of a digit.
     assert found is None or (framing.name == "ascii" and found.pdu[2:] == data)
 
@@ -69,19 +84,19 @@ def test_a_flipped_bit_is_no_reply(framing: Framing, make: Make, data: bytes, bi
 def test_frames_that_are_not_wanted_are_passed_over(framing: Framing, make: Make) -> None:
     others = make(reply(8, b"\1\2")) + make(reply(7, b"\1\2")) + make(b"\x07\x83\x06")
     wanted = make(reply(7, b"\3\4\5\6"))
-    used, found = framing.recognise(7, 3, lambda frame: frame.pdu[1:2] == b"\4")(others + wanted)
+    used, found = framing.recognise(7, 3, 4, lambda frame: frame.pdu[1:2] == b"\4")(others + wanted)
     assert (used, found) == (len(others + wanted), Frame(7, b"\3\4\3\4\5\6"))
 
 
 @BOTH
 def test_an_exception_is_a_reply(framing: Framing, make: Make) -> None:
     frame = make(b"\x07\x83\x02")
-    assert framing.recognise(7, 3, accept)(frame) == (len(frame), Frame(7, b"\x83\x02"))
+    assert framing.recognise(7, 3, 2, accept)(frame) == (len(frame), Frame(7, b"\x83\x02"))
 
 
 @given(st.binary(max_size=600))
 def test_anything_may_be_on_the_wire(heard: bytes) -> None:
     for framing in (Rtu(), Ascii()):
-        used, found = framing.recognise(7, 3, lambda frame: False)(heard)
+        used, found = framing.recognise(7, 3, 2, lambda frame: False)(heard)
         assert 0 <= used <= len(heard)
         assert found is None

@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.modbus.address import Table
+from adapters.modbus.address import CellRange, Table
 from adapters.modbus.planner import Block, Isolation, Limits, Span, isolate, plan
 
 SIZES = st.sampled_from([1, 1, 2, 4, 10])
@@ -40,6 +40,24 @@ def test_every_span_is_whole_in_exactly_one_block_within_the_limits(
         for cell in range(block.start, block.start + block.cells):
             unasked = 0 if cell in asked else unasked + 1
             assert unasked <= gap
+
+
+@given(SPANS, LIMITS, st.sets(st.integers(0, 1600), max_size=40))
+def test_what_is_unreadable_is_never_read(drawn: list[tuple[int, int]], limits: Limits, forbidden: set[int]) -> None:
+    spans = [span for span in spans_of(drawn) if forbidden.isdisjoint(range(span.start, span.end))]
+    holes = [CellRange(Table.HOLDING, cell, cell) for cell in forbidden]
+    elsewhere = [CellRange(Table.INPUT, 0, 2000)]
+    blocks = plan(Table.HOLDING, spans, limits, holes + elsewhere)
+    assert sorted(span for block in blocks for span in block.spans) == sorted(spans)
+    for block in blocks:
+        assert forbidden.isdisjoint(range(block.start, block.start + block.cells))
+    assert plan(Table.HOLDING, spans, limits, elsewhere) == plan(Table.HOLDING, spans, limits)
+
+
+def test_a_wide_hole_between_two_points() -> None:
+    spans = [Span(0, 1, 0), Span(5, 1, 1)]
+    assert len(plan(Table.HOLDING, spans, Limits())) == 1
+    assert len(plan(Table.HOLDING, spans, Limits(), [CellRange(Table.HOLDING, 2, 3)])) == 2
 
 
 @given(SPANS, LIMITS, st.randoms())
