@@ -1,4 +1,4 @@
-"""A TCP proxy that looks at nothing: for encrypted connections that are to be cut."""
+"""A TCP proxy for encrypted connections, into which it cannot look."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ class TcpPipe:
         self._writers: set[asyncio.StreamWriter] = set()
         self.port = 0
         self.connections = 0
+        self.channels = 0
+        """requests to open or renew a secure channel, which show even where all else is encrypted (Part 6, 6.7.2.2)"""
         self.most: int | None = None
         """later connections than the first so many are aborted as soon as something comes"""
 
@@ -49,7 +51,10 @@ class TcpPipe:
             there, back = await asyncio.open_connection(*self._target)
             both = {writer, back}
             self._writers |= both
-            tasks = [asyncio.create_task(_pump(*pair)) for pair in ((reader, back), (there, writer))]
+            tasks = [
+                asyncio.create_task(self._pump(reader, back, look=True)),
+                asyncio.create_task(self._pump(there, writer)),
+            ]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in tasks:
                 task.cancel()
@@ -58,9 +63,10 @@ class TcpPipe:
             back.close()
         writer.close()
 
-
-async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65_536):
-            writer.write(data)
-            await writer.drain()
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, look: bool = False) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                if look:
+                    self.channels += data.count(b"OPNF")
+                writer.write(data)
+                await writer.drain()
