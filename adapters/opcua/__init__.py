@@ -1,6 +1,7 @@
 """OPC UA: one session and one subscription per device, raw notifications decoded into columns.
 
-`config`: the keys of a device file. `adapter`: a connection's life; `session`: connecting, the server's limits;
+`config`: the keys of a device file. `adapter`: a connection's life; `connect`: login, goodbye; `endpoints`: redundant
+servers; `session`: calls, the server's limits; `health`: what it says of itself; `pace`: the request budget.
 `security`: policy and login; `certificates`: our own; `trust`: the servers'; `pki`: both for the command line.
 `limits`, `profiles`: what a server can bear; `plan`: what it is asked for; `items`: monitored items; `revised`: what it
 made of them; `publish`, `sequence`: the publish loop. `envelope`, `decode`,
