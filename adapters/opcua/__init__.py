@@ -1,14 +1,14 @@
-"""OPC UA: one session per device with a subscription per publishing interval, raw notifications decoded into columns.
+"""OPC UA: one session per device, a subscription per publishing interval, notifications decoded into columns.
 
 `config`: the keys of a device file. `adapter`: a connection's life; `connect`: login, goodbye; `endpoints`: redundant
 servers; `session`: calls, the server's limits; `health`: what it says of itself; `pace`: the request budget.
 `security`: policy and login; `certificates`: our own; `trust`: the servers'; `pki`: both for the command line.
-`limits`, `profiles`: what a server can bear; `plan`: what it is asked for; `items`: monitored items; `revised`: what it
-made of them. `subscriptions`: all of a device, over connections and restarts; `services`: their services; `publish`: the
-session's publish loop; `receiver`, `progress`, `sequence`: one subscription's notifications; `bridge`: outages that lost
-nothing; `note`: what a crash leaves. `envelope`, `decode`, `variant`, `layouts`: the pure decoder; `fallback`: values of rarer types; `batches`: from decoded items to the
-gateway's batches. `stack`: all that reaches into asyncua; `errors`: translation of its failures. `tools`: browsing and
-reading for an engineer at a terminal.
+`limits`, `profiles`: what a server can bear; `plan`: what it is asked for; `items`: monitored items; `revised`: what
+it made of them. `subscriptions`: all of a device, over connections and restarts; `services`: their services;
+`publish`: the session's publish loop; `receiver`, `progress`, `sequence`: one subscription's notifications; `bridge`:
+outages that lost nothing; `note`: what a crash leaves. `envelope`, `decode`, `variant`, `layouts`: the pure decoder;
+`fallback`: values of rarer types; `batches`: from decoded items to the gateway's batches. `stack`: all that reaches
+into asyncua; `errors`: translation of its failures. `tools`: browsing and reading for an engineer at a terminal.
 """
 
 from __future__ import annotations
