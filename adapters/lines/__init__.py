@@ -7,7 +7,7 @@ recognition of replies.
 
 from __future__ import annotations
 
-from adapters.lines.line import CannotConnect, Disconnected, Exchange, Line, LineFault, NoReply
+from adapters.lines.line import CannotConnect, Disconnected, Exchange, Line, LineFault, NoReply, Stale
 from adapters.lines.ports import Opener, Port, PortProtocol
 from adapters.lines.shared import Shared
 from adapters.lines.turns import Turns
@@ -23,5 +23,6 @@ __all__ = [
     "Port",
     "PortProtocol",
     "Shared",
+    "Stale",
     "Turns",
 ]

@@ -7,6 +7,7 @@ after a request is given to the asker's own recognition, which knows what a repl
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import socket
 from collections.abc import Callable
@@ -23,6 +24,8 @@ _MOST_WAITS: Final = 20
 """for silence, before a request is sent into the noise"""
 _HEARD: Final = 256
 """bytes of what came that are kept for an error message"""
+_STALE_S: Final = 0.02
+"""a connection whose end comes so soon after a request was closed before that arrived: no station answers so fast"""
 
 
 class LineFault(Exception):
@@ -39,6 +42,10 @@ class NoReply(LineFault):
 
 class Disconnected(LineFault):
     """The wire was closed instead of an answer."""
+
+
+class Stale(Disconnected):
+    """The wire, open from before, was closed as the request was sent: it was closed already and we did not know."""
 
 
 class Clock(Protocol):
@@ -91,10 +98,17 @@ class Line:
         self._port: Port | None = None
         self._ears: _Ears | None = None
         self._buffer = b""
+        self._heard = b""
+        """the beginning of what came since the request"""
         self._wanted: asyncio.Future[None] | None = None
         self._lost: Exception | None = None
+        self._closed = asyncio.Event()
+        """the port that was open last is closed; a serial server may allow one connection only"""
+        self._closed.set()
         self._silent = 0
         self._last_ns = 0
+        self._left_until = 0.0
+        """loop time until which a request may be answered that nobody waits for any more"""
         self.strays = 0
         """bytes that came when nobody had asked, or that were no part of a reply"""
         self.opened = 0
@@ -110,7 +124,7 @@ class Line:
 
     def close(self) -> None:
         """Let go of the wire now; whoever waits gets Disconnected."""
-        port, self._port, self._ears = self._port, None, None
+        port, self._port = self._port, None
         if port is not None:
             port.abort()
         self._wake()
@@ -128,49 +142,69 @@ class Line:
         """Send a message when it is its turn and the wire has been quiet, and return the reply.
 
         `timeout_s` is the time for the other side to think; the wire time of `message` and of a reply of
-        `reply_bytes` comes on top. `turnaround_s`: silence that this device needs before it is asked.
-        Raises CannotConnect, NoReply or Disconnected.
+        `reply_bytes` comes on top. `turnaround_s`: silence that this device needs before it is asked. A message that
+        comes back is dropped, because many RS-485 adapters hear what they say.
+        Raises CannotConnect, NoReply, Disconnected or Stale.
         """
         async with self._turns.turn(due_ns):
-            port = self._port or await self._open()
+            await self._spoken_out()
+            port, fresh = self._port, False
+            if port is None:
+                port, fresh = await self._open(), True
             await self._quiet(max(self._quiet_s, turnaround_s))
             self.strays += len(self._buffer)
-            self._buffer = b""
+            self._buffer = self._heard = b""
             sent_ns = self._clock.monotonic_ns()
-            port.write(message)
             allowed_s = timeout_s + self._seconds(len(message) + reply_bytes)
+            deadline = asyncio.get_running_loop().time() + allowed_s
+            port.write(message)
             try:
-                reply = await self._receive(recognise, allowed_s)
-            except NoReply:
+                reply = await self._receive(_Echo(message, reply_bytes), recognise, deadline)
+            except TimeoutError:
                 self._silent += 1
                 if self._network and self._silent >= _STALE_AFTER:
                     self.close()
+                came = f"; what came was {self._heard.hex(' ')}" if self._heard else ""
+                raise NoReply(f"no reply came within {allowed_s:.3g} s{came}") from None
+            except Disconnected as fault:
+                soon = self._clock.monotonic_ns() - sent_ns < _STALE_S * 1e9
+                raise (
+                    Stale(str(fault)) if self._network and soon and not fresh and not self._heard else fault
+                ) from None
+            except asyncio.CancelledError:
+                self._left_until = deadline
                 raise
             self._silent = 0
             return Exchange(reply, sent_ns, self._last_ns)
 
-    async def _receive(self, recognise: Recognise[F], allowed_s: float) -> F:
-        heard = b""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + allowed_s
+    async def _receive(self, echo: _Echo, recognise: Recognise[F], deadline: float) -> F:
+        """Raises TimeoutError or Disconnected."""
         while True:
-            if self._buffer:
-                heard = (heard + self._buffer)[:_HEARD]
+            self._buffer = echo.cut(self._buffer)
+            if self._buffer and not echo.expects(self._buffer):
                 used, reply = recognise(self._buffer)
                 self._buffer = self._buffer[used:]
                 if reply is not None:
                     return reply
             if self._port is None:
                 raise Disconnected(_closed(self._lost))
-            self._wanted = loop.create_future()
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await self._wanted
-            except TimeoutError:
-                came = f"; what came was {heard.hex(' ')}" if heard else ""
-                raise NoReply(f"no reply came within {allowed_s:.3g} s{came}") from None
-            finally:
-                self._wanted = None
+            await self._more(deadline)
+
+    async def _more(self, deadline: float) -> None:
+        """Wait until something came or the wire closed. Raises TimeoutError."""
+        self._wanted = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._wanted
+        finally:
+            self._wanted = None
+
+    async def _spoken_out(self) -> None:
+        """Let a station answer whose asker was stopped; else its reply and the next request would collide."""
+        left_until, self._left_until = self._left_until, 0.0
+        if self._port is not None and asyncio.get_running_loop().time() < left_until:
+            with contextlib.suppress(TimeoutError):
+                await self._more(left_until)
 
     async def _quiet(self, silence_s: float) -> None:
         """Wait until nothing has been on the wire for so long; a wire that is never quiet is used all the same."""
@@ -181,28 +215,34 @@ class Line:
             await asyncio.sleep(wait_ns / 1e9)
 
     async def _open(self) -> Port:
-        self._lost = None
-        self._ears = ears = _Ears(self)
         try:
             async with asyncio.timeout(self._open_timeout_s):
-                self._port = port = await self._opener(ears)
+                await self._closed.wait()
+                self._lost = None
+                self._ears = ears = _Ears(self)
+                port = await self._opener(ears)
         except TimeoutError:
             raise CannotConnect(f"{self._absent} within {self._open_timeout_s:g} s") from None
         except OSError as error:
             raise CannotConnect(why(error)) from error
         self.opened += 1
         self._silent = 0
+        if self._ears is not ears:
+            raise Disconnected(_closed(self._lost))
+        self._port = port
+        self._closed.clear()
         return port
 
     def heard(self, ears: _Ears, data: bytes) -> None:
         """Bytes came."""
-        if ears is not self._ears:
+        if ears is not self._ears or self._port is None:
             return
         self._last_ns = self._clock.monotonic_ns()
         if self._wanted is None:
             self.strays += len(data)
             return
         self._buffer += data
+        self._heard = (self._heard + data)[:_HEARD]
         self._wake()
 
     def lost(self, ears: _Ears, error: Exception | None) -> None:
@@ -210,11 +250,32 @@ class Line:
         if ears is self._ears:
             self._port, self._ears = None, None
             self._lost = error
+            self._closed.set()
             self._wake()
 
     def _wake(self) -> None:
         if self._wanted is not None and not self._wanted.done():
             self._wanted.set_result(None)
+
+
+class _Echo:
+    """Our own message as it may come back before the reply."""
+
+    def __init__(self, message: bytes, reply_bytes: int) -> None:
+        self._message = message
+        # a reply of the message's own length may even be equal to it, and a reply is what is waited for
+        self._possible = reply_bytes != len(message)
+
+    def cut(self, buffer: bytes) -> bytes:
+        """What came, without the message at its beginning."""
+        if self._possible and buffer.startswith(self._message):
+            self._possible = False
+            return buffer[len(self._message) :]
+        return buffer
+
+    def expects(self, buffer: bytes) -> bool:
+        """Whether what came is so far nothing but the beginning of the message."""
+        return self._possible and self._message.startswith(buffer) and len(buffer) > 1
 
 
 class _Ears:

@@ -36,12 +36,16 @@ class Counters:
 class Station:
     """A device as something that can be asked. One `ask` at a time and link."""
 
-    def __init__(self, config: ModbusDeviceConfig, clock: Clock, counters: Counters) -> None:
+    def __init__(
+        self, config: ModbusDeviceConfig, clock: Clock, counters: Counters, pacer: Pacer | None = None
+    ) -> None:
+        """`pacer`: a budget shared with others, instead of the device's own."""
         connection = config.connection
         self._number = connection.station
         self._patience = Patience(connection.timeout_s, connection.turnaround)
         self._retries = connection.retries
-        self._pacer = Pacer(config.load.requests_per_s) if config.load.requests_per_s else None
+        allowed = config.load.requests_per_s
+        self._pacer = pacer or (Pacer(allowed) if allowed else None)
         self._clock = clock
         self._counters = counters
         self.bad_in_a_row = 0

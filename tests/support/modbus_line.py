@@ -42,14 +42,29 @@ def ascii_frame(content: bytes) -> bytes:
 class ModbusLine:
     """Stations by number. Records what was asked, in order, and every byte that is no request."""
 
-    def __init__(self, stations: dict[int, ModbusDevice], framing: str = "rtu") -> None:
+    def __init__(
+        self,
+        stations: dict[int, ModbusDevice],
+        framing: str = "rtu",
+        *,
+        one_connection: bool = False,
+        echo: bool = False,
+    ) -> None:
+        """`one_connection`: the serial server refuses a second one. `echo`: the adapter hears what it says."""
         self.stations = stations
         self.framing = framing
+        self.one_connection = one_connection
+        self.echo = echo
+        self.refused_connections = 0
+        self.forgotten = 0
+        """connections that the serial server has forgotten, the first so many: what they bring is read and ignored"""
         self.asked: list[Asked] = []
         self.strange: list[bytes] = []
         self.most_at_once = 0
         self.connections = 0
+        self.open_now = 0
         self._pending = 0
+        self._master: int | None = None
         self._buffer = b""
         self._tasks: set[asyncio.Task[None]] = set()
         self._busy = {number: asyncio.Lock() for number in stations}
@@ -62,27 +77,43 @@ class ModbusLine:
         tty.setraw(slave)
         os.set_blocking(master, False)
         loop = asyncio.get_running_loop()
-        loop.add_reader(master, lambda: self.take(os.read(master, 4096), lambda data: self._write(master, data)))
+        self._master = master
+        loop.add_reader(master, lambda: self.take(os.read(master, 4096), self.say))
         try:
             yield os.ttyname(slave)
         finally:
             loop.remove_reader(master)
             await self.settle()
+            self._master = None
             os.close(master)
             os.close(slave)
+
+    def say(self, data: bytes) -> None:
+        """Put bytes on the pseudo terminal, whoever should hear them; in vain where nobody has it open."""
+        with contextlib.suppress(OSError):
+            if self._master is not None:
+                os.write(self._master, data)
 
     @asynccontextmanager
     async def on_tcp(self) -> AsyncIterator[int]:
         """Yields the port of a serial server with the line behind it."""
 
         async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            if self.one_connection and self.open_now:
+                self.refused_connections += 1
+                writer.transport.abort()
+                return
             self.connections += 1
+            self.open_now += 1
+            number = self.connections
             try:
                 while data := await reader.read(4096):
-                    self.take(data, writer.write)
+                    if number > self.forgotten:
+                        self.take(data, writer.write, writer.close)
             except ConnectionError:
                 pass
             finally:
+                self.open_now -= 1
                 writer.transport.abort()
 
         server = await asyncio.start_server(connected, "127.0.0.1", 0)
@@ -98,8 +129,10 @@ class ModbusLine:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def take(self, data: bytes, send: Callable[[bytes], object]) -> None:
+    def take(self, data: bytes, send: Callable[[bytes], object], close: Callable[[], object] = lambda: None) -> None:
         """Bytes came over the wire."""
+        if self.echo:
+            send(data)
         self._buffer += data
         while (content := self._next()) is not None:
             station, function = content[0], content[1]
@@ -109,7 +142,7 @@ class ModbusLine:
             if device := self.stations.get(station):
                 device.asked.append(asked)
                 device.functions.add(function)
-                task = asyncio.get_running_loop().create_task(self._answer(device, asked, send), name="station")
+                task = asyncio.get_running_loop().create_task(self._answer(device, asked, send, close), name="station")
                 self._tasks.add(task)
                 task.add_done_callback(self._tasks.discard)
 
@@ -130,13 +163,17 @@ class ModbusLine:
         self.strange.append(frame)
         return None
 
-    async def _answer(self, device: ModbusDevice, asked: Asked, send: Callable[[bytes], object]) -> None:
+    async def _answer(
+        self, device: ModbusDevice, asked: Asked, send: Callable[[bytes], object], close: Callable[[], object]
+    ) -> None:
         act = device.script(asked) or Act()
         self._pending += 1
         self.most_at_once = max(self.most_at_once, self._pending)
         try:
             async with self._busy[asked.station]:
                 await self._say(device, asked, act, send)
+                if act.close_after:
+                    close()
         finally:
             self._pending -= 1
 
@@ -155,7 +192,3 @@ class ModbusLine:
             send(frame[i : i + 1] if act.drip_s else frame)
             if act.drip_s:
                 await asyncio.sleep(act.drip_s)
-
-    def _write(self, master: int, data: bytes) -> None:
-        with contextlib.suppress(OSError):  # nobody has the port open
-            os.write(master, data)

@@ -50,9 +50,26 @@ async def test_a_cancelled_waiter_passes_its_turn_on() -> None:
         first = asyncio.create_task(use("first", 1))
         second = asyncio.create_task(use("second", 2))
         await asyncio.sleep(0)
-    first.cancel()  # its turn was granted as the block ended, and it has not run since
+    await asyncio.sleep(0)  # its turn is granted now, and it has not run since
+    first.cancel()
     await asyncio.wait([first, second], timeout=5)
     assert served == ["second"]
     async with asyncio.timeout(1), turns.turn(3):
         served.append("third")
     assert served == ["second", "third"]
+
+
+async def test_whoever_goes_on_at_once_competes_with_those_who_wait() -> None:
+    """A cycle of three requests is not torn apart by one that is due later, and lets in one that is due before."""
+    turns, served = Turns(), list[str]()
+
+    async def use(name: str, *due_ns: int) -> None:
+        for due in due_ns:
+            async with turns.turn(due):
+                served.append(name)
+                await asyncio.sleep(0)
+
+    async with asyncio.TaskGroup() as group:
+        for name, due_ns in (("cycle", (1, 5, 6)), ("late", (9,)), ("before", (3,))):
+            group.create_task(use(name, *due_ns))
+    assert served == ["cycle", "before", "cycle", "cycle", "late"]
