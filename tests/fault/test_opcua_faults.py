@@ -39,7 +39,7 @@ GONE = [3, 50, 99]
 REQUESTS_PER_S = 100.0
 """what the default profile allows"""
 STEADY_S = 6.0
-"""a link that lived for 5 s is tried again often when it is lost (at most 4 s apart for a minute)"""
+"""a link that lived for 5 s is tried again often when it is lost (at most 2.5 s apart for a minute)"""
 AWAY_S = 7.0
 KEEP_ALIVE_S, TIMEOUT_S = 5.0, 5.0
 PUBLISHING_S, OUTSTANDING = 0.2, 4
@@ -64,7 +64,7 @@ BACK_S = {
     "cut": 5.0,
     "halfopen": 5.0,
     "stalled": 5.0,
-    "restarted": 10.0,  # back-off of 4 s at most, and a server that has just started
+    "restarted": 10.0,  # back-off of 2.5 s at most, and a server that has just started
     "refusing": 5.0,
     "expired": 10.0,
     "nodes": 31.0,  # nodes that are gone are tried again every 30 s
