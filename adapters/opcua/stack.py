@@ -42,6 +42,18 @@ def protocol_of(client: Client) -> UASocketProtocol:
     return protocol
 
 
+async def connect(client: Client) -> None:
+    """Open the client's socket. Raises TimeoutError, OSError.
+
+    asyncua uses `asyncio.wait_for` there, which before Python 3.12 drops a cancellation that comes just as the
+    connection is there: whoever stops the gateway would wait for the next timeout.
+    """
+    await client.connect_socket()
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 @dataclass
 class _Head:
     """How every request begins (Part 4, 7.32)."""

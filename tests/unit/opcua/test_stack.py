@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
+from typing import Any
 
 import pytest
 from asyncua import ua
@@ -31,6 +33,25 @@ def test_asyncua_still_connects_step_by_step() -> None:
     assert {"_server_nonce", "_policy_ids", "security_policy"} <= vars(Client("opc.tcp://h:1")).keys()
     assert {"restore_authentication_token", "reset_authentication_token"} <= vars(UaSession).keys()
     assert {"session_timeout", "secure_channel_timeout", "application_uri"} <= vars(Client("opc.tcp://h:1")).keys()
+
+
+async def test_who_is_stopped_just_as_the_connection_is_there_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    made = loop.create_connection
+
+    async def made_as_we_are_stopped(*args: Any) -> Any:
+        connection = await made(*args)
+        task.cancel()
+        return connection
+
+    accepted = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+    monkeypatch.setattr(loop, "create_connection", made_as_we_are_stopped)
+    async with accepted:
+        client = Client(f"opc.tcp://127.0.0.1:{accepted.sockets[0].getsockname()[1]}")
+        task = asyncio.create_task(stack.connect(client), name="connect")
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        client.disconnect_socket()
 
 
 @pytest.mark.parametrize(("late_s", "held"), [(0.5, True), (1.5, False)])
