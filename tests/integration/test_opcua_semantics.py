@@ -15,9 +15,9 @@ from asyncua import Server, ua
 from adapters.opcua import layouts
 from adapters.opcua.changes import SEMANTICS_CHANGED
 from adapters.opcua.config import OpcUaPointConfig
+from adapters.opcua.connect import open_session
 from adapters.opcua.decode import Items
 from adapters.opcua.semantics import Semantics
-from adapters.opcua.connect import open_session
 from tests.support.broker import free_port
 from tests.support.fake_sink import FakeSink
 from tests.support.opcua_rig import device
