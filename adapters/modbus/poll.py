@@ -48,8 +48,6 @@ class _Cycle:
         """the device serves again what it had refused"""
         self.refused: list[tuple[Block, str]] = []
         """blocks that the device refuses since this cycle, and how"""
-        self.set_aside: list[Read] = []
-        """blocks that were not answered; innocent if the device turns out to be dead"""
 
     def add(self, data: bytes | None, status: int, sent_ns: int, received_ns: int) -> None:
         """A block was tried."""
@@ -76,6 +74,8 @@ class ModbusAdapter:
         self._polls = plan_polls(config, points)
         self.counters = Counters()
         self._station = Station(config, clock, self.counters)
+        self._suspect: tuple[Read, str] | None = None
+        """the block that was not answered last, and how; innocent if the device turns out to be dead"""
 
     async def run(self, sink: Sink) -> None:
         """See `gateway.contract.Adapter.run`. Raises LinkLost."""
@@ -93,7 +93,7 @@ class ModbusAdapter:
                     load.outstanding
                 )
             except* LineFault as faults:
-                self._station.absent |= self._station.silent_in_a_row > 0
+                self._station.doubtful |= self._station.silent_in_a_row > 0 or self._station.bad_in_a_row > 0
                 lost = self.lost(_first(faults))
             finally:
                 self.counters.connections += sum(link.opened for link in links) - opened
@@ -114,8 +114,7 @@ class ModbusAdapter:
                     self._set_aside(poll.reads[len(cycle.read)], cycle, fault)
                     continue
                 lost = fault
-                for read in cycle.set_aside:
-                    read.retry_ns = 0
+                self._acquit()
                 cycle.skip(len(poll.reads) - len(cycle.read))
         if any(cycle.read):
             await self._offer(poll, cycle, sink)
@@ -147,6 +146,7 @@ class ModbusAdapter:
             sent_ns, received_ns = begun_ns, self._clock.monotonic_ns()
             reason = str(fault)
         else:
+            self._convict()
             status = status_of(exception) if exception else GOOD
             if exception in NO_ANSWER:
                 cycle.relayed = exception
@@ -176,18 +176,30 @@ class ModbusAdapter:
     def _set_aside(self, read: Read, cycle: _Cycle, fault: NoReply) -> None:
         """Some devices do not answer for an address that they do not have; that must not cost their other points."""
         now_ns = self._clock.monotonic_ns()
-        if not read.retry_ns:
-            log.warning(
-                "%s: the device does not answer for %s (%s); its points are Bad and tried again every %d s: check "
-                "their addresses",
-                self._config.device,
-                read.block,
-                fault,
-                SILENCE_NS // 10**9,
-            )
-        read.retry_ns = now_ns + SILENCE_NS
-        cycle.set_aside.append(read)
         cycle.add(None, BAD_TIMEOUT, now_ns, now_ns)
+        if not self._station.doubtful:  # else it may come back in the middle of this cycle
+            self._suspect = read, "" if read.retry_ns else str(fault)
+            read.retry_ns = now_ns + SILENCE_NS
+
+    def _acquit(self) -> None:
+        """The device does not answer for anything."""
+        if self._suspect is not None:
+            self._suspect[0].retry_ns = 0
+            self._suspect = None
+
+    def _convict(self) -> None:
+        """The device answers, but it did not for the block before."""
+        if self._suspect is not None:
+            (read, how), self._suspect = self._suspect, None
+            if how:
+                log.warning(
+                    "%s: the device does not answer for %s (%s); its points are Bad and tried again every %d s: check "
+                    "their addresses",
+                    self._config.device,
+                    read.block,
+                    how,
+                    SILENCE_NS // 10**9,
+                )
 
     def _quarantine(self, read: Read, cycle: _Cycle, reason: str) -> None:
         if not read.retry_ns:

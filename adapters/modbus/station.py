@@ -52,8 +52,8 @@ class Station:
         """blocks in a row whose last reply did not fit its request"""
         self.silent_in_a_row = 0
         """blocks in a row that were not answered; the caller counts"""
-        self.absent = False
-        """it answered nothing when it was last asked: it is asked once then, so that it costs its neighbours less"""
+        self.doubtful = False
+        """its link was lost and it has answered nothing since: nothing is asked twice, which spares its neighbours"""
 
     async def ask(self, link: Link, request: Request, due_ns: int) -> Reply:
         """The device's answer, asked for again up to `retries` times if a reply fails or the device is busy.
@@ -61,8 +61,8 @@ class Station:
         Raises LineFault or BadReply for the last failure.
         """
         for attempt in range(self._retries + 1):
-            last = attempt == self._retries or self.absent
-            if attempt or self.silent_in_a_row or self.absent:
+            last = attempt == self._retries or self.doubtful
+            if attempt or self.silent_in_a_row or self.doubtful:
                 # who did not answer in time waits behind the neighbours, and behind all that they ask for that long
                 due_ns = self._clock.monotonic_ns() + int(self._patience.timeout_s * 1e9)
             try:
@@ -80,7 +80,7 @@ class Station:
                     raise
             else:
                 self.bad_in_a_row = self.silent_in_a_row = 0
-                self.absent = False
+                self.doubtful = False
                 if last or reply.answer.exception not in _LATER:
                     return reply
                 await asyncio.sleep(_LATER_S * 2**attempt)

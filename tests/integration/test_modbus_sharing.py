@@ -1,4 +1,4 @@
-"""What devices on one wire owe each other: cycles are not torn apart, restarts leave nothing behind, faults stay alone."""
+"""What devices on one wire owe each other: whole cycles, no reply left behind by a restart, faults that stay alone."""
 
 from __future__ import annotations
 

@@ -72,6 +72,8 @@ class ModbusDevice:
     script: Script = lambda asked: None
     one_connection: bool = False
     """refuse a second connection while one is open"""
+    concurrent: bool = False
+    """a slow reply does not hold up those that are asked for after it"""
     port: int = 0
 
     asked: list[Asked] = field(default_factory=list)
@@ -127,6 +129,9 @@ class ModbusDevice:
         asked = Asked(len(self.asked), transaction, station, function, address, count)
         self.asked.append(asked)
         act = self.script(asked) or Act()
+        if act.delay_s and self.concurrent:
+            asyncio.get_running_loop().call_later(act.delay_s, writer.write, self.frame(asked, act))
+            return True
         if act.delay_s:
             await asyncio.sleep(act.delay_s)
         if not act.silent:
@@ -181,6 +186,20 @@ class ModbusDevice:
         """Put bytes as they travel on the wire into holding registers."""
         for i in range(0, len(data), 2):
             self.registers[address + i // 2] = struct.unpack(">H", data[i : i + 2])[0]
+
+
+@dataclass
+class ModbusGateway(ModbusDevice):
+    """Several devices behind one address, told apart by their station numbers; the script is the gateway's."""
+
+    stations: dict[int, ModbusDevice] = field(default_factory=dict)
+    concurrent: bool = True
+
+    def pdu(self, asked: Asked, act: Act) -> bytes:
+        station = self.stations[asked.station]
+        station.asked.append(asked)
+        station.functions.add(asked.function)
+        return station.pdu(asked, act)
 
 
 def pack_bits(bits: Iterable[bool]) -> bytes:

@@ -63,6 +63,7 @@ class ModbusLine:
         self.most_at_once = 0
         self.connections = 0
         self.open_now = 0
+        self._writers: set[asyncio.StreamWriter] = set()
         self._pending = 0
         self._master: int | None = None
         self._buffer = b""
@@ -105,6 +106,7 @@ class ModbusLine:
                 return
             self.connections += 1
             self.open_now += 1
+            self._writers.add(writer)
             number = self.connections
             try:
                 while data := await reader.read(4096):
@@ -114,6 +116,7 @@ class ModbusLine:
                 pass
             finally:
                 self.open_now -= 1
+                self._writers.discard(writer)
                 writer.transport.abort()
 
         server = await asyncio.start_server(connected, "127.0.0.1", 0)
@@ -122,6 +125,11 @@ class ModbusLine:
         finally:
             server.close()
             await self.settle()
+
+    def cut(self) -> None:
+        """The serial server breaks all connections."""
+        for writer in self._writers:
+            writer.transport.abort()
 
     async def settle(self) -> None:
         """End the stations that are still thinking."""
