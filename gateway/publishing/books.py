@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 from gateway.contract import Clock, GatewayError
 from gateway.log.records import Series, SeriesHead
@@ -32,16 +32,17 @@ class Books:
         self,
         name: str,
         rule: Rule,
-        from_now: bool,
+        start: Literal["oldest", "now"] | int,
         source: Source,
         state: State,
         points: PointTable,
         clock: Clock,
         save_s: float = SAVE_S,
     ) -> None:
+        """`start`: where a destination without saved books begins; a number is a source time, ns."""
         self._name = name
         self._rule = rule
-        self._from_now = from_now
+        self._start = start
         self._source = source
         self._state = state
         self._points = points
@@ -77,10 +78,12 @@ class Books:
         clearance = Clearance.from_state(self._rule, None if state is None else state["clearance"])
         clearance.apply(self._points.streams(), end)
         if state is None:
-            ledger = Ledger(Ranges(end if self._from_now else first), clearance)
+            ledger = Ledger(Ranges(await self._beginning(first, end)), clearance)
         else:
             ledger = Ledger.from_state(state, clearance)
             self._complete_until = state["complete_until"]
+            if "ended" in state:
+                logger.info("destination %s: configured again, it goes on where it ended", self._name)
         trimmed = ledger.skip_below(first)
         for part in ledger.ranges:
             await self._recount(ledger, part, end if part.end is None else part.end)
@@ -197,6 +200,16 @@ class Books:
             if self._failing:
                 logger.info("destination %s: its position is saved again", self._name)
             self._failing = False
+
+    async def _beginning(self, first: int, end: int) -> int:
+        """Position at which a new destination begins. Whole segments: some readings may be older than `start`."""
+        match self._start:
+            case "oldest":
+                return first
+            case "now":
+                return end
+            case time:
+                return await self._source.first_since(time)
 
     async def _recount(self, ledger: Ledger, part: Range, end: int) -> None:
         for start in range(part.start, end, _HEADS_AT_ONCE):

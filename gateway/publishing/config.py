@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from string import Formatter
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -14,6 +15,8 @@ from gateway.contract.quantities import Duration, Size, parse_size
 DEFAULT_TOPIC = "iiot/v1/{enterprise}/{gateway}"
 _SCHEMES = {"mqtt": 1883, "mqtts": 8883}
 _TOPIC_KEYS = {"enterprise", "gateway"}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_TIME_EXAMPLE = "2026-11-20T08:00:00+08:00"
 
 
 def _check_url(text: str) -> str:
@@ -48,6 +51,31 @@ def _parse_rate(text: Any) -> int:
         raise ValueError("must be at least 1KB/s")
     return rate
 
+
+def _parse_start(text: Any) -> str | int:
+    if isinstance(text, str) and text in ("oldest", "now"):
+        return text
+    try:
+        time = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        time = None
+    if time is None or time.tzinfo is None:
+        raise ValueError(f"expected oldest, now or a time with its zone such as {_TIME_EXAMPLE}, found {text!r}")
+    return (time.astimezone(UTC) - _EPOCH) // timedelta(microseconds=1) * 1000
+
+
+Start = Annotated[
+    Literal["oldest", "now"] | int,
+    BeforeValidator(_parse_start),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "pattern": r"^(oldest|now|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ].*)$",
+            "examples": ["oldest", "now", _TIME_EXAMPLE],
+        }
+    ),
+]
+"""oldest, now, or a time in ns since the epoch."""
 
 Rate = Annotated[
     int,
@@ -101,8 +129,10 @@ class DestinationConfig(StrictModel):
     tls: TlsConfig | None = None
     window: Annotated[int, Field(ge=1, le=1000)] = Field(default=100, description="messages without acknowledgement")
     keepalive: Annotated[Duration, Field(ge=5, le=3600)] = 30.0
-    start: Literal["oldest", "now"] = Field(
-        default="oldest", alias="from", description="where a new destination begins"
+    start: Start = Field(
+        default="oldest",
+        alias="from",
+        description="where a new destination begins: oldest (all that the log holds), now, or a time with its zone",
     )
     account: Annotated[Duration, Field(ge=1)] = Field(default=3600.0, description="between two loss accounts")
     health: Annotated[Duration, Field(ge=1)] = 60.0

@@ -79,7 +79,7 @@ class Publisher:
             None if config.classes is None else frozenset(config.classes),
             None if config.domains is None else frozenset(config.domains),
         )
-        self._books = Books(config.name, rule, config.start == "now", self._source, state, points, clock, save_s)
+        self._books = Books(config.name, rule, config.start, self._source, state, points, clock, save_s)
         schedule = Schedule(config.account, timezone, clock.time_ns())
         self._reporter = Reporter(config, self._origin, self._topic, self._books, schedule, clock, health)
         self._backoff = Backoff(self._random)

@@ -81,9 +81,20 @@ class Source:
         """Series heads of all segments start <= position < end, in order."""
         return await asyncio.to_thread(self._heads, start, end)
 
+    async def first_since(self, time: int) -> int:
+        """Position of the first segment with a reading or event whose time (ns) is `time` or later; else the end."""
+        return await asyncio.to_thread(self._first_since, time)
+
     async def bounds(self) -> tuple[int, int]:
         """First position, and the one that the next segment will have."""
         return await asyncio.to_thread(self._log.bounds)
 
     def _heads(self, start: int, end: int) -> list[SeriesHead]:
         return [head for _, heads in self._log.heads(start, end) for head in heads]
+
+    def _first_since(self, time: int) -> int:
+        first, end = self._log.bounds()
+        for position, heads in self._log.heads(first, end):
+            if any(head.max_time >= time for head in heads):
+                return position
+        return end

@@ -33,6 +33,7 @@ from gateway.points.streams import Streams, closing_events
 from gateway.points.table import PointTable
 from gateway.publishing.config import DestinationConfig
 from gateway.publishing.publisher import Publisher
+from gateway.publishing.removed import end_accounts
 from gateway.runtime.devices import Device, Parts, build_devices
 from gateway.runtime.housekeeping import Housekeeping
 from gateway.runtime.report import Report
@@ -97,6 +98,7 @@ class Gateway:
     async def _run(self, stack: AsyncExitStack, stop: asyncio.Event) -> None:
         opened = self._open(stack)
         file = self._config.gateway
+        end_accounts(opened.state, {destination.name for destination in file.destinations}, self._clock.time_ns())
         commit_s = file.log.commit or commit_default_s(kind_of(file.log.path))
         writer = Writer(
             opened.store,

@@ -32,7 +32,7 @@ async def test_a_save_that_is_cancelled_halfway_is_followed_by_one_that_works() 
     """A stop comes at any moment; the write goes on in its thread, and the last one must know its version."""
     log, state = FakeLog(), SlowState()
     log.append(stream(), *define())
-    books = Books("centre", Rule(1), False, Source(log, FakeTail(log)), state, log.points, SystemClock())
+    books = Books("centre", Rule(1), "oldest", Source(log, FakeTail(log)), state, log.points, SystemClock())
     await books.load()
     saving = asyncio.create_task(books.save())
     await asyncio.to_thread(state.begun.wait, 10)
@@ -57,7 +57,7 @@ async def test_what_left_the_log_while_a_destination_was_away_is_counted_as_trim
     log.append(readings(5))
 
     def books() -> Books:
-        return Books("centre", Rule(1), False, Source(log, FakeTail(log)), state, log.points, SystemClock())
+        return Books("centre", Rule(1), "oldest", Source(log, FakeTail(log)), state, log.points, SystemClock())
 
     before = books()
     await before.load()

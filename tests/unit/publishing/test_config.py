@@ -31,6 +31,7 @@ def test_written_as_in_the_documentation() -> None:
     assert (destination.host, destination.port, destination.secure) == ("::1", 8883, True)
     assert (destination.bandwidth, destination.start) == (1_000_000, "now")
     assert "secret" not in repr(destination)
+    assert config(**{"from": "2025-11-21T12:40:00.000001+08:00"}).start == 1_763_700_000_000_001_000
 
 
 @pytest.mark.parametrize(
@@ -49,6 +50,9 @@ def test_written_as_in_the_documentation() -> None:
         ({"classes": ["secret"]}, "general"),
         ({"qos": 1}, "not permitted"),
         ({"client_id": "a b"}, "pattern"),
+        ({"from": "2026-11-20T08:00:00"}, "with its zone such as"),
+        ({"from": "yesterday"}, "expected oldest, now or a time"),
+        ({"from": 20261120}, "expected oldest, now or a time"),
         ({"window": 0}, "greater than or equal to 1"),
     ],
 )
