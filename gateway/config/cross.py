@@ -8,7 +8,7 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from gateway.config.models import GatewayFile
-from gateway.config.problems import Problem
+from gateway.config.problems import Path, Problem
 from gateway.config.sources import Source
 from gateway.config.storage import check_storage
 from gateway.config.translate import subject
@@ -16,6 +16,7 @@ from gateway.contract import AdapterType
 from gateway.contract.config import Governance
 from gateway.contract.plan import HasPlan
 from gateway.log.records import Labels
+from gateway.publishing.config import Broker, DestinationConfig
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -161,16 +162,33 @@ def check_gateway(gateway: GatewayFile, source: Source, *, for_run: bool) -> lis
             hint = "positions are kept by this name"
             problems.append(Problem.at(source.locate((*path, "name")), message, hint))
         first.setdefault(destination.name, index)
-        if destination.user and not destination.secure and destination.host not in _LOOPBACK:
-            message = f"{subject(path, source)}the login travels unencrypted to {destination.host}"
-            place = source.locate((*path, "url"))
-            problems.append(Problem.at(place, message, "use mqtts:// where the broker has TLS", "warning"))
-        if destination.tls and not destination.secure:
-            message = f"{subject(path, source)}the tls keys have no effect with mqtt://"
-            place = source.locate((*path, "tls"), key=True)
-            problems.append(Problem.at(place, message, "write mqtts:// in the url, or remove tls", "warning"))
-        if destination.tls and destination.tls.insecure:
-            message = f"{subject(path, source)}the broker's certificate is not checked: anybody can pose as it"
-            place = source.locate((*path, "tls", "insecure"))
-            problems.append(Problem.at(place, message, "give tls.ca instead", "warning"))
+        problems += _check_transport(destination, path, source)
     return problems + check_storage(gateway.log, source, for_run=for_run)
+
+
+def _check_transport(destination: DestinationConfig, path: Path, source: Source) -> list[Problem]:
+    """What is weak, without effect or dangerous in how one destination is reached."""
+    about = subject(path, source)
+
+    def warning(key: Path, message: str, hint: str, *, at_key: bool = False) -> Problem:
+        return Problem.at(source.locate((*path, *key), key=at_key), about + message, hint, "warning")
+
+    problems: list[Problem] = []
+    urls = [(("url",), destination.url), *((("alternatives", k), u) for k, u in enumerate(destination.alternatives))]
+    brokers: list[tuple[Path, Broker]] = [(key, Broker.of(url)) for key, url in urls]
+    if destination.user:
+        problems += [
+            warning(key, f"the login travels unencrypted to {broker.host}", "use mqtts:// where the broker has TLS")
+            for key, broker in brokers
+            if not broker.secure and broker.host not in _LOOPBACK
+        ]
+    if destination.tls and not any(broker.secure for _, broker in brokers):
+        hint = "write mqtts:// in the url, or remove tls"
+        problems.append(warning(("tls",), "the tls keys have no effect with mqtt://", hint, at_key=True))
+    if destination.tls and destination.tls.insecure:
+        message = "the broker's certificate is not checked: anybody can pose as it"
+        problems.append(warning(("tls", "insecure"), message, "give tls.ca instead"))
+    if destination.mqtt != 5 and destination.max_packet is None:
+        message = "a broker that speaks MQTT 3.1.1 drops messages that are too large for it without a word"
+        problems.append(warning(("mqtt",), message, "set max_packet to what the broker takes; its operator knows"))
+    return problems

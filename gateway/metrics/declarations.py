@@ -99,6 +99,12 @@ DECLARATIONS = (
         ("destination", "state"),
     ),
     Declaration(
+        "edge_gateway_destination_broker",
+        "gauge",
+        "1 for the broker (host:port) that is connected; absent while none is.",
+        ("destination", "broker"),
+    ),
+    Declaration(
         "edge_gateway_account_accepted_total",
         "counter",
         "Readings accepted since the destination's start (persisted), events included.",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from string import Formatter
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, WithJsonSchema
@@ -13,8 +13,13 @@ from gateway.contract.config import DataClass, Domain, Name, StrictModel
 from gateway.contract.quantities import Duration, Size, parse_size
 
 DEFAULT_TOPIC = "iiot/v1/{enterprise}/{gateway}"
-_SCHEMES = {"mqtt": 1883, "mqtts": 8883}
+_SCHEMES = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+_SECURE = ("mqtts", "wss")
+_WEBSOCKETS = ("ws", "wss")
+_WEBSOCKET_PATH = "/mqtt"
+"""what brokers expect when nobody says otherwise"""
 _TOPIC_KEYS = {"enterprise", "gateway"}
+_LOGIN_KEYS = {"enterprise", "gateway", "destination"}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_EXAMPLE = "2026-11-20T08:00:00+08:00"
 
@@ -22,24 +27,34 @@ _TIME_EXAMPLE = "2026-11-20T08:00:00+08:00"
 def _check_url(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in _SCHEMES or not parts.hostname:
-        raise ValueError(f"expected mqtt://host:port or mqtts://host:port, found {text!r}")
+        raise ValueError(f"expected mqtt://host:port, mqtts://, ws:// or wss://, found {text!r}")
     if parts.username or parts.password:
         raise ValueError("name and password do not belong into the url: use `user: {name: ..., password: ...}`")
-    if parts.path not in {"", "/"} or parts.query:
+    if (parts.path not in {"", "/"} and parts.scheme not in _WEBSOCKETS) or parts.query:
         raise ValueError(f"expected nothing after host and port, found {text!r}; the topic has a key of its own")
     _ = parts.port  # raises ValueError when it is no port
     return text
 
 
-def _check_topic(text: str) -> str:
+def _check_keys(text: str, known: set[str], what: str) -> None:
     try:
         keys = {key for _, key, _, _ in Formatter().parse(text) if key is not None}
     except ValueError as error:
-        raise ValueError(f"braces in the topic do not match: {text!r}") from error
-    if unknown := keys - _TOPIC_KEYS:
-        raise ValueError(f"unknown {{{min(unknown)}}} in the topic; known are {{enterprise}} and {{gateway}}")
+        raise ValueError(f"braces in {what} do not match: {text!r}") from error
+    if unknown := keys - known:
+        listed = ", ".join(f"{{{key}}}" for key in sorted(known))
+        raise ValueError(f"unknown {{{min(unknown)}}} in {what}; known are {listed}")
+
+
+def _check_topic(text: str) -> str:
+    _check_keys(text, _TOPIC_KEYS, "the topic")
     if not text or any(mark in text for mark in "+#$\0 ") or text.startswith("/") or text.endswith("/"):
         raise ValueError(f"expected a topic without + # $, blanks and slashes at its ends, found {text!r}")
+    return text
+
+
+def _check_login(text: str) -> str:
+    _check_keys(text, _LOGIN_KEYS, "the text")
     return text
 
 
@@ -97,7 +112,9 @@ class BatchConfig(StrictModel):
 class UserConfig(StrictModel):
     """Login at the broker."""
 
-    name: str
+    name: Annotated[str, AfterValidator(_check_login)] = Field(
+        description="may hold {enterprise}, {gateway} and {destination}"
+    )
     password: SecretStr | None = None
 
 
@@ -110,11 +127,40 @@ class TlsConfig(StrictModel):
     insecure: bool = Field(default=False, description="do not check the broker's name; for tests")
 
 
+class Broker(NamedTuple):
+    """Where one broker listens."""
+
+    host: str
+    port: int
+    secure: bool
+    """TLS"""
+    path: str | None
+    """of the websocket; None = MQTT directly over TCP"""
+
+    @property
+    def where(self) -> str:
+        """host:port, for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @classmethod
+    def of(cls, url: str) -> Broker:
+        """From a url that was checked; ports not given are 1883, 8883, 80 and 443."""
+        parts = urlsplit(url)
+        path = (parts.path if parts.path not in {"", "/"} else _WEBSOCKET_PATH) if parts.scheme in _WEBSOCKETS else None
+        return cls(parts.hostname or "", parts.port or _SCHEMES[parts.scheme], parts.scheme in _SECURE, path)
+
+
+Url = Annotated[str, AfterValidator(_check_url)]
+
+
 class DestinationConfig(StrictModel):
-    """One MQTT broker that readings are delivered to, with QoS 1."""
+    """Where readings are delivered to, over MQTT with QoS 1: one broker, or one of several that are the same to it."""
 
     name: Name
-    url: Annotated[str, AfterValidator(_check_url)] = Field(description="mqtt://host:port or mqtts://host:port")
+    url: Url = Field(description="mqtt://host:port or mqtts://host:port; ws:// and wss:// for MQTT over websockets")
+    alternatives: tuple[Url, ...] = Field(
+        default=(), max_length=8, description="further brokers, tried in this order when `url` cannot be reached"
+    )
     topic: Annotated[str, AfterValidator(_check_topic)] = DEFAULT_TOPIC
     format: Literal["json", "columns"] = "json"
     compression: Literal["none", "gzip", "zstd"] = "none"
@@ -124,7 +170,12 @@ class DestinationConfig(StrictModel):
     classes: tuple[DataClass, ...] | None = Field(default=None, min_length=1, description="absent = all")
     domains: tuple[Domain, ...] | None = Field(default=None, min_length=1, description="absent = all")
     mqtt: Literal[5, "3.1.1"] = 5
-    client_id: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = None
+    max_packet: Annotated[Size, Field(ge=1000)] | None = Field(
+        default=None, description="largest packet that the broker takes; with MQTT 5 it says so itself"
+    )
+    client_id: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$"), AfterValidator(_check_login)] | None = (
+        Field(default=None, description="may hold {enterprise}, {gateway} and {destination}")
+    )
     user: UserConfig | None = None
     tls: TlsConfig | None = None
     window: Annotated[int, Field(ge=1, le=1000)] = Field(default=100, description="messages without acknowledgement")
@@ -141,17 +192,6 @@ class DestinationConfig(StrictModel):
     )
 
     @property
-    def host(self) -> str:
-        """The broker's host name or address."""
-        return urlsplit(self.url).hostname or ""
-
-    @property
-    def port(self) -> int:
-        """The broker's port; 1883, or 8883 with TLS, when the url has none."""
-        parts = urlsplit(self.url)
-        return parts.port or _SCHEMES[parts.scheme]
-
-    @property
-    def secure(self) -> bool:
-        """Whether TLS is used."""
-        return urlsplit(self.url).scheme == "mqtts"
+    def brokers(self) -> tuple[Broker, ...]:
+        """`url` and `alternatives`, in order."""
+        return tuple(Broker.of(url) for url in dict.fromkeys((self.url, *self.alternatives)))

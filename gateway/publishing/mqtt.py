@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
-import ssl
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -23,8 +23,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from gateway.publishing.config import DestinationConfig, TlsConfig
+from gateway.publishing.config import Broker, DestinationConfig, TlsConfig
 from gateway.publishing.errors import BrokerError, BrokerRefused
+from gateway.publishing.tls import TlsContext, expired, tls_context, translate
 
 CONNECT_S = 10.0
 """for the TCP connection, for the TLS handshake, and again for the broker's answer"""
@@ -59,6 +60,14 @@ _TAKEN_OVER = 0x8E
 # Mosquitto answers an oversized message with "Packet too large" in the PUBACK. MQTT 5, 3.4.2.1 does not list the code
 # there, so that paho would call it a protocol error and cut the connection, again and again.
 ReasonCode.names = {**ReasonCode.names, _TOO_LARGE: {"Packet too large": [*PacketTypes.indexes]}}
+
+
+class Login(NamedTuple):
+    """Who we say that we are."""
+
+    client_id: str
+    user: str | None = None
+    password: str | None = None
 
 
 class Will(NamedTuple):
@@ -98,6 +107,16 @@ def publish_properties(version: int | str, schema: str, encoding: str, content_t
     return properties
 
 
+class _Client(paho.Client):
+    """Remembers its socket: paho forgets it when the websocket's handshake fails, and then nobody would close it."""
+
+    opened: socket.socket | None = None
+
+    def _create_socket_connection(self) -> socket.socket:
+        self.opened = super()._create_socket_connection()
+        return self.opened
+
+
 class Connection:
     """`async with Connection(...)`: connected inside. Raises BrokerError or BrokerRefused on entering.
 
@@ -108,19 +127,21 @@ class Connection:
     def __init__(
         self,
         config: DestinationConfig,
-        client_id: str,
+        broker: Broker,
+        login: Login,
         will: Will,
         acknowledged: Callable[[list[Acknowledgement]], None],
         closed: Callable[[BrokerError], None],
     ) -> None:
         self._config = config
-        self._where = f"{config.host}:{config.port}"
-        self._client_id = client_id
+        self._broker = broker
+        self._where = broker.where
+        self._login = login
         self._will = will
         self._acknowledged = acknowledged
         self._closed = closed
         self._inbox: deque[Acknowledgement] = deque()
-        self._tls: _TlsContext | None = None
+        self._tls: TlsContext | None = None
         self._hop = threading.Lock()
         self._hopping = False
         self._left = False
@@ -162,25 +183,27 @@ class Connection:
             raise BrokerError(f"{self._where}: connection lost ({paho.error_string(info.rc)})")
         return info.mid
 
-    def _build(self) -> paho.Client:
+    def _build(self) -> _Client:
         config = self._config
         version = paho.MQTTv5 if config.mqtt == 5 else paho.MQTTv311
-        client = paho.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
-            self._client_id,
+            self._login.client_id,
             clean_session=None if version == paho.MQTTv5 else True,
             protocol=version,
+            transport="tcp" if self._broker.path is None else "websockets",
             reconnect_on_failure=False,
         )
         client.connect_timeout = CONNECT_S
         client.max_inflight_messages_set(config.window)
         client.max_queued_messages_set(config.window + 1)
         client.will_set(self._will.topic, self._will.payload, QOS, retain=True)
-        if config.user is not None:
-            password = config.user.password
-            client.username_pw_set(config.user.name, None if password is None else password.get_secret_value())
-        if config.secure:
-            self._tls = _tls_context(config.tls or TlsConfig())
+        if self._login.user is not None:
+            client.username_pw_set(self._login.user, self._login.password)
+        if self._broker.path is not None:
+            client.ws_set_options(self._broker.path)
+        if self._broker.secure:
+            self._tls = tls_context(config.tls or TlsConfig())
             client.tls_set_context(self._tls)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
@@ -195,15 +218,16 @@ class Connection:
             error: BrokerError | None = None
             try:
                 self._client.connect(
-                    self._config.host,
-                    self._config.port,
+                    self._broker.host,
+                    self._broker.port,
                     round(self._config.keepalive),
                     clean_start=True if self._config.mqtt == 5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
                 )
             except (OSError, ValueError) as problem:
-                error = _translate(self._where, problem)
-                if self._tls is not None:
-                    self._tls.close()
+                error = translate(self._broker, problem, self._config.tls)
+                for opened in (self._tls, self._client.opened):
+                    if opened is not None:
+                        opened.close()
             if self._left:
                 _shut(self._client)
             else:
@@ -282,8 +306,11 @@ class Connection:
     def _ended(self, error: BrokerError) -> None:
         self._over.set()
         if not self._answer.done():
-            advice = " during the login; if it speaks MQTT 3.1.1 only, set `mqtt: 3.1.1`"
-            self._answer.set_result(BrokerError(f"{self._where} closed the connection{advice}"))
+            # With TLS 1.3 a broker refuses our certificate after the handshake, by closing (RFC 8446, 4.4.2.4).
+            stale = expired(self._config.tls) if self._broker.secure else None
+            advice = stale or "if it speaks MQTT 3.1.1 only, set `mqtt: 3.1.1`"
+            kind = BrokerError if stale is None else BrokerRefused
+            self._answer.set_result(kind(f"{self._where} closed the connection during the login; {advice}"))
         elif not self._left:
             self._drain()
             self._closed(error)
@@ -297,58 +324,8 @@ def _resolve(future: asyncio.Future[Any], result: object) -> None:
 def _shut(client: paho.Client) -> None:
     """End the socket under paho, so that its thread ends even when the broker no longer answers."""
     link = client.socket()
-    if isinstance(link, socket.socket):
-        with contextlib.suppress(OSError):
-            link.shutdown(socket.SHUT_RDWR)
-
-
-class _TlsContext(ssl.SSLContext):
-    """Remembers its socket: paho forgets it when the handshake fails, and then nobody would close it."""
-
-    wrapped: ssl.SSLSocket | None = None
-
-    def wrap_socket(self, *arguments: Any, **keys: Any) -> ssl.SSLSocket:
-        self.wrapped = super().wrap_socket(*arguments, **keys)
-        return self.wrapped
-
-    def close(self) -> None:
-        if self.wrapped is not None:
-            self.wrapped.close()
-
-
-def _tls_context(tls: TlsConfig) -> _TlsContext:
-    context = _TlsContext(ssl.PROTOCOL_TLS_CLIENT)
-    try:
-        if tls.ca is None:
-            context.load_default_certs()
-        else:
-            context.load_verify_locations(tls.ca)
-        if tls.certificate is not None:
-            context.load_cert_chain(tls.certificate, tls.key)
-    except (OSError, ssl.SSLError) as error:
-        files = ", ".join(path for path in (tls.ca, tls.certificate, tls.key) if path)
-        raise BrokerRefused(f"cannot use the certificates ({files}): {error}; check `tls`") from error
-    if tls.insecure:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context
-
-
-def _translate(where: str, error: Exception) -> BrokerError:
-    match error:
-        case ssl.SSLCertVerificationError():
-            return BrokerRefused(
-                f"{where}: the broker's certificate is not trusted ({error.verify_message}); check `tls: ca`"
-            )
-        case ssl.SSLError():
-            return BrokerRefused(
-                f"{where}: TLS failed ({error.reason}); check the port, `tls: certificate` and `tls: key`"
-            )
-        case socket.gaierror():
-            return BrokerError(f"{where}: no address found for this name ({error.strerror}); check `url` and the DNS")
-        case ConnectionRefusedError():
-            return BrokerError(f"{where}: nothing listens on this port; is the broker running?")
-        case TimeoutError():
-            return BrokerError(f"{where}: no answer; check the network and firewalls")
-        case _:
-            return BrokerError(f"{where}: cannot connect ({error})")
+    if link is None:
+        return
+    # Through a copy of the descriptor: paho's websockets are no sockets, and hide theirs.
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(link.fileno())) as copy:
+        copy.shutdown(socket.SHUT_RDWR)

@@ -18,16 +18,16 @@ from gateway.publishing import documents
 from gateway.publishing.books import SAVE_S, Books
 from gateway.publishing.catalogues import Catalogues
 from gateway.publishing.clearance import Rule
-from gateway.publishing.config import DestinationConfig
+from gateway.publishing.config import Broker, DestinationConfig
 from gateway.publishing.delivery import Delivery, Drained, Held, Progress, Tools
 from gateway.publishing.errors import BrokerError, BrokerRefused
 from gateway.publishing.hidden import Hidden
 from gateway.publishing.maker import Learned, Maker
-from gateway.publishing.mqtt import Connection, Will, publish_properties
+from gateway.publishing.mqtt import LARGEST_PACKET, Connection, Login, Will, publish_properties
 from gateway.publishing.outbox import Outbox, Traffic
 from gateway.publishing.reports import Reporter, Schedule
 from gateway.publishing.sources import LogReader, LogTail, Source, State
-from gateway.publishing.statistics import Statistics, collect
+from gateway.publishing.statistics import Condition, Statistics, collect
 from gateway.publishing.verdicts import advice, word
 from gateway.publishing.window import Window
 
@@ -68,7 +68,7 @@ class Publisher:
         self._config = config
         self._origin = documents.Origin(enterprise, gateway)
         self._topic = config.topic.format(enterprise=enterprise, gateway=gateway)
-        self._client_id = config.client_id or default_client_id(enterprise, gateway, config.name)
+        self._login = _login(config, enterprise, gateway)
         self._version = version
         self._source = Source(log, tail)
         self._points = points
@@ -88,11 +88,15 @@ class Publisher:
         self._progress = Progress()
         self._state = "connecting"
         self._reason = ""
+        self._broker = ""
         self._since = clock.time_ns()
+        self._told = (self._state, self._reason, "")
         self._blocked = False
         self._learned = Learned()
         self._stopping = asyncio.Event()
         self._connected = False
+        self._useful = False
+        """the connection has delivered something"""
         self._delivery: Delivery | None = None
         self._window: Window | None = None
 
@@ -134,7 +138,13 @@ class Publisher:
 
     def statistics(self) -> Statistics:
         """For metrics and `status`; cheap."""
-        return collect(self._books, self._traffic, self._progress, self._window, self._state, self._reason, self._since)
+        return collect(
+            self._books,
+            self._traffic,
+            self._progress,
+            self._window,
+            Condition(self._state, self._since, self._reason, self._broker if self._connected else ""),
+        )
 
     # -- connections --
 
@@ -148,16 +158,33 @@ class Publisher:
 
     async def _sessions(self) -> None:
         while not self._stopping.is_set():
-            try:
-                await self._session()
-            except BrokerError as error:
-                self._set_state(error.state, str(error))
-            self._connected = False
-            self._delivery = self._window = None
+            if failures := await self._round():
+                refused = [failure for failure in failures if isinstance(failure, BrokerRefused)]
+                self._set_state((refused or failures)[0].state, "; ".join(map(str, failures)))
             if not self._stopping.is_set():
                 await self._pause(self._backoff)
 
-    async def _session(self) -> None:
+    async def _round(self) -> list[BrokerError]:
+        """Try the brokers in order until one was of use, or none is left; returns what they failed with.
+
+        The first is the one to be preferred: after a connection that was of use ends, the next round begins there.
+        """
+        failures: list[BrokerError] = []
+        for broker in self._config.brokers:
+            self._useful = False
+            try:
+                await self._session(broker)
+            except BrokerError as error:
+                failures.append(error)
+            self._connected = False
+            self._delivery = self._window = None
+            if self._useful:
+                return failures[-1:]
+            if self._stopping.is_set():
+                break
+        return failures
+
+    async def _session(self, broker: Broker) -> None:
         """One connection from CONNECT to its end. Raises BrokerError."""
         session = f"{self._clock.time_ns():x}-{self._random.getrandbits(32):08x}"
         started = self._clock.time_ns()
@@ -173,7 +200,8 @@ class Publisher:
 
         connection = Connection(
             self._config,
-            self._client_id,
+            broker,
+            self._login,
             Will(f"{self._topic}/status", will),
             outbox.acknowledged,
             closed,
@@ -182,6 +210,7 @@ class Publisher:
             window.slots = min(self._config.window, connection.limits.receive_maximum)
             outbox.attach(connection)
             self._connected = True
+            self._broker = broker.where
             failure: BrokerError | None = None
             try:
                 async with asyncio.TaskGroup() as group:
@@ -206,7 +235,7 @@ class Publisher:
         # under way.
         slots, window.slots = window.slots, 1
         self._window = window
-        packet_bytes = connection.limits.packet_bytes
+        packet_bytes = min(connection.limits.packet_bytes, self._config.max_packet or LARGEST_PACKET)
         maker = Maker(self._config, self._origin, self._points, packet_bytes, self._learned)
         hidden = Hidden(self._points, self._books.ledger.clearance)
         catalogues = Catalogues(
@@ -222,6 +251,7 @@ class Publisher:
         )
 
         def delivered() -> None:
+            self._useful = True
             if self._state != "online" or window.slots != slots:
                 self._blocked = False
                 self._set_state("online", "")
@@ -291,16 +321,28 @@ class Publisher:
             return
 
     def _set_state(self, state: str, reason: str) -> None:
-        if (state, reason) == (self._state, self._reason):
+        told = (state, reason, self._broker if state == "online" else "")
+        if told == self._told:
             return
         changed = state != self._state
         if changed:
             self._since = self._clock.time_ns()
-        self._state, self._reason = state, reason
+        self._state, self._reason, self._told = state, reason, told
         if state == "down" and not changed:
             return  # one line for an outage; `reason` keeps up with what the last attempt met
         level = {"refused": logging.ERROR, "down": logging.WARNING, "holding": logging.WARNING}.get(state, logging.INFO)
-        logger.log(level, "destination %s: %s%s", self._config.name, state, f": {reason}" if reason else "")
+        place = f" at {self._broker}" if state == "online" else ""
+        logger.log(level, "destination %s: %s%s%s", self._config.name, state, place, f": {reason}" if reason else "")
+
+
+def _login(config: DestinationConfig, enterprise: str, gateway: str) -> Login:
+    keys = {"enterprise": enterprise, "gateway": gateway, "destination": config.name}
+    client_id = config.client_id or default_client_id(enterprise, gateway, config.name)
+    if config.user is None:
+        return Login(client_id.format(**keys))
+    password = config.user.password
+    secret = None if password is None else password.get_secret_value()
+    return Login(client_id.format(**keys), config.user.name.format(**keys), secret)
 
 
 def default_client_id(enterprise: str, gateway: str, destination: str) -> str:

@@ -24,6 +24,19 @@ class Counts(NamedTuple):
     unbalanced: int = 0
 
 
+class Condition(NamedTuple):
+    """How a destination is."""
+
+    state: str
+    """connecting, online, holding, refused, down or stopped"""
+    since: int
+    """ns since the epoch: when the state began"""
+    reason: str
+    """why, and what to do; empty when all is well"""
+    broker: str
+    """host:port of the broker that is connected; empty when none is"""
+
+
 class Statistics(NamedTuple):
     """Counts since the destination's start; traffic since the process began."""
 
@@ -33,6 +46,8 @@ class Statistics(NamedTuple):
     """ns since the epoch: when the state began"""
     reason: str
     """why, and what to do; empty when all is well"""
+    broker: str
+    """host:port of the broker that is connected; empty when none is"""
     total: Counts
     devices: Mapping[str, Counts]
     """per device, all streams together; events under _events"""
@@ -55,9 +70,7 @@ def collect(
     traffic: Traffic,
     progress: Progress,
     window: Window | None,
-    state: str,
-    reason: str,
-    since: int,
+    condition: Condition,
 ) -> Statistics:
     """Put together what a publisher shows."""
     devices: dict[str, Counts] = {}
@@ -76,9 +89,7 @@ def collect(
         total = _sum(total, counts)
     backlog = books.ledger.ranges.backlog
     return Statistics(
-        state,
-        since,
-        reason,
+        *condition,
         total,
         devices,
         traffic.messages,

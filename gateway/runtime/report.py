@@ -153,6 +153,8 @@ def _destination_samples(name: str, seen: Statistics) -> Iterator[Sample]:
     one = (name,)
     total = seen.total
     yield Sample("edge_gateway_destination_state", 1, (name, seen.state))
+    if seen.broker:
+        yield Sample("edge_gateway_destination_broker", 1, (name, seen.broker))
     yield Sample("edge_gateway_account_accepted_total", total.accepted, one)
     yield Sample("edge_gateway_account_delivered_total", total.delivered, one)
     yield Sample("edge_gateway_account_waiting", total.waiting, one)

@@ -110,6 +110,7 @@ def test_the_number_of_series_is_what_the_page_says(devices: int) -> None:
         ("device", "adapter"): devices,
         ("destination",): MOST_DESTINATIONS,
         ("destination", "state"): MOST_DESTINATIONS,
+        ("destination", "broker"): MOST_DESTINATIONS,
         ("destination", "reason"): MOST_DESTINATIONS * REASONS,
     }
     assert sum(most[one.labels] for one in DECLARATIONS) <= 2000 + 3 * devices

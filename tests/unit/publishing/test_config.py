@@ -28,10 +28,22 @@ def test_written_as_in_the_documentation() -> None:
         batch={"max_wait": "500ms", "max_bytes": "10KB"},
         user={"name": "u", "password": "secret"},
     )
-    assert (destination.host, destination.port, destination.secure) == ("::1", 8883, True)
+    assert destination.brokers == (("::1", 8883, True, None),)
+    assert destination.brokers[0].where == "[::1]:8883"
     assert (destination.bandwidth, destination.start) == (1_000_000, "now")
     assert "secret" not in repr(destination)
     assert config(**{"from": "2025-11-21T12:40:00.000001+08:00"}).start == 1_763_700_000_000_001_000
+
+
+def test_brokers_in_order_with_the_ports_of_their_schemes() -> None:
+    others = ["mqtts://b", "ws://c", "wss://d/path/mqtt", "mqtt://a:1883"]
+    destination = config(url="mqtt://a:1883", alternatives=others)
+    assert destination.brokers == (
+        ("a", 1883, False, None),
+        ("b", 8883, True, None),
+        ("c", 80, False, "/mqtt"),
+        ("d", 443, True, "/path/mqtt"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -53,6 +65,10 @@ def test_written_as_in_the_documentation() -> None:
         ({"from": "2026-11-20T08:00:00"}, "with its zone such as"),
         ({"from": "yesterday"}, "expected oldest, now or a time"),
         ({"from": 20261120}, "expected oldest, now or a time"),
+        ({"alternatives": ["http://h"]}, "expected mqtt://host:port"),
+        ({"client_id": "{box}"}, "unknown {box}"),
+        ({"user": {"name": "{box}"}}, "unknown {box} in the text; known are {destination}, {enterprise}, {gateway}"),
+        ({"max_packet": "10B"}, "greater than or equal to 1000"),
         ({"window": 0}, "greater than or equal to 1"),
     ],
 )
