@@ -58,7 +58,8 @@ class Turns:
     def give_back(self) -> None:
         """Let another have the turn."""
         self._free += 1
-        self._grant_soon()
+        if self._waiting:
+            self._grant_soon()
 
     def _grant_soon(self) -> None:
         if self._free and self._waiting and not self._granting:

@@ -10,6 +10,7 @@ does not fit fails its own request alone while others are on their way.
 from __future__ import annotations
 
 import asyncio
+import struct
 from collections import deque
 from typing import Final, NamedTuple
 
@@ -28,6 +29,8 @@ stacks send it with exceptions and the framer knows them"""
 _STALE_AFTER: Final = 3
 """timeouts in a row, whichever station was asked, after which the connection may be half open and is made anew"""
 _FRAMER: Final = FramerSocket(DecodePDU(False))
+_HEADER: Final = struct.Struct(">2xHH")
+"""protocol id and length, behind the transaction id"""
 
 
 class MbapLink:
@@ -66,14 +69,16 @@ class MbapLink:
             await self._turns.take(due_ns)
         try:
             stream = self._stream
+            used = stream is not None and not stream.broken and stream.replies > 0
             if stream is None or stream.broken:
                 stream = await self._connected()
-            elif stream.replies:
-                try:
-                    return await self._ask(stream, station, request, patience.timeout_s)
-                except Disconnected:  # the device may have closed it behind its last reply, as some do behind each
-                    stream = await self._connected()
-            return await self._ask(stream, station, request, patience.timeout_s)
+            try:
+                return await self._ask(stream, station, request, patience.timeout_s)
+            except Disconnected:
+                if not used:
+                    raise
+            # the device may have closed it behind its last reply, as some do behind each
+            return await self._ask(await self._connected(), station, request, patience.timeout_s)
         finally:
             self._turns.give_back()
 
@@ -152,6 +157,7 @@ class _Stream:
         self._clock = clock
         self._datagrams = datagrams
         self._waiting: dict[int, _Asked] = {}
+        """requests without a reply, by transaction"""
         self._late: deque[int] = deque(maxlen=64)
         """transactions whose replies are not waited for any more"""
         self.port: Port | None = None
@@ -169,8 +175,7 @@ class _Stream:
 
     def answered(self, transaction: int) -> None:
         """Nobody waits for this reply any more."""
-        reply = self._waiting.pop(transaction).reply
-        if reply.cancelled() or reply.exception() is not None:
+        if self._waiting.pop(transaction, None) is not None:
             self._late.append(transaction)
 
     def doubt(self) -> None:
@@ -197,18 +202,18 @@ class _Stream:
     def data_received(self, data: bytes) -> None:
         """See `PortProtocol`."""
         received_ns = self._clock.monotonic_ns()
-        self.buffer = self.buffer + data if self.buffer and not self._datagrams else data
-        while len(self.buffer) >= 6 and not self.broken:
-            if self.buffer[2:4] != b"\0\0" or int.from_bytes(self.buffer[4:6], "big") not in MBAP_LENGTH:
-                self._garbled(f"what came is not Modbus TCP: {self.buffer[:16].hex(' ')}")
+        buffer = self.buffer + data if self.buffer else data
+        while len(buffer) >= _HEADER.size and not self.broken:
+            protocol, length = _HEADER.unpack_from(buffer)
+            if protocol or length not in MBAP_LENGTH:
+                self._garbled(f"what came is not Modbus TCP: {buffer[:16].hex(' ')}")
                 break
-            used, station, transaction, pdu = _FRAMER.decode(self.buffer)
+            used, station, transaction, pdu = _FRAMER.decode(buffer)
             if not used:
                 break
-            self.buffer = self.buffer[used:]
+            buffer = buffer[used:]
             self._take(station, transaction, pdu, received_ns)
-        if self._datagrams:
-            self.buffer = b""
+        self.buffer = b"" if self._datagrams else buffer
 
     def _take(self, station: int, transaction: int, pdu: bytes, received_ns: int) -> None:
         asked = self._waiting.get(transaction)
@@ -217,6 +222,7 @@ class _Stream:
                 self._unasked(transaction)
         elif station == asked.station:
             self.replies += 1
+            del self._waiting[transaction]
             asked.reply.set_result((pdu, received_ns))
         elif not self._datagrams:
             asked.fail(BadReply(f"station {station} answered instead of {asked.station}"))

@@ -134,19 +134,19 @@ class ModbusAdapter:
         if read.retry_ns and self._clock.monotonic_ns() < read.retry_ns:
             cycle.skip()
             return
-        begun_ns = self._clock.monotonic_ns()
-        if place:
-            due_ns = begun_ns  # who shares the wire takes turns with each request, not with each cycle
+        # who shares the wire takes turns with each request, not with each cycle
+        due_ns = max(due_ns, cycle.last_ns)
         try:
             (data, exception), sent_ns, received_ns = await self._station.ask(link, read.request, due_ns)
         except BadReply as fault:
             if self._station.bad_in_a_row >= BAD_REPLIES_IN_A_ROW:
                 raise LineFault(str(fault)) from fault
             data, status, refused = b"", BAD_COMMUNICATION_ERROR, isinstance(fault, ShortReply)
-            sent_ns, received_ns = begun_ns, self._clock.monotonic_ns()
+            sent_ns = received_ns = self._clock.monotonic_ns()
             reason = str(fault)
         else:
-            self._convict()
+            if self._suspect is not None:
+                self._convict(*self._suspect)
             status = status_of(exception) if exception else GOOD
             if exception in NO_ANSWER:
                 cycle.relayed = exception
@@ -187,19 +187,18 @@ class ModbusAdapter:
             self._suspect[0].retry_ns = 0
             self._suspect = None
 
-    def _convict(self) -> None:
+    def _convict(self, read: Read, how: str) -> None:
         """The device answers, but it did not for the block before."""
-        if self._suspect is not None:
-            (read, how), self._suspect = self._suspect, None
-            if how:
-                log.warning(
-                    "%s: the device does not answer for %s (%s); its points are Bad and tried again every %d s: check "
-                    "their addresses",
-                    self._config.device,
-                    read.block,
-                    how,
-                    SILENCE_NS // 10**9,
-                )
+        self._suspect = None
+        if how:
+            log.warning(
+                "%s: the device does not answer for %s (%s); its points are Bad and tried again every %d s: check "
+                "their addresses",
+                self._config.device,
+                read.block,
+                how,
+                SILENCE_NS // 10**9,
+            )
 
     def _quarantine(self, read: Read, cycle: _Cycle, reason: str) -> None:
         if not read.retry_ns:

@@ -65,8 +65,11 @@ class Station:
             if attempt or self.silent_in_a_row or self.doubtful:
                 # who did not answer in time waits behind the neighbours, and behind all that they ask for that long
                 due_ns = self._clock.monotonic_ns() + int(self._patience.timeout_s * 1e9)
+            if self._pacer is not None:
+                await self._pace(self._pacer)
+            self._counters.requests += 1
             try:
-                reply = await self._read(link, request, due_ns)
+                reply = await link.read(self._number, request, self._patience, due_ns)
             except CannotConnect:
                 raise
             except LineFault as fault:
@@ -86,8 +89,6 @@ class Station:
                 await asyncio.sleep(_LATER_S * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _read(self, link: Link, request: Request, due_ns: int) -> Reply:
-        if self._pacer is not None and (wait_ns := self._pacer.reserve(self._clock.monotonic_ns())):
+    async def _pace(self, pacer: Pacer) -> None:
+        if wait_ns := pacer.reserve(self._clock.monotonic_ns()):
             await asyncio.sleep(wait_ns / 1e9)
-        self._counters.requests += 1
-        return await link.read(self._number, request, self._patience, due_ns)
