@@ -200,24 +200,47 @@ def decode_body(head: Head, body: bytes) -> list[Record]:
     records: list[Record] = []
     while reader.offset < len(reader.data):
         kind, index, length = reader.unpack(_FRAME)
-        payload = Reader(reader.take(length))
-        if kind in (_BATCH, _EVENT):
-            if index >= len(following):
-                raise LogCorruptError(f"position {head.position}: series {index} is not in the head")
-            series = head.series[index].series
-            record = _unpack_reading_record(kind, series, following[index], payload)
-            following[index] += len(record.batch) if isinstance(record, BatchRecord) else 1
-            records.append(record)
-        elif kind in _DEFINITIONS:
-            records.append(definition_from_json(_DEFINITIONS[kind], orjson.loads(payload.data)))
-        elif kind == _NOTE:
-            note = orjson.loads(payload.data)
-            records.append(NoteRecord(note["device"], note["note"]))
-        else:
-            raise LogFormatError(
-                f"position {head.position}: record kind {kind} is not known to this version; a newer version wrote it"
-            )
+        payload = reader.take(length)
+        if kind not in (_BATCH, _EVENT):
+            records.append(unpack_record(kind, payload))
+            continue
+        if index >= len(following):
+            raise LogCorruptError(f"position {head.position}: series {index} is not in the head")
+        record = unpack_record(kind, payload, head.series[index].series, following[index])
+        following[index] += len(record.batch) if isinstance(record, BatchRecord) else 1
+        records.append(record)
     return records
+
+
+def kind_of_record(record: Record) -> int:
+    """The number that says what a payload is."""
+    return _KINDS[type(record)]
+
+
+def unpack_record(kind: int, payload: bytes, series: Series | None = None, n: int = -1) -> Record:
+    """What `pack_record` packed; `series` and the offset `n` are those of a batch or an event.
+
+    Raises LogCorruptError, or LogFormatError for a kind that a newer version wrote.
+    """
+    if kind in (_BATCH, _EVENT) and series is not None:
+        return _unpack_reading_record(kind, series, n, Reader(payload))
+    if kind in _DEFINITIONS:
+        return definition_from_json(_DEFINITIONS[kind], orjson.loads(payload))
+    if kind == _NOTE:
+        note = orjson.loads(payload)
+        return NoteRecord(note["device"], note["note"])
+    raise LogFormatError(f"record kind {kind} is not known to this version; a newer version wrote it")
+
+
+def encode_values(type: ValueType, values: columns.Column) -> bytes:
+    """A column of values of a batch's type."""
+    return _ENCODERS[type](values)
+
+
+def decode_values(reader: Reader, type: ValueType, count: int) -> columns.Column:
+    """What `encode_values` encoded. Raises LogCorruptError or LogFormatError."""
+    objects = _OBJECT_DECODERS.get(type)
+    return objects(reader, count) if objects else columns.decode_column(reader, count, type.dtype)
 
 
 def encode_document(document: dict[str, Any], position: int, commit_time: int) -> tuple[bytes, bytes]:
@@ -369,7 +392,7 @@ def _pack_batch(batch: Batch, origin: Origin | None) -> bytes:
         columns.encode_integers(batch.basis),
         columns.encode_integers(batch.flags),
         columns.encode_bools(batch.valid),
-        _ENCODERS[batch.type](batch.values),
+        encode_values(batch.type, batch.values),
     ]
     if batch.original_time is not None:
         column = columns.encode_integers(batch.original_time)
@@ -404,8 +427,7 @@ def _unpack_reading_record(kind: int, series: Series, n: int, payload: Reader) -
     basis = column(payload, count, _UINT8)
     flags = column(payload, count, _UINT8)
     valid = column(payload, count, _BOOL)
-    objects = _OBJECT_DECODERS.get(type)
-    values = objects(payload, count) if objects else column(payload, count, type.dtype)
+    values = decode_values(payload, type, count)
     original_time = None
     while payload.offset < len(payload.data):
         annex, length = payload.unpack(_ANNEX)

@@ -8,6 +8,7 @@ import os
 import shutil
 import sqlite3
 import struct
+import urllib.parse
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from gateway.log import codec
+from gateway.log import blocks, codec
 from gateway.log.errors import LogCorruptError, LogError, LogFormatError, LogFullError, LogIOError
 from gateway.log.identity import Session, inode
 from gateway.log.origins import Left
@@ -24,14 +25,21 @@ from gateway.log.records import DeviceRecord, PointRecord, Series, StreamRecord
 
 APPLICATION_ID: Final = 0x45474C47
 NEW_NAME: Final = "new.db"
+COMPACT_NAME: Final = "compact.db"
 DAMAGED: Final = ".damaged"
 _FULL_BYTES: Final = 1_000_000
 _WAL_HEAD: Final = 32
+_SQLITE: Final = b"SQLite format 3\0"
+_USER_VERSION: Final = slice(60, 64)
+"""of SQLite's header (fileformat2, section 1.3), big-endian"""
 _FRAME_HEAD: Final = 24
 _SCHEMA: Final = """
 CREATE TABLE preamble (id INTEGER PRIMARY KEY CHECK (id = 1), head BLOB NOT NULL, body BLOB NOT NULL);
 CREATE TABLE session (id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE segment (position INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLOB NOT NULL);
+"""
+_BLOCK_SCHEMA: Final = """
+CREATE TABLE block (position INTEGER PRIMARY KEY, last INTEGER NOT NULL, head BLOB NOT NULL, body BLOB NOT NULL);
 """
 
 Definition = StreamRecord | DeviceRecord | PointRecord
@@ -108,14 +116,22 @@ class DataFile(NamedTuple):
     bytes: int
     created: int
     """ns since the epoch"""
+    in_blocks: bool = False
+    """it was compacted"""
 
 
 class Row(NamedTuple):
-    """One row of `segment`."""
+    """One row of `segment`, or of `block` where there is a `last`."""
 
     position: int
     head: bytes
     body: bytes
+    last: int | None = None
+
+    @property
+    def end(self) -> int:
+        """The position after it."""
+        return (self.position if self.last is None else self.last) + 1
 
 
 def definition_key(record: Definition) -> DefinitionKey:
@@ -200,9 +216,13 @@ def _nearly_full(path: Path) -> bool:
         return False
 
 
-def connect(path: Path) -> sqlite3.Connection:
-    """A connection in WAL mode, synchronous=FULL, explicit transactions. Raises sqlite3.Error."""
-    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=5.0)
+def connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
+    """A connection in WAL mode, synchronous=FULL, explicit transactions; only to a file that is there unless `make`.
+
+    Raises sqlite3.Error.
+    """
+    uri = f"{_uri(path)}?mode={'rwc' if make else 'rw'}"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
@@ -210,6 +230,67 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.close()
         raise
     return connection
+
+
+def connect_closed(path: Path) -> sqlite3.Connection:
+    """A connection to a file that nobody writes: no locks, no side files, not a byte changed. Raises sqlite3.Error."""
+    return sqlite3.connect(f"{_uri(path)}?mode=ro&immutable=1", uri=True, isolation_level=None, check_same_thread=False)
+
+
+def connect_watching(path: Path) -> sqlite3.Connection:
+    """A connection beside the process that writes the file, for reading alone. Raises sqlite3.Error."""
+    return sqlite3.connect(
+        f"{_uri(path)}?mode=ro", uri=True, isolation_level=None, check_same_thread=False, timeout=5.0
+    )
+
+
+def _uri(path: Path) -> str:
+    return f"file:{urllib.parse.quote(str(path))}"
+
+
+def is_in_blocks(path: Path) -> bool:
+    """Was this file compacted? Told from its first bytes; False for one that cannot be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_USER_VERSION.stop)
+    except OSError:
+        return False
+    return head.startswith(_SQLITE) and int.from_bytes(head[_USER_VERSION], "big") == blocks.FORMAT
+
+
+def create_in_blocks(path: Path) -> sqlite3.Connection:
+    """A new file for blocks, a transaction open. No journal: it counts once it is renamed. Raises sqlite3.Error."""
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode=OFF")
+        connection.execute("PRAGMA synchronous=OFF")
+        connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version={blocks.FORMAT}")
+        connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA + _BLOCK_SCHEMA)
+    except sqlite3.Error:
+        connection.close()
+        raise
+    return connection
+
+
+def fetch(
+    connection: sqlite3.Connection, start: int, stop: int, at_once: int, *, bodies: bool = True, in_blocks: bool = False
+) -> list[Row]:
+    """Rows that hold positions of [start, stop), at most `at_once`, in order. Raises sqlite3.Error.
+
+    The first may be a block that begins before `start`.
+    """
+    body = "body" if bodies else "x''"
+    single = f"SELECT position, head, {body}, NULL FROM segment WHERE position >= ?1 AND position < ?2"
+    if in_blocks:
+        # The block that holds `start` is found by the key: `last` has no index and needs none.
+        begin = "coalesce((SELECT max(position) FROM block WHERE position <= ?1), ?1)"
+        single += (
+            f" UNION ALL SELECT position, head, {body}, last FROM block "
+            f"WHERE position >= {begin} AND position < ?2 AND last >= ?1"
+        )
+    rows = connection.execute(f"{single} ORDER BY 1 LIMIT ?3", (start, stop, at_once)).fetchall()
+    return [Row(*row) for row in rows]
 
 
 def create(folder: Path, preamble: Preamble, session: Session) -> Path:
@@ -237,9 +318,9 @@ def read_preamble(connection: sqlite3.Connection, path: Path, first: int) -> Pre
     with translated(path):
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if application == APPLICATION_ID and version != codec.FORMAT:
+        if application == APPLICATION_ID and version not in (codec.FORMAT, blocks.FORMAT):
             raise LogFormatError(
-                f"{path}: log format {version} found, this version reads {codec.FORMAT}; "
+                f"{path}: log format {version} found, this version reads {codec.FORMAT} to {blocks.FORMAT}; "
                 "use the version that wrote this log, or a newer one, or move the folder away to begin a new log"
             )
         row = connection.execute("SELECT head, body FROM preamble WHERE id = 1").fetchone()
@@ -269,10 +350,19 @@ def read_session(connection: sqlite3.Connection, path: Path) -> Session | None:
         return None
 
 
+def has_blocks(connection: sqlite3.Connection) -> bool:
+    """Is this a compacted file? Raises sqlite3.Error."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return bool(version == blocks.FORMAT)
+
+
 def last_position(connection: sqlite3.Connection, path: Path) -> int | None:
     """The greatest position in the file. Raises LogCorruptError."""
+    sql = "SELECT max(position) AS last FROM segment"
     with translated(path):
-        (found,) = connection.execute("SELECT max(position) FROM segment").fetchone()
+        if has_blocks(connection):
+            sql = f"SELECT max(last) FROM ({sql} UNION ALL SELECT max(last) FROM block)"
+        (found,) = connection.execute(sql).fetchone()
     return None if found is None else int(found)
 
 

@@ -9,17 +9,27 @@ from pathlib import Path
 from typing import Any, Final
 
 from gateway.contract.adapter import Remembered
-from gateway.log import codec, datafile
-from gateway.log.datafile import DataFile, Definition, DefinitionKey, Preamble
+from gateway.log import blocks, codec, datafile
+from gateway.log.datafile import DataFile, Definition, DefinitionKey, Preamble, Row
 from gateway.log.errors import LogCorruptError
 from gateway.log.identity import Session, Witnessed, inode
-from gateway.log.origins import read_origins
-from gateway.log.records import EVENTS_DEVICE, DeviceRecord, EventRecord, PointRecord, Record, Series, StreamRecord
+from gateway.log.origins import newest_origins, read_origins
+from gateway.log.records import (
+    EVENTS_DEVICE,
+    DeviceRecord,
+    EventRecord,
+    PointRecord,
+    Record,
+    Series,
+    SeriesHead,
+    StreamRecord,
+)
 
 HOLE: Final = 1_000_000
 """positions left out where continuity broke; far more than the commits of the second that a witness may be behind"""
 UNKNOWN_BASE: Final = 10**12
 """where positions begin when all that is left is a state file: beyond whatever its positions may say"""
+_NO_END: Final = 2**63 - 1
 
 
 @dataclass(slots=True)
@@ -75,7 +85,8 @@ def examine(folder: Path, boot: str | None = None) -> Found:
     Raises LogFormatError for a log that a newer version wrote, LogIOError, LogError.
     """
     found = Found()
-    datafile.remove(folder / datafile.NEW_NAME)
+    for half_made in (datafile.NEW_NAME, datafile.COMPACT_NAME):
+        datafile.remove(folder / half_made)
     candidates = datafile.data_files(folder)
     newest = True
     for first, path in reversed(candidates):
@@ -146,12 +157,12 @@ def first_position(found: Found, recovery: Recovery, witness: Witnessed | None, 
     return known + HOLE
 
 
-def advance(preamble: Preamble, head: codec.Head) -> None:
+def advance(preamble: Preamble, heads: Iterable[SeriesHead], commit_time: int) -> None:
     """Bring a preamble's vectors past a segment."""
-    for series, n, readings, _, high in head.series:
+    for series, n, readings, _, high in heads:
         preamble.next_n[series] = max(preamble.next_n.get(series, 0), n + readings)
         preamble.last_time[series] = max(preamble.last_time.get(series, high), high)
-    preamble.last_commit = head.commit_time
+    preamble.last_commit = commit_time
 
 
 def _same_session(session: Session | None, witness: Witnessed) -> bool:
@@ -183,49 +194,75 @@ def _examine_newest(path: Path, first: int, found: Found, boot: str | None) -> D
         session = datafile.read_session(connection, path)
         # In the same boot they are what a killed process left of a commit that nobody was told of.
         same_boot = boot is not None and session is not None and session.boot == boot
-        if datafile.torn_frames(connection, path) and not same_boot:
+        if not datafile.has_blocks(connection) and datafile.torn_frames(connection, path) and not same_boot:
             found.torn.append(f"{path.name}: the write-ahead log ends in frames that no commit covers")
         if session is None:
             found.corrupt.append(f"{path.name}: no readable session")
         created = preamble.created
+        in_blocks = datafile.has_blocks(connection)
+        if in_blocks:
+            found.torn.append(f"{path.name}: the file that followed is missing")
         end = _scan(connection, path, preamble, found)
     finally:
         connection.close()
     found.preamble, found.session = preamble, session
-    return DataFile(path, first, end, size_of(path), created)
+    return DataFile(path, first, end, size_of(path), created, in_blocks)
 
 
 def _scan(connection: sqlite3.Connection, path: Path, preamble: Preamble, found: Found) -> int:
     """Check every segment of the newest file and bring the preamble up to its end; returns the end."""
     expected = preamble.first
-    cursor = connection.execute("SELECT position, head, body FROM segment ORDER BY position")
+    in_blocks = datafile.has_blocks(connection)
     while True:
         try:
-            row = cursor.fetchone()
+            rows = datafile.fetch(connection, expected, _NO_END, 1, in_blocks=in_blocks)
         except sqlite3.DatabaseError as error:
             found.torn.append(f"{path.name}: unreadable from position {expected} on: {error}")
             break
-        if row is None:
+        if not rows:
             break
-        position, head_bytes, body = row
-        if position != expected:
-            found.corrupt.append(f"{path.name}: positions {expected} to {position - 1} are missing")
-        expected = position + 1
-        head = None
-        try:
-            head = codec.decode_head(head_bytes, position)
-            advance(preamble, head)
-            codec.check_body(head, body)
-            records: list[Record] = []
-            if head.defines or any(series.series.device == EVENTS_DEVICE for series in head.series):
-                records = codec.decode_body(head, body)
-                define(preamble.records, records)
-                note_gaps(preamble.open_gaps, records)
-            preamble.left.learn(records, read_origins(head.origins, head.series))
-        except LogCorruptError as error:
-            found.corrupt.append(f"{path.name}: {error}")
-            found.cut_readings += sum(series.readings for series in head.series) if head else 0
+        (row,) = rows
+        if row.position > expected:
+            found.corrupt.append(f"{path.name}: positions {expected} to {row.position - 1} are missing")
+        expected = row.end
+        if row.last is None:
+            _scan_segment(row, path, preamble, found)
+        else:
+            _scan_block(row, path, preamble, found)
     return expected
+
+
+def _scan_segment(row: Row, path: Path, preamble: Preamble, found: Found) -> None:
+    head = None
+    try:
+        head = codec.decode_head(row.head, row.position)
+        advance(preamble, head.series, head.commit_time)
+        codec.check_body(head, row.body)
+        records: list[Record] = []
+        if head.defines or any(series.series.device == EVENTS_DEVICE for series in head.series):
+            records = codec.decode_body(head, row.body)
+            define(preamble.records, records)
+            note_gaps(preamble.open_gaps, records)
+        preamble.left.learn(records, read_origins(head.origins, head.series))
+    except LogCorruptError as error:
+        found.corrupt.append(f"{path.name}: {error}")
+        found.cut_readings += sum(series.readings for series in head.series) if head else 0
+
+
+def _scan_block(row: Row, path: Path, preamble: Preamble, found: Found) -> None:
+    head = None
+    try:
+        head = blocks.decode_block_head(row.head, row.position)
+        for held in head.segments:
+            advance(preamble, held.series, held.commit_time)
+        for segment in blocks.decode_block(head, row.body):
+            define(preamble.records, segment.records)
+            note_gaps(preamble.open_gaps, segment.records)
+            preamble.left.learn(segment.records, newest_origins(segment.records))
+    except LogCorruptError as error:
+        found.corrupt.append(f"{path.name}: {error}")
+        if head:
+            found.cut_readings += sum(series.readings for held in head.segments for series in held.series)
 
 
 def define(records: dict[DefinitionKey, Definition], segment: Iterable[Record]) -> None:
@@ -250,15 +287,16 @@ def _examine_older(path: Path, first: int) -> DataFile:
     try:
         preamble = datafile.read_preamble(connection, path, first)
         last = datafile.last_position(connection, path)
+        in_blocks = datafile.has_blocks(connection)
     finally:
         connection.close()
-    return DataFile(path, first, first if last is None else last + 1, size_of(path), preamble.created)
+    return DataFile(path, first, first if last is None else last + 1, size_of(path), preamble.created, in_blocks)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
     if path.stat().st_size == 0:
         raise LogCorruptError(f"{path}: the file is empty")
-    return datafile.connect(path)
+    return datafile.connect_closed(path) if datafile.is_in_blocks(path) else datafile.connect(path)
 
 
 def size_of(path: Path) -> int:

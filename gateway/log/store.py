@@ -12,24 +12,24 @@ import os
 import sqlite3
 import threading
 import uuid
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from gateway.contract.clock import Clock
 from gateway.log import codec, datafile, recovery
+from gateway.log.compaction import Compacted, Pause, compact, discard, take_place
 from gateway.log.datafile import DataFile, Preamble, Row, translated
-from gateway.log.errors import LogConflictError, LogCorruptError, LogError, LogFormatError
+from gateway.log.errors import LogConflictError, LogCorruptError, LogError
 from gateway.log.identity import Session, Witness, Witnessed, boot_id, inode
 from gateway.log.origins import Left, newest_origins
+from gateway.log.reading import Reading
 from gateway.log.records import Segment, SeriesHead
 from gateway.log.recovery import Recovery
+from gateway.log.storage import FREE_PART, space
 
 LOCK_NAME: Final = "lock"
 STATE_NAME: Final = "state.db"
-_READERS: Final = 4
-_HEADS_AT_ONCE: Final = 500
 
 logger = logging.getLogger(__name__)
 
@@ -69,10 +69,9 @@ class LogStore:
         self._rotate_ns = int(rotate_s * 1e9)
         self._rotate_at = 0
         self._append_lock = threading.Lock()
-        self._read_lock = threading.Lock()
-        self._readers: OrderedDict[Path, sqlite3.Connection] = OrderedDict()
-        self._complained: set[Path | int] = set()
-        """damaged files and positions that have had their log line"""
+        self._stay: set[int] = set()
+        """first positions of closed files that shall not be made into blocks"""
+        self._reading = Reading(folder, self._readable, datafile.connect)
         with translated(files[-1].path):
             self._writer = datafile.connect(files[-1].path)
         self._written = recovery.size_of(files[-1].path)
@@ -170,12 +169,11 @@ class LogStore:
         """
         segments: list[Segment] = []
         taken = 0
-        for rows in self._rows(position, self._end, "position, head, body", 1):
-            for row in rows:
-                if segments and taken + len(row.head) + len(row.body) > limit_bytes:
-                    return segments
-                taken += len(row.head) + len(row.body)
-                segments.append(self._decode(row))
+        for segment in self._reading.segments(position):
+            if segments and taken + segment.nbytes > limit_bytes:
+                break
+            taken += segment.nbytes
+            segments.append(segment)
         return segments
 
     def heads(self, start: int, end: int) -> Iterator[tuple[int, list[SeriesHead]]]:
@@ -183,12 +181,7 @@ class LogStore:
 
         Damaged heads are passed over. Raises LogFormatError, LogIOError.
         """
-        for rows in self._rows(start, end, "position, head, x''", _HEADS_AT_ONCE):
-            for row in rows:
-                try:
-                    yield row.position, codec.decode_head(row.head, row.position).series
-                except LogCorruptError as error:
-                    self._complain(row.position, error)
+        return self._reading.heads(start, end)
 
     def bounds(self) -> Bounds:
         """The first position that is kept and the position that the next segment gets."""
@@ -196,11 +189,10 @@ class LogStore:
 
     def trim(self, position: int) -> int:
         """Remove whole files that lie entirely below `position`, never the newest; returns the new first position."""
-        with self._append_lock, self._read_lock, translated(self._folder):
+        with self._append_lock, self._reading.lock, translated(self._folder):
             while len(self._files) > 1 and self._files[0].end <= position:
                 path = self._files[0].path
-                if (reader := self._readers.pop(path, None)) is not None:
-                    reader.close()
+                self._reading.forget(path)
                 datafile.remove(path)
                 self._files = self._files[1:]
             first = self._files[0].first
@@ -209,11 +201,49 @@ class LogStore:
                     path.unlink(missing_ok=True)
             return first
 
+    def compact(self, pause: Pause) -> DataFile | None:
+        """Make the newest closed file that is not in blocks yet into blocks; None when there is nothing to do or
+        `pause` said to stop.
+
+        Takes as long as `pause` lets it; appending, reading and trimming go on beside it, and what is read is the same
+        before and after. Skipped while the disk has not the room for both files. A file that cannot be made into
+        blocks stays as it is and is not tried again by this process. Raises LogFullError, LogIOError: try again later.
+        """
+        file = next((f for f in reversed(self._files[:-1]) if not f.in_blocks and f.first not in self._stay), None)
+        if file is None or not self._room_for(file):
+            return None
+        try:
+            made = compact(file, pause)
+        except LogCorruptError as error:
+            self._stay.add(file.first)
+            logger.error("%s: not made into blocks: %s", file.path, error)
+            return None
+        except LogError:
+            if not file.path.exists():  # trimmed meanwhile
+                return None
+            raise
+        return None if made is None else self._replace(made)
+
+    def _room_for(self, file: DataFile) -> bool:
+        with translated(self._folder):
+            total, free = space(self._folder)
+        return free - recovery.size_of(file.path) > total * FREE_PART / 2
+
+    def _replace(self, made: Compacted) -> DataFile | None:
+        with self._append_lock, self._reading.lock:
+            index = next((i for i, file in enumerate(self._files) if file.path == made.file.path), None)
+            if index is None or made.bytes >= recovery.size_of(made.file.path):
+                self._stay.add(made.file.first)
+                discard(made)
+                return None
+            self._reading.forget(made.file.path)
+            file = take_place(made)
+            self._files = [*self._files[:index], file, *self._files[index + 1 :]]
+            return file
+
     def files(self) -> list[DataFile]:
         """The data files, oldest first, with their present sizes."""
-        files = self._files
-        newest = files[-1]._replace(end=self._end)
-        return [file._replace(bytes=recovery.size_of(file.path)) for file in (*files[:-1], newest)]
+        return [file._replace(bytes=recovery.size_of(file.path)) for file in self._readable()]
 
     def size(self) -> int:
         """Bytes that the folder takes on disk, everything in it counted."""
@@ -226,17 +256,19 @@ class LogStore:
 
     def close(self) -> None:
         """Write the witness, close the files and give the folder free."""
-        with self._append_lock, self._read_lock:
+        with self._append_lock, self._reading.lock:
             self._testify(sync=True)
             self._close_files()
             os.close(self._lock)
 
     def _close_files(self) -> None:
-        for reader in self._readers.values():
-            reader.close()
-        self._readers.clear()
+        self._reading.close()
         self._writer.close()
         self._witness.close()
+
+    def _readable(self) -> list[DataFile]:
+        files = self._files
+        return [*files[:-1], files[-1]._replace(end=self._end)]
 
     def _testify(self, *, sync: bool = False) -> None:
         total = sum(self._preamble.next_n.values()) if self._witness.usable else 0
@@ -288,7 +320,7 @@ class LogStore:
         with translated(self._files[-1].path):
             try:
                 self._writer.execute("BEGIN IMMEDIATE")
-                self._writer.executemany("INSERT INTO segment VALUES (?, ?, ?)", rows)
+                self._writer.executemany("INSERT INTO segment VALUES (?, ?, ?)", (row[:3] for row in rows))
                 self._writer.execute("COMMIT")
             except sqlite3.Error:
                 if self._writer.in_transaction:
@@ -309,62 +341,6 @@ class LogStore:
         preamble.last_commit = now
         self._end += len(segments)
         self._testify()
-
-    def _rows(self, start: int, end: int, columns: str, at_once: int) -> Iterator[list[Row]]:
-        """Rows of [start, end), some at a time; the lock is not held while the caller works on them."""
-        at = start
-        while at < (stop := min(end, self._end)):
-            files = self._files
-            index = next((i for i, file in enumerate(files[:-1]) if at < file.end), len(files) - 1)
-            rows = self._fetch(files[index].path, at, stop, columns, at_once)
-            if rows:
-                yield rows
-                at = rows[-1].position + 1
-            elif index + 1 < len(files):
-                at = max(at + 1, files[index + 1].first)
-            else:
-                return
-
-    def _fetch(self, path: Path, start: int, stop: int, columns: str, at_once: int) -> list[Row]:
-        sql = f"SELECT {columns} FROM segment WHERE position >= ? AND position < ? ORDER BY position LIMIT ?"
-        with self._read_lock:
-            try:
-                with translated(path):
-                    found = self._reader(path).execute(sql, (start, stop, at_once)).fetchall()
-            except LogCorruptError as error:
-                if path.exists():  # else it was trimmed meanwhile
-                    self._complain(path, error)
-                return []
-        return [Row(*row) for row in found]
-
-    def _reader(self, path: Path) -> sqlite3.Connection:
-        reader = self._readers.get(path)
-        if reader is None:
-            if not path.exists():  # trimmed meanwhile; connecting would make an empty file
-                raise LogCorruptError(f"{path}: not there any more")
-            reader = self._readers[path] = datafile.connect(path)
-            if len(self._readers) > _READERS:
-                self._readers.popitem(last=False)[1].close()
-        self._readers.move_to_end(path)
-        return reader
-
-    def _decode(self, row: Row) -> Segment:
-        segment = Segment(row.position, [], nbytes=len(row.head) + len(row.body))
-        try:
-            head = codec.decode_head(row.head, row.position)
-            segment.heads = head.series
-            segment.records = codec.decode_body(head, row.body)
-        except LogFormatError:
-            raise
-        except LogCorruptError as error:
-            self._complain(row.position, error)
-            segment.damage = str(error)
-        return segment
-
-    def _complain(self, damaged: Path | int, error: LogCorruptError) -> None:
-        if damaged not in self._complained:
-            logger.error("%s: passed over: %s", self._folder, error)
-            self._complained.add(damaged)
 
 
 def _lock_folder(folder: Path) -> int:

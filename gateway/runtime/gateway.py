@@ -34,6 +34,7 @@ from gateway.points.table import PointTable
 from gateway.publishing.config import DestinationConfig
 from gateway.publishing.publisher import Publisher
 from gateway.publishing.removed import end_accounts
+from gateway.runtime.compaction import Compaction
 from gateway.runtime.devices import Device, Parts, build_devices
 from gateway.runtime.housekeeping import Housekeeping
 from gateway.runtime.report import Report
@@ -130,7 +131,7 @@ class Gateway:
                 Endpoint(file.metrics.host, file.metrics.port, registry, report.healthy, report.ready)
             )
             timekeeper = Timekeeper(self._clock, streams.open, writer.write_now, synchronised)
-            await self._operate(writer, housekeeping, report, timekeeper, stop)
+            await self._operate(opened.store, writer, housekeeping, report, timekeeper, stop)
 
     def _open(self, stack: AsyncExitStack) -> _Opened:
         file = self._config.gateway
@@ -216,8 +217,15 @@ class Gateway:
             save_s=SAVE_FLASH_S if kind_of(self._config.gateway.log.path) in ("emmc", "sd") else SAVE_S,
         )
 
+    def _compaction(self, outer: asyncio.TaskGroup, store: LogStore) -> list[asyncio.Task[None]]:
+        # What a file would save in space, flash would pay for by being written once more.
+        if kind_of(self._config.gateway.log.path) in ("emmc", "sd"):
+            return []
+        return [outer.create_task(Compaction(store).run(), name="compaction")]
+
     async def _operate(
         self,
+        store: LogStore,
         writer: Writer,
         housekeeping: Housekeeping,
         report: Report,
@@ -227,6 +235,7 @@ class Gateway:
         async with asyncio.TaskGroup() as outer:
             background = [
                 outer.create_task(writer.run(), name="log"),
+                *self._compaction(outer, store),
                 outer.create_task(housekeeping.run(), name="housekeeping"),
                 outer.create_task(report.run(), name="report"),
                 outer.create_task(timekeeper.run(), name="clock"),

@@ -1,4 +1,7 @@
-"""SIGKILL at random moments: every position that was reported durable is there again, and holds what was written."""
+"""SIGKILL at random moments: every position that was reported durable is there again, and holds what was written.
+
+Files are made into blocks all the while, so that many kills meet one half made or just put in its place.
+"""
 
 from __future__ import annotations
 
@@ -38,6 +41,7 @@ def test_every_durable_position_survives_a_kill(tmp_path: Path) -> None:
             used |= offsets
     assert len(promised) > KILLS
     store, _ = LogStore.open(folder, identity="kill", clock=SystemClock(), rotate_bytes=200_000)
+    assert sum(file.in_blocks for file in store.files()) > KILLS, "too little was compacted to show anything"
     found = {segment.position: describe(segment) for segment in store.read(0, 10**12)}
     store.close()
     assert {position: found.get(position) for position in promised} == promised
@@ -82,8 +86,17 @@ async def child(folder: Path) -> None:
         sys.stdout.flush()
 
     chance = np.random.default_rng(store.bounds().end)
+
+    def compact() -> None:
+        while store.compact(lambda _: True) is not None:
+            pass
+
+    compacting = asyncio.get_running_loop().run_in_executor(None, compact)
     async with Writer(store, next_n=next_n, commit_s=0, clock=clock, on_commit=report) as writer:
         while True:
+            if compacting.done():
+                compacting.result()
+                compacting = asyncio.get_running_loop().run_in_executor(None, compact)
             count = int(chance.integers(1, 2000))
             values = chance.normal(size=count)
             batch = Batch.of("d", ValueType.FLOAT64, range(count), values, received_time=clock.time_ns(), monotonic=0)

@@ -225,9 +225,9 @@ def test_half_made_file_is_removed(folder: Path) -> None:
 def test_unknown_format_version(folder: Path) -> None:
     filled(folder).close()
     with sqlite3.connect(data_paths(folder)[0]) as connection:
-        connection.execute("PRAGMA user_version=2")
+        connection.execute("PRAGMA user_version=3")
     connection.close()
-    with pytest.raises(LogFormatError, match="log format 2 found, this version reads 1"):
+    with pytest.raises(LogFormatError, match="log format 3 found, this version reads 1 to 2"):
         open_log(folder)
     assert data_paths(folder)
 

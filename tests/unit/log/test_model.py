@@ -1,4 +1,4 @@
-"""Random histories against a plain list: append, read, heads, trim, crash, close, reopen."""
+"""Random histories against a plain list: append, read, heads, compact, trim, notes, crash, close, reopen."""
 
 from __future__ import annotations
 
@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from gateway.log import LogStore
-from gateway.log.records import Segment, Series
+from gateway.contract.adapter import Origin
+from gateway.log import LogStore, datafile
+from gateway.log.records import NoteRecord, Segment, Series
 from gateway.log.recovery import Recovery
 from tests.support.logs import STREAM, SetClock, crash, definitions, event, open_log, reading, same_records
 
-HISTORIES = 320
+HISTORIES = int(os.environ.get("LOG_HISTORIES", "200"))
+"""`make soak` asks for many more"""
 PER_TEST = 40
+STEPS = ["append"] * 6 + ["read"] * 3 + ["compact"] * 2 + ["heads", "trim", "crash", "close"]
 DEVICES = ("boiler-1", "reactor-3", "meter-2")
 
 
@@ -29,13 +32,15 @@ class Model:
         self.clock = SetClock()
         self.kept: dict[int, Segment] = {}
         self.next_n: dict[Series, int] = {}
-        self.rotate_bytes = random.choice([30_000, 10**9])
+        self.rotate_bytes = random.choice([16_000, 30_000, 10**9])
+        self.notes: dict[str, dict[str, int]] = {}
+        self.origins: dict[str, set[Origin]] = {}
         self.defined: list = []
         self.store: LogStore
         self.reopen(first=True)
 
     def step(self) -> None:
-        getattr(self, self.random.choice(["append"] * 6 + ["read"] * 3 + ["heads", "trim", "crash", "close"]))()
+        getattr(self, self.random.choice(STEPS))()
 
     def append(self) -> None:
         end = self.store.bounds().end
@@ -53,8 +58,12 @@ class Model:
             series = Series(STREAM, device)
             count = self.random.randint(1, 40)
             n = self.next_n.get(series, 0)
-            segment.records.append(reading(n, count, device, base=self.random.random()))
+            self.note(segment, device)
+            found = reading(n, count, device, base=self.random.random())
+            segment.records.append(found)
             self.next_n[series] = n + count
+            if device in self.notes:
+                self.origins[device] = {found.origin}  # there is one subscription, whose sequence number is `n`
         if self.random.random() < 0.2:
             found = event(self.next_n.get(event(0).series, 0), reason="overflow")
             segment.records.append(found)
@@ -63,6 +72,32 @@ class Model:
             self.defined = definitions(device=self.random.choice(DEVICES))
             segment.records += self.defined
         return segment
+
+    def note(self, segment: Segment, device: str) -> None:
+        if self.random.random() < 0.1:
+            self.notes[device] = {"queue": self.random.randint(0, 1000)}
+            self.origins[device] = set()
+            segment.records.append(NoteRecord(device, self.notes[device]))
+
+    def compact(self) -> None:
+        """Some blocks or all, or a crash in the middle or just before or after the rename."""
+        blocks_left = self.random.choice([0, 1, 10**9, 10**9])
+        before = self.store.bounds()
+
+        def pause(_: int) -> bool:
+            nonlocal blocks_left
+            blocks_left -= 1
+            return blocks_left >= 0
+
+        made = self.store.compact(pause)
+        assert self.store.bounds() == before
+        if made is not None:
+            assert made.in_blocks
+            assert made == self.store.files()[[file.first for file in self.store.files()].index(made.first)]
+        elif self.random.random() < 0.3:
+            crash(self.store)
+            (self.folder / datafile.COMPACT_NAME).write_bytes(b"half")
+            self.reopen()
 
     def read(self) -> None:
         first, end = self.store.bounds()
@@ -111,6 +146,10 @@ class Model:
         assert recovery.next_n == self.next_n
         assert self.store.bounds().end == max(self.kept, default=0) + 1
         assert set(map(repr, self.defined)) <= set(map(repr, recovery.records))
+        assert {device: (left.note, set(left.origins)) for device, left in recovery.left.items()} == {
+            device: (note, self.origins[device]) for device, note in self.notes.items()
+        }
+        assert not (self.folder / datafile.COMPACT_NAME).exists()
 
 
 @pytest.fixture
@@ -128,7 +167,7 @@ def in_memory(tmp_path: Path) -> Iterator[Path]:
 def test_random_histories(in_memory: Path, first_seed: int) -> None:
     for seed in range(first_seed, first_seed + PER_TEST):
         model = Model(in_memory / str(seed), random.Random(seed))
-        for _ in range(20):
+        for _ in range(30):
             model.step()
         model.read()
         model.store.close()
