@@ -166,6 +166,9 @@ class DestinationConfig(StrictModel):
     compression: Literal["none", "gzip", "zstd"] = "none"
     batch: BatchConfig = BatchConfig()
     bandwidth: Rate | None = Field(default=None, description="cap on payload bytes, live and backlog together")
+    catch_up: Literal["live-first", "oldest-first"] = Field(
+        default="live-first", description="after an outage: live readings at once beside the backlog, or all in order"
+    )
     max_grade: Literal[1, 2, 3] = Field(description="highest data grade that may leave to this destination")
     classes: tuple[DataClass, ...] | None = Field(default=None, min_length=1, description="absent = all")
     domains: tuple[Domain, ...] | None = Field(default=None, min_length=1, description="absent = all")

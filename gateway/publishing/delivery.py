@@ -98,6 +98,7 @@ class Delivery:
         self._tools = tools
         self._ledger = tools.books.ledger
         self._name = tools.config.name
+        self._in_order = tools.config.catch_up == "oldest-first"
         self._hold = tools.config.no_subscribers == "hold"
         self._resend: deque[_Message] = deque()
         self._resend_wanted = asyncio.Event()
@@ -115,7 +116,10 @@ class Delivery:
         self._ledger.go_live(self._ledger.observed)
         try:
             async with asyncio.TaskGroup() as group:
-                lanes = [self._start(group, "live", self._live), self._start(group, "backlog", self._backlog)]
+                if self._in_order:
+                    lanes = [self._start(group, "lane", self._oldest_first)]
+                else:
+                    lanes = [self._start(group, "live", self._live), self._start(group, "backlog", self._backlog)]
                 others = [
                     self._start(group, "resend", self._resends),
                     self._start(group, "watch", self._watch),
@@ -151,6 +155,10 @@ class Delivery:
                 raise BrokerError(f"the broker has acknowledged nothing for {SILENCE_S:.0f} s; connecting anew")
 
     # -- lanes --
+
+    async def _oldest_first(self) -> None:
+        await self._backlog()
+        await self._live()
 
     async def _live(self) -> None:
         lane = Lane("live", self._ledger.ranges.live.start, self._ledger.settle)
@@ -191,7 +199,7 @@ class Delivery:
 
     async def _backlog(self) -> None:
         for part in self._ledger.ranges.backlog:
-            lane = Lane("backlog", part.start, self._ledger.settle)
+            lane = Lane("backlog", part.start, self._ledger.settle, yields=not self._in_order)
             end = part.end or part.start
             while lane.position < end:
                 segments = await self._tools.source.read(lane.position, READ_BYTES)
@@ -253,7 +261,7 @@ class Delivery:
     async def _send(self, message: _Message, payload: bytes, properties: Any) -> None:
         message.chunk.pending += 1
         done = partial(self._acknowledged, message)
-        await self._tools.outbox.send(message.topic, payload, done, backlog=message.lane.backlog, properties=properties)
+        await self._tools.outbox.send(message.topic, payload, done, backlog=message.lane.yields, properties=properties)
 
     def _acknowledged(self, message: _Message, code: int) -> None:
         if self._over:  # sent again by the next attempt, from the ranges
@@ -301,6 +309,6 @@ class Delivery:
         message.lane.acknowledge(message.chunk)
 
     def _note_delay(self, message: _Message) -> None:
-        if isinstance(message.content, Run) and not message.lane.backlog:
+        if isinstance(message.content, Run) and message.lane.name == "live":
             received = message.content.slices[-1].record.batch.received_time
             self._tools.progress.delay_s = (self._tools.clock.time_ns() - received) / 1e9

@@ -49,18 +49,15 @@ class Chunk:
 class Lane:
     """One reader of the log with its outstanding chunks."""
 
-    def __init__(self, name: str, position: int, settle: Settle) -> None:
+    def __init__(self, name: str, position: int, settle: Settle, *, yields: bool = False) -> None:
         self.name = name
         """live or backlog, as on the wire"""
+        self.yields = yields
+        """whether what waits in other lanes goes first"""
         self.position = position
         """what is read next"""
         self._settle = settle
         self._chunks: deque[Chunk] = deque()
-
-    @property
-    def backlog(self) -> bool:
-        """Whether live readings go first."""
-        return self.name != "live"
 
     def begin(self, segments: Iterable[Segment], end: int) -> Chunk:
         """Take over segments that were read from `position` on, up to `end`: there are no others below it."""

@@ -17,6 +17,8 @@ _FIRST_GUESS = {"json": 150.0, "columns": 40.0}  # bytes per reading
 _AIM = 0.95
 """share of the limit to aim for: readings differ in length, and a message that came out too large is encoded twice"""
 _LEAST_BYTES = 1000
+_BESIDE_LIVE = 8
+"""a message of the backlog takes at most this part of a second of the bandwidth: so long a live one may wait for it"""
 _OVERHEAD_BYTES = 512  # topic, properties and fixed header of a publish packet
 
 
@@ -57,8 +59,10 @@ class Maker:
         self._compress = compressor(config.compression)
         self._payload_bytes = packet_bytes - _OVERHEAD_BYTES
         self._learned = learned
-        pace = config.batch.max_bytes if config.bandwidth is None else config.bandwidth // 2
-        self._configured_bytes = max(_LEAST_BYTES, min(config.batch.max_bytes, pace))
+        bandwidth = config.bandwidth or 2 * LARGEST_PACKET
+        self._configured_bytes = max(_LEAST_BYTES, min(config.batch.max_bytes, bandwidth // 2))
+        beside = bandwidth // _BESIDE_LIVE if config.catch_up == "live-first" else self._configured_bytes
+        self._beside_live_bytes = max(_LEAST_BYTES, min(self._configured_bytes, beside))
         schema = "readings/1" if config.format == "json" else "columns/1"
         self.properties: Any = publish_properties(config.mqtt, schema, config.compression)
         self._reading_bytes: dict[str, float] = {}
@@ -77,7 +81,7 @@ class Maker:
     def make(self, run: Run, lane: str, catalogue: int) -> Made:
         """A message of as many readings from the run's start as fit."""
         device = run.series.device
-        most_bytes = self.most_bytes
+        most_bytes = self.most_bytes if lane == "live" else min(self.most_bytes, self._beside_live_bytes)
         header = Header(*self._origin, lane, catalogue)
         guess = self._reading_bytes.get(device, _FIRST_GUESS[self._format])
         piece, rest = run.split(max(1, int(_AIM * most_bytes / guess)))
