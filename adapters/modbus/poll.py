@@ -14,8 +14,9 @@ from adapters.modbus.pdu import ILLEGAL_ADDRESS, ILLEGAL_VALUE, BadReply, Reques
 from adapters.modbus.planner import Block, Isolation, isolate
 from adapters.modbus.polls import Poll, Read, plan_polls
 from adapters.modbus.rounds import Round
+from adapters.modbus.schedule import Lateness
 from adapters.modbus.station import Counters, Station
-from gateway.contract import Clock, LinkLost, Point, Sink
+from gateway.contract import Clock, Facts, LinkLost, Point, Sink
 from gateway.contract.status import BAD_COMMUNICATION_ERROR, BAD_TIMEOUT, GOOD
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,8 @@ class _Cycle:
         self.status: list[int] = []
         self.read: list[bool] = []
         self.middle_ns: list[int] = []
-        self.last_ns = 0
+        self.first_ns = self.last_ns = 0
+        """when the first request was sent if it was answered, and the last answer came; monotonic, 0 = never"""
         self.answered = False
         """the device itself said something"""
         self.relayed = 0
@@ -55,6 +57,8 @@ class _Cycle:
         self.status.append(status)
         self.read.append(True)
         self.middle_ns.append((sent_ns + received_ns) // 2)
+        if not self.last_ns and received_ns > sent_ns:
+            self.first_ns = sent_ns
         self.last_ns = received_ns
 
     def skip(self, blocks: int = 1) -> None:
@@ -74,6 +78,7 @@ class ModbusAdapter:
         self._polls = plan_polls(config, points)
         self.counters = Counters()
         self._station = Station(config, clock, self.counters)
+        self._lateness = Lateness()
         self._suspect: tuple[Read, str] | None = None
         """the block that was not answered last, and how; innocent if the device turns out to be dead"""
 
@@ -100,6 +105,17 @@ class ModbusAdapter:
         if lost is not None:
             raise lost
 
+    def facts(self) -> Facts:
+        """See `gateway.contract.HasFacts`."""
+        counters = self.counters
+        return Facts(
+            polls=counters.cycles,
+            polls_missed=counters.missed_cycles,
+            poll_late_s=self._lateness.worst_ns(self._clock.monotonic_ns()) / 1e9,
+            timeouts=counters.timeouts,
+            bad_replies=counters.bad_replies,
+        )
+
     async def cycle(self, link: Link, poll: Poll, due_ns: int, sink: Sink) -> None:
         """Read all blocks of a poll and offer what came, even if the link is lost on the way. Raises LinkLost."""
         cycle = _Cycle()
@@ -116,6 +132,8 @@ class ModbusAdapter:
                 lost = fault
                 self._acquit()
                 cycle.skip(len(poll.reads) - len(cycle.read))
+        if cycle.first_ns:
+            self._lateness.add(cycle.first_ns - due_ns, cycle.first_ns)
         if any(cycle.read):
             await self._offer(poll, cycle, sink)
         if cycle.refused:

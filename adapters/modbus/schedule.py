@@ -8,6 +8,8 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+WINDOW_NS = 10_000_000_000
+"""over which the worst lateness is told"""
 MOST_STAGGER_NS = 1_000_000_000
 """a slow point's first reading should not wait for long"""
 
@@ -56,6 +58,30 @@ class Schedule(Generic[T]):
         missed = max(0, (now_ns - following) // period_ns)
         self.add(job, following + missed * period_ns, period_ns)
         return missed
+
+
+class Lateness:
+    """The worst lateness of the last `WINDOW_NS` or up to twice as long, in constant memory."""
+
+    def __init__(self) -> None:
+        self._since_ns = 0
+        self._worst_ns = self._before_ns = 0
+
+    def add(self, late_ns: int, now_ns: int) -> None:
+        """Something was so late."""
+        self._turn(now_ns)
+        self._worst_ns = max(self._worst_ns, late_ns)
+
+    def worst_ns(self, now_ns: int) -> int:
+        """0 where nothing was late, or nothing was at all."""
+        self._turn(now_ns)
+        return max(self._worst_ns, self._before_ns)
+
+    def _turn(self, now_ns: int) -> None:
+        age_ns = now_ns - self._since_ns
+        if age_ns >= WINDOW_NS:
+            self._before_ns = self._worst_ns if age_ns < 2 * WINDOW_NS else 0
+            self._worst_ns, self._since_ns = 0, now_ns
 
 
 class Pacer:

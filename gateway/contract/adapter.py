@@ -151,6 +151,16 @@ class Facts:
     """the outage of the link that the device's own queues bridge, seconds"""
     lost_copies: int = 0
     """notifications that the server forgot before we had acknowledged them: a crash then would have lost them"""
+    polls: int | None = None
+    """cycles of polls since the adapter was built; None = it does not poll"""
+    polls_missed: int = 0
+    """cycles that were left out because the one before took longer than its period"""
+    poll_late_s: float = 0.0
+    """how much later than planned a cycle's first request was sent, seconds; the worst of the last 10 s or more"""
+    timeouts: int = 0
+    """requests that were not answered in time"""
+    bad_replies: int = 0
+    """replies that did not fit their request"""
 
 
 @runtime_checkable

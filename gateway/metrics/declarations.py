@@ -76,6 +76,29 @@ DECLARATIONS = (
         "Notifications that servers forgot before we had acknowledged them; a crash then would have lost them.",
         ("adapter",),
     ),
+    Declaration("edge_gateway_polls_total", "counter", "Cycles in which devices were polled.", ("adapter",)),
+    Declaration(
+        "edge_gateway_polls_missed_total",
+        "counter",
+        "Cycles that were left out because the one before, or a shared wire, took longer than the period.",
+        ("adapter",),
+    ),
+    Declaration(
+        "edge_gateway_poll_late_seconds",
+        "gauge",
+        "How much later than planned a cycle's first request was sent: the worst of all devices in the last 10 to 20 "
+        "seconds.",
+        ("adapter",),
+    ),
+    Declaration(
+        "edge_gateway_request_timeouts_total", "counter", "Requests that polled devices did not answer.", ("adapter",)
+    ),
+    Declaration(
+        "edge_gateway_bad_replies_total",
+        "counter",
+        "Replies of polled devices that did not fit their request and were not believed.",
+        ("adapter",),
+    ),
     Declaration("edge_gateway_device_outages_total", "counter", "Times that a device's link was lost.", ("adapter",)),
     Declaration("edge_gateway_gaps_total", "counter", "Gaps that adapters reported: readings lost before they came."),
     Declaration("edge_gateway_readings_total", "counter", "Readings by quality since this start.", ("quality",)),

@@ -8,6 +8,7 @@ from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from gateway.contract.adapter import Facts
 from gateway.contract.clock import Clock
 from gateway.log import Writer
 from gateway.metrics.collector import Sample
@@ -107,6 +108,7 @@ class Report:
         outages: Counter[str] = Counter()
         bridged: dict[str, float] = {}
         lost_copies: Counter[str] = Counter()
+        polled: dict[str, list[Facts]] = {}
         for device in self._devices:
             labels = (device.name, device.adapter)
             yield Sample("edge_gateway_device_up", device.state.linked, labels)
@@ -119,6 +121,8 @@ class Report:
             if facts.bridged_s is not None:
                 bridged[device.adapter] = min(facts.bridged_s, bridged.get(device.adapter, facts.bridged_s))
             lost_copies[device.adapter] += facts.lost_copies
+            if facts.polls is not None:
+                polled.setdefault(device.adapter, []).append(facts)
             states[device.adapter, device.state.state] += 1
             outages[device.adapter] += device.state.outages
             for name, count in zip(_QUALITIES, device.counters.quality, strict=True):
@@ -131,6 +135,8 @@ class Report:
             yield Sample("edge_gateway_bridged_seconds", seconds, (adapter,))
         for adapter, count in lost_copies.items():
             yield Sample("edge_gateway_lost_copies_total", count, (adapter,))
+        for adapter, all_facts in polled.items():
+            yield from _poll_samples(adapter, all_facts)
         for name, count in quality.items():
             yield Sample("edge_gateway_readings_total", count, (name,))
         yield Sample("edge_gateway_gaps_total", sum(device.counters.gaps for device in self._devices))
@@ -147,6 +153,15 @@ class Report:
         yield Sample("edge_gateway_log_pending_bytes", statistics.pending_bytes)
         yield Sample("edge_gateway_log_stalled", statistics.stalled is not None)
         yield Sample("edge_gateway_log_cut_readings", self.cut_readings)
+
+
+def _poll_samples(adapter: str, devices: Sequence[Facts]) -> Iterator[Sample]:
+    one = (adapter,)
+    yield Sample("edge_gateway_polls_total", sum(facts.polls or 0 for facts in devices), one)
+    yield Sample("edge_gateway_polls_missed_total", sum(facts.polls_missed for facts in devices), one)
+    yield Sample("edge_gateway_poll_late_seconds", max(facts.poll_late_s for facts in devices), one)
+    yield Sample("edge_gateway_request_timeouts_total", sum(facts.timeouts for facts in devices), one)
+    yield Sample("edge_gateway_bad_replies_total", sum(facts.bad_replies for facts in devices), one)
 
 
 def _destination_samples(name: str, seen: Statistics) -> Iterator[Sample]:

@@ -247,6 +247,17 @@ def test_neighbours_keep_their_period(history: History, kind: str, name: str) ->
         assert history.told_of(device.name) == ["connected"]
 
 
+@every_case
+def test_missed_cycles_and_lateness_are_told(history: History, kind: str, name: str) -> None:
+    """A cycle that waits for a timeout of the same length as its period is late, and hardly ever missed."""
+    for device in (history.wires[kind, name].devices[n] for n in WELL):
+        facts = device.adapter.facts()
+        assert facts.polls is not None
+        assert facts.polls > (history.over_ns - history.began_ns) / 1e9 / PERIOD_S / 2
+        assert 0 < facts.poll_late_s <= TIMEOUT_S + PERIOD_S
+        assert facts.polls_missed <= facts.polls // 10
+
+
 def test_a_device_of_its_own_keeps_its_period(history: History) -> None:
     for point in history.alone.readings:
         assert p99(history.alone.gaps_s(point, history.began_ns, history.over_ns)) <= BOUND_S
@@ -300,6 +311,8 @@ def test_every_wrong_reply_is_counted_once(history: History, kind: str, name: st
         expected[counted] = wire.wrong
         assert wire.wrong >= 2
     assert {"timeouts": counters.timeouts, "bad_replies": counters.bad_replies} == expected
+    facts = wire.sick.adapter.facts()
+    assert (facts.timeouts, facts.bad_replies) == (counters.timeouts, counters.bad_replies)
     for number in WELL:
         well = wire.devices[number].adapter.counters
         assert (well.timeouts, well.bad_replies) == (0, 0)

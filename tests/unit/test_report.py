@@ -114,3 +114,21 @@ def test_the_number_of_series_is_what_the_page_says(devices: int) -> None:
         ("destination", "reason"): MOST_DESTINATIONS * REASONS,
     }
     assert sum(most[one.labels] for one in DECLARATIONS) <= 2000 + 3 * devices
+
+
+def test_polls_are_summed_per_adapter_and_the_latest_of_all_devices_is_told() -> None:
+    devices = [
+        device("a", DeviceState("up"), lambda: Facts(polls=10, polls_missed=1, poll_late_s=0.5, timeouts=4), "modbus"),
+        device("b", DeviceState("up"), lambda: Facts(polls=30, poll_late_s=0.125, bad_replies=2), "modbus"),
+        device("c", DeviceState("up")),
+    ]
+    seen = {(sample.name, *sample.labels): sample.value for sample in report(devices).samples()}
+    for name, value in (
+        ("edge_gateway_polls_total", 40),
+        ("edge_gateway_polls_missed_total", 1),
+        ("edge_gateway_poll_late_seconds", 0.5),
+        ("edge_gateway_request_timeouts_total", 4),
+        ("edge_gateway_bad_replies_total", 2),
+    ):
+        assert seen[name, "modbus"] == value
+        assert (name, "opcua") not in seen, "an adapter that does not poll has no such series"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.modbus.schedule import Pacer, Schedule, stagger_ns
+from adapters.modbus.schedule import Lateness, Pacer, Schedule, stagger_ns
 
 
 def test_due_order_and_base_time() -> None:
@@ -58,3 +58,16 @@ def test_stagger_spreads_and_is_stable() -> None:
     assert all(0 <= start < 500_000_000 for start in starts)
     assert stagger_ns("x", 3600 * 10**9) < 10**9
     assert stagger_ns("x", 10**9) == stagger_ns("x", 10**9)
+
+
+def test_the_worst_lateness_is_told_for_ten_seconds_at_least_and_for_twenty_at_most() -> None:
+    lateness, second_ns = Lateness(), 10**9
+    begun = 1_000 * second_ns
+    assert lateness.worst_ns(begun) == 0
+    lateness.add(5, begun)
+    lateness.add(3, begun + second_ns)
+    assert lateness.worst_ns(begun + 10 * second_ns) == 5
+    lateness.add(2, begun + 11 * second_ns)
+    assert lateness.worst_ns(begun + 19 * second_ns) == 5
+    assert lateness.worst_ns(begun + 20 * second_ns) == 2
+    assert lateness.worst_ns(begun + 60 * second_ns) == 0
