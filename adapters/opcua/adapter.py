@@ -76,6 +76,7 @@ class OpcUaAdapter:
         self._clocks = ClockWatch(config.clock, self._name_of, self._say, settle_s=settle_s)
         self._builder = BatchBuilder(config.device, types, config.clock, clock.time_ns(), self._clocks.batch)
         self._memory = Memory()
+        self._connected = False
         self._revised = Revised(config.connection.url, self._points)
         self._semantics = Semantics(self._points)
         self._structures = Structures()
@@ -92,16 +93,15 @@ class OpcUaAdapter:
     def facts(self) -> Facts:
         """See `gateway.contract.HasFacts`."""
         offset = self._memory.clock_offset_s
-        if offset is None:
+        if offset is None and self._connected:
             offset = self._clocks.readings_offset_s(self._clock.monotonic_ns())
         return Facts(offset, self._revised.bridged, self._subscriptions.lost_copies)
 
     async def run(self, sink: Sink) -> None:
         """Connect, subscribe and receive until cancelled; raises AdapterError when the link fails."""
-        connected = False
         try:
             async with open_session(self._config.connection, self._config.load, self._memory, self._profile) as session:
-                connected = True
+                self._connected = True
                 try:
                     await self._acquire(session, sink)
                 except (Stalled, Refused, asyncio.CancelledError):
@@ -109,11 +109,13 @@ class OpcUaAdapter:
                     self._subscriptions.lose()
                     raise
         except asyncio.CancelledError:
-            if connected:
+            if self._connected:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_FORGET_S):
                         await self._subscriptions.forget(sink)
             raise
+        finally:
+            self._connected = False
 
     async def _acquire(self, session: Session, sink: Sink) -> None:
         limits = session.limits

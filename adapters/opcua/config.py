@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
+import math
 import re
 import uuid
 from collections.abc import Iterator
@@ -265,7 +266,7 @@ def _parse_deadband(value: Any) -> Any:
         number = float(text.removesuffix("%"))
     except ValueError:
         number = -1.0
-    if isinstance(value, bool) or not number > 0 or (percent and number > 100):
+    if isinstance(value, bool) or not 0 < number < math.inf or (percent and number > 100):
         raise ValueError(
             f'expected a number above 0 in the unit of the point, or percent of its range such as "1%", found {value!r}'
         )

@@ -112,6 +112,7 @@ class _Door:
                 leave = in_use or reactivated or not isinstance(error, Unwell)
                 raise
             finally:
+                self._memory.clock_offset_s = None
                 if leave:
                     self._memory.left(url)
                 else:

@@ -60,7 +60,7 @@ class Memory:
         self.pace: Pace | None = None
         """the device's budget, from the first connection on"""
         self.clock_offset_s: float | None = None
-        """the server's clock minus ours; None until it was measured"""
+        """the server's clock minus ours; None until the connection in use has measured it"""
         self._servers: dict[str, ServerMemory] = {}
         self._last: str | None = None
 

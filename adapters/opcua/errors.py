@@ -21,7 +21,11 @@ _CERTIFICATE: Final = (
 )
 _SECURITY: Final = "set connection.security to a policy and mode that the server offers"
 _LICENCE: Final = "the server's licence does not allow this connection; ask its vendor"
-_SESSIONS: Final = "the server has no session left; close another client or raise its limit"
+_SESSIONS: Final = (
+    "the server has no session left: close another client, or raise its limit; one that this gateway left there, by a "
+    "crash or a lost connection, ends by itself after a minute"
+)
+_SUBSCRIPTIONS: Final = "the server has no subscription left: close another client, or raise its limit"
 
 _REFUSALS: Final[dict[str, str]] = {
     **dict.fromkeys(
@@ -52,7 +56,8 @@ _REFUSALS: Final[dict[str, str]] = {
     ),
     **dict.fromkeys(("BadSecurityPolicyRejected", "BadSecurityModeRejected", "BadSecurityModeInsufficient"), _SECURITY),
     **dict.fromkeys(("BadLicenseExpired", "BadLicenseLimitsExceeded", "BadLicenseNotAvailable"), _LICENCE),
-    **dict.fromkeys(("BadTooManySessions", "BadMaxConnectionsReached", "BadTooManySubscriptions"), _SESSIONS),
+    **dict.fromkeys(("BadTooManySessions", "BadMaxConnectionsReached"), _SESSIONS),
+    "BadTooManySubscriptions": _SUBSCRIPTIONS,
 }
 TOO_MUCH: Final = frozenset({0x80100000, 0x80080000, 0x80B80000, 0x80B90000})
 """BadTooManyOperations, BadEncodingLimitsExceeded, BadRequestTooLarge, BadResponseTooLarge: ask for half as much"""

@@ -123,15 +123,20 @@ class MonitoredItems:
         """The server's id of each point's item."""
         return self._ids
 
-    def adopt(self, ids: Mapping[int, int]) -> None:
+    def adopt(self, ids: Mapping[int, int], bridged_s: float | None) -> None:
         """Take up the items that a process before this one made, before `attach`; other points are the refused ones.
 
+        `bridged_s`: how long an outage loses nothing of them, as that process knew it; None = it did not.
         The caller sees to it that they are those of this plan, and the server's namespaces numbered as they were.
         """
         self._ids = dict(ids)
         self._bad = {point: BAD_NODE_ID_UNKNOWN for point in self._planned if point not in ids}
         self.complete = True
-        self._kit.revised.adopted(self._digest)
+        self._kit.revised.adopted(self._digest, bridged_s)
+
+    def bridged_s(self, lifetime_s: float) -> float | None:
+        """How long an outage loses nothing of a subscription that lives for `lifetime_s`; None = not known yet."""
+        return self._kit.revised.bridged_by(self._digest, self._planned, lifetime_s)
 
     def attach(self, session: Session, sink: Sink) -> None:
         """Go on over this session; before `run`. Items whose namespace has moved are made anew there."""

@@ -30,6 +30,8 @@ class KeptSubscription(NamedTuple):
     items: tuple[int, ...] | None
     """the server's id of each planned point's item, in the order of the points' indexes, 0 = none; None = they were
     not all made yet"""
+    bridged_s: float | None = None
+    """how long an outage of the link loses nothing of it; None = not known"""
 
 
 class Note(NamedTuple):
@@ -58,7 +60,13 @@ def write_note(note: Note) -> dict[str, Any]:
             packed = None
         room -= len(packed or "")
         subscriptions.append(
-            {"made": list(each.made), "digest": each.digest, "expected": each.expected, "items": packed}
+            {
+                "made": list(each.made),
+                "digest": each.digest,
+                "expected": each.expected,
+                "items": packed,
+                "bridged": each.bridged_s,
+            }
         )
     return {
         "version": _VERSION,
@@ -85,12 +93,13 @@ def read_note(data: Mapping[str, Any]) -> Note | None:
                     str(each["digest"]),
                     int(each["expected"]),
                     None if each["items"] is None else unpack_ids(each["items"]),
+                    None if each.get("bridged") is None else float(each["bridged"]),
                 )
                 for each in data["subscriptions"]
             ),
             tuple(map(int, data["ended"])),
         )
-    except (KeyError, ValueError, TypeError, zlib.error):
+    except (KeyError, ValueError, TypeError, AttributeError, zlib.error):
         return None
 
 

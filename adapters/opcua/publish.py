@@ -8,12 +8,13 @@ is sent next.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 from typing import Any, Final, NamedTuple
 
 from asyncua import ua
 
-from adapters.opcua import stack
+from adapters.opcua import services, stack
 from adapters.opcua.batches import Moment
 from adapters.opcua.envelope import read_publish
 from adapters.opcua.errors import service_failed, status_name, translate_errors
@@ -23,12 +24,16 @@ from adapters.opcua.receiver import GONE, Kit, Receiver
 from adapters.opcua.variant import DecodeError
 from gateway.contract import LinkLost
 
+_logger = logging.getLogger(__name__)
+
 MOST_OUTSTANDING: Final = 32
 """PublishRequests that wait at the server, at most"""
 _SPARE: Final = 2
 """beyond those that a commit keeps busy: one is at the server while another is on its way"""
 _FASTEST_S: Final = 0.02
 """publishing faster than this needs no more requests"""
+_STRANGE: Final = 2
+"""messages of a subscription that nobody here knows, after which it is deleted"""
 _TOO_MANY_PUBLISH_REQUESTS: Final = 0x80780000
 _TIMEOUT: Final = 0x800A0000
 
@@ -61,6 +66,9 @@ class PublishLoop:
         self._sent: dict[asyncio.Future[Any], _Sent] = {}
         self._wake = asyncio.Event()
         self._busy = False
+        self._strangers: dict[int, int] = {}
+        """subscriptions that are none of ours, and how often each has sent something"""
+        self._orphans: asyncio.Queue[int] = asyncio.Queue()
         self.offering = asyncio.Lock()
         """held while a notification is dealt with"""
         self.heard_at = asyncio.get_running_loop().time()
@@ -74,6 +82,7 @@ class PublishLoop:
     def add(self, receiver: Receiver) -> None:
         """From now on this subscription's notifications are taken; before it has items, lest some go by."""
         self._receivers[receiver.progress.id] = receiver
+        self._strangers.pop(receiver.progress.id, None)
         self._reckon()
         self._fill()
 
@@ -88,6 +97,7 @@ class PublishLoop:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._send(), name=f"{self._session.url}: publish requests")
             group.create_task(self._receive(), name=f"{self._session.url}: notifications")
+            group.create_task(self._delete_orphans(), name=f"{self._session.url}: orphans")
 
     def _reckon(self) -> None:
         """How many requests should be at the server: as many as it answers during a commit, and two; one more for
@@ -181,6 +191,30 @@ class PublishLoop:
         receiver = self._receivers.get(published.subscription)
         if receiver is not None:
             await receiver.take(arrival.answer, published, message, arrival.moment)
+        else:
+            self._stranger(published.subscription)
+
+    def _stranger(self, subscription: int) -> None:
+        """A subscription of our session that nobody here knows: one whose making was cut off before the answer came.
+
+        As long as the session is published to, the server would keep it for ever. One that has only just been made or
+        deleted sends no more than one message meanwhile.
+        """
+        seen = self._strangers[subscription] = self._strangers.get(subscription, 0) + 1
+        if seen == _STRANGE:
+            self._orphans.put_nowait(subscription)
+
+    async def _delete_orphans(self) -> None:
+        while True:
+            subscription = await self._orphans.get()
+            self._strangers.pop(subscription, None)
+            if subscription not in self._receivers:
+                _logger.info(
+                    "%s: deleting subscription %d, which a lost connection left behind while it was being made",
+                    self._session.url,
+                    subscription,
+                )
+                await services.delete(self._session, [subscription])
 
     def _fault(self, where: str, code: int, sent_at: float) -> None:
         if code == _TOO_MANY_PUBLISH_REQUESTS and self._open > 1:

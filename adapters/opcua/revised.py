@@ -7,6 +7,7 @@ should learn from missing readings: every difference is said once, and again onl
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
@@ -61,8 +62,9 @@ class Revised:
         self._lifetime: float | None = None
         self._planned: set[str] = set()
         self._complete: set[str] = set()
-        self._adopted: set[str] = set()
-        """digests of subscriptions: those of the plan, those whose items are made, by a process before this one"""
+        """digests of subscriptions: those of the plan, those whose items are made"""
+        self._adopted: dict[str, float | None] = {}
+        """those of them whose items a process before this one made, with the outage that loses nothing, seconds"""
         self._told: dict[str, str | None] = {}
         self._weakest: RevisedItem | None = None
         self._changed = True
@@ -80,11 +82,20 @@ class Revised:
     @property
     def bridged(self) -> float | None:
         """How long an outage of the link loses nothing, seconds; None = not known."""
-        if self._adopted or not self._complete >= self._planned:
+        if None in self._adopted.values() or not self._complete >= self._planned:
             return None
         weakest = self._weak()
-        known = [seconds for seconds in (weakest and weakest.bridged, self._lifetime) if seconds is not None]
-        return min(known, default=None)
+        found = (weakest and weakest.bridged, self._lifetime, *self._adopted.values())
+        return min((seconds for seconds in found if seconds is not None), default=None)
+
+    def bridged_by(self, digest: str, points: Iterable[int], lifetime: float) -> float | None:
+        """The same of one subscription with these points, which lives for `lifetime` seconds."""
+        if digest not in self._complete or (digest in self._adopted and self._adopted[digest] is None):
+            return None
+        items = (self._items[point] for point in points if point in self._items)
+        timed = [item.bridged for item in items if item.sampling > 0]
+        adopted = self._adopted.get(digest)
+        return min(*timed, lifetime, lifetime if adopted is None else adopted)
 
     def start(self, plan: Plan) -> None:
         """A connection is about to work after this plan; says how it differs from the device file.
@@ -93,7 +104,7 @@ class Revised:
         """
         self._planned = {each.digest for each in plan.subscriptions}
         self._complete &= self._planned
-        self._adopted &= self._planned
+        self._adopted = {digest: seconds for digest, seconds in self._adopted.items() if digest in self._planned}
         if not self._complete:
             self._lifetime = None
         points = {item.point for each in plan.subscriptions for item in each.items}
@@ -122,11 +133,14 @@ class Revised:
     def begin(self, digest: str) -> None:
         """The items of a subscription are about to be made."""
         self._complete.discard(digest)
-        self._adopted.discard(digest)
+        self._adopted.pop(digest, None)
 
-    def adopted(self, digest: str) -> None:
-        """The items of a subscription were made by a process before this one: nobody knows how."""
-        self._adopted.add(digest)
+    def adopted(self, digest: str, bridged: float | None) -> None:
+        """The items of a subscription were made by a process before this one.
+
+        `bridged`: how long an outage loses nothing of them, seconds, as that process wrote it down; None = it did not.
+        """
+        self._adopted[digest] = bridged
         self.finished(digest)
 
     def finished(self, digest: str) -> None:
@@ -186,6 +200,8 @@ class Revised:
         weakest, seconds = self._weak(), self.bridged
         if seconds is None:
             return None
+        if seconds < min(weakest.bridged if weakest else math.inf, self._lifetime or math.inf):
+            return f"an outage of up to {seconds:.3g} s loses no reading, as the gateway noted before it was restarted"
         if weakest is None or weakest.bridged > seconds:
             return f"an outage of up to {seconds:.3g} s loses no reading: then the server deletes the subscription"
         return (

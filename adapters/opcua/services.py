@@ -19,6 +19,8 @@ KEEP_ALIVE_S: Final = 5.0
 LIFETIME_S: Final = 600.0
 """how long the server is to keep a subscription that nobody fetches: outages shorter than this lose nothing"""
 _NOTIFICATIONS_PER_PUBLISH: Final = 10_000
+_REVISED: Final = 1.01
+"""intervals travel as milliseconds in a Double; a hundredth is rounding"""
 TOO_MANY_SUBSCRIPTIONS: Final = 0x80770000
 _TOO_MANY_SUBSCRIPTIONS: Final = frozenset({TOO_MANY_SUBSCRIPTIONS})
 _NOTHING_TO_DO: Final = 0x800F0000
@@ -40,12 +42,11 @@ class Calls(Protocol):
 
 async def create(session: Calls, publishing_s: float) -> Made | None:
     """Create a subscription; None where the server has no more of them for us. Raises AdapterError."""
-    keep_alive = math.ceil(KEEP_ALIVE_S / publishing_s)
+    lifetime, keep_alive = _counts(publishing_s)
     request = ua.CreateSubscriptionRequest()
     request.Parameters = ua.CreateSubscriptionParameters(
         RequestedPublishingInterval=publishing_s * 1000,
-        # The lifetime is at least three keep-alives (Part 4, 5.13.2.2).
-        RequestedLifetimeCount=max(math.ceil(LIFETIME_S / publishing_s), 3 * keep_alive),
+        RequestedLifetimeCount=lifetime,
         RequestedMaxKeepAliveCount=keep_alive,
         MaxNotificationsPerPublish=_NOTIFICATIONS_PER_PUBLISH,
         PublishingEnabled=True,
@@ -55,14 +56,9 @@ async def create(session: Calls, publishing_s: float) -> Made | None:
     answer = await session.attempt(doing, request, ua.CreateSubscriptionResponse, _TOO_MANY_SUBSCRIPTIONS)
     if answer is None:
         return None
-    revised: ua.CreateSubscriptionResult = answer.Parameters
-    revised_s = revised.RevisedPublishingInterval / 1000
-    made = Made(
-        revised.SubscriptionId,
-        revised_s,
-        revised_s * revised.RevisedMaxKeepAliveCount,
-        revised_s * revised.RevisedLifetimeCount,
-    )
+    made = _made(answer.Parameters.SubscriptionId, answer.Parameters)
+    if made.publishing_s > publishing_s * _REVISED and made.keep_alive_s > max(KEEP_ALIVE_S, made.publishing_s):
+        made = await _reckoned_anew(session, made)
     if made.lifetime_s < LIFETIME_S * 0.99:
         _logger.info(
             "%s: the server keeps our subscription for %.0f s after a lost connection, we asked for %.0f s; longer "
@@ -71,9 +67,43 @@ async def create(session: Calls, publishing_s: float) -> Made | None:
             made.lifetime_s,
             LIFETIME_S,
         )
-    if made.publishing_s > publishing_s * 1.01:
-        _logger.info("%s: the server publishes every %g s, we asked for %g s", session.url, revised_s, publishing_s)
+    if made.publishing_s > publishing_s * _REVISED:
+        _logger.info(
+            "%s: the server publishes every %g s, we asked for %g s", session.url, made.publishing_s, publishing_s
+        )
     return made
+
+
+async def _reckoned_anew(session: Calls, made: Made) -> Made:
+    """The server publishes slower than asked, and counts keep-alives and lifetime in intervals: ask by its interval.
+
+    Else a subscription that has stalled would be noticed as many times later. A server that will not keeps its counts.
+    """
+    lifetime, keep_alive = _counts(made.publishing_s)
+    request = ua.ModifySubscriptionRequest()
+    request.Parameters = ua.ModifySubscriptionParameters(
+        SubscriptionId=made.id,
+        RequestedPublishingInterval=made.publishing_s * 1000,
+        RequestedLifetimeCount=lifetime,
+        RequestedMaxKeepAliveCount=keep_alive,
+        MaxNotificationsPerPublish=_NOTIFICATIONS_PER_PUBLISH,
+        Priority=0,
+    )
+    answer, _ = await session.answer("adjusting a subscription", request, ua.ModifySubscriptionResponse)
+    return made if answer is None else _made(made.id, answer.Parameters)
+
+
+def _counts(publishing_s: float) -> tuple[int, int]:
+    """Lifetime and keep-alive in publishing intervals; the lifetime is at least three keep-alives (5.13.2.2)."""
+    keep_alive = math.ceil(KEEP_ALIVE_S / publishing_s)
+    return max(math.ceil(LIFETIME_S / publishing_s), 3 * keep_alive), keep_alive
+
+
+def _made(id: int, revised: ua.CreateSubscriptionResult | ua.ModifySubscriptionResult) -> Made:
+    publishing_s = revised.RevisedPublishingInterval / 1000
+    return Made(
+        id, publishing_s, publishing_s * revised.RevisedMaxKeepAliveCount, publishing_s * revised.RevisedLifetimeCount
+    )
 
 
 async def take_over(session: Calls, ids: Sequence[int]) -> Mapping[int, tuple[int, ...]]:

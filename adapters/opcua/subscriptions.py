@@ -120,7 +120,8 @@ class Subscriptions:
         if not self._recalled:
             left = sink.remembered()
             note = _catch_up(left) if left is not None else None
-        elif not self._same_server(session.server_uri, started):
+        elif not session.reactivated and not self._same_server(session.server_uri, started):
+            # Who knows our session is the same, whatever it says: some reckon their start from a clock that was set.
             self.lose()
             self._ended.clear()  # with the server; another client's may have the same ids by now
         self._recalled, self._server, self._started = True, session.server_uri, started
@@ -203,7 +204,8 @@ class Subscriptions:
             return
         covered = self._clock.time_ns() if slot.lost_since is None else slot.lost_since
         items = MonitoredItems(left.made.id, slot.planned, kit)
-        items.adopt({point: item for point, item in zip(members, left.items, strict=True) if item})
+        items.adopt({point: item for point, item in zip(members, left.items, strict=True) if item}, left.bridged_s)
+        kit.revised.subscription(left.made.lifetime_s)
         slot.kept = _Kept(Progress(left.made, covered, expected=left.expected), items, True)
         slot.lost_since = None
 
@@ -274,6 +276,7 @@ class Subscriptions:
             self._bridge.settled(kept.progress.id, whole)
             self._bridge.tell(kit.sink, self._clock.time_ns())
 
+        kit.session.left.kept_s = kept.progress.made.lifetime_s
         return Receiver(kit, kept.progress, kept.items, slot.points, on_settled=settled)
 
     async def _life(self, slot: _Slot, receiver: Receiver | None, kit: Kit, items: ItemKit, loop: PublishLoop) -> None:
@@ -318,7 +321,6 @@ class Subscriptions:
         self._dirty.set()
         progress = Progress(made, self._clock.time_ns(), lost_since=slot.lost_since)
         item_kit.revised.subscription(made.lifetime_s)
-        kit.session.left.kept_s = made.lifetime_s
         items = MonitoredItems(made.id, slot.planned, item_kit)
         items.attach(kit.session, kit.sink)
         slot.kept, slot.lost_since = _Kept(progress, items, False), None
@@ -377,7 +379,8 @@ def _left(slot: _Slot, kept: _Kept, session: Session) -> KeptSubscription:
     if kept.items.complete:
         known = kept.items.ids
         ids = tuple(known.get(point, 0) for point in sorted(item.point for item in slot.planned.items))
-    return KeptSubscription(kept.progress.made, _digest(slot, session), kept.progress.watch.expected, ids)
+    expected, bridged_s = kept.progress.watch.expected, kept.items.bridged_s(kept.progress.made.lifetime_s)
+    return KeptSubscription(kept.progress.made, _digest(slot, session), expected, ids, bridged_s)
 
 
 def _uris(planned: PlannedSubscription, kit: ItemKit) -> frozenset[str]:

@@ -36,6 +36,7 @@ class ScriptedServer:
         self.waiting: list[asyncio.Future[Buffer]] = []
         self.acknowledgements: list[tuple[int, int]] = []
         self.republished: list[int] = []
+        self.deleted: list[int] = []
         self.kept: dict[int, bytes] = {}
         self.unknown = fault(0x807B0000)
 
@@ -74,6 +75,10 @@ class Rig:
         async def raw(doing: str, request: Any, *, priority: Any) -> bytes:
             return stack.body(await server._send_request(request, 0))
 
+        async def answer(doing: str, request: ua.DeleteSubscriptionsRequest, response: Any) -> tuple[None, int]:
+            server.deleted += request.Parameters.SubscriptionIds
+            return None, 0
+
         session: Any = SimpleNamespace(
             url="opc.tcp://h:1",
             client=client,
@@ -81,6 +86,7 @@ class Rig:
             server_uri="urn:server",
             pace=Pace(requests_per_s),
             raw=raw,
+            answer=answer,
             nodes_per_read=100,
         )
         clock = SystemClock()

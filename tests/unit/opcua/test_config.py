@@ -185,3 +185,9 @@ def test_loading_the_adapter_type_does_not_load_asyncua() -> None:
     code = "import sys, adapters.opcua; sys.exit('asyncua' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
     assert (ADAPTER.name, ADAPTER.device_model) == ("opcua", OpcUaDeviceConfig)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), "nan", "1e999", "inf%", "nan%", 0, -1, True, "101%"])
+def test_a_deadband_that_no_value_could_cross_is_refused(wrong: object) -> None:
+    with pytest.raises(ValidationError, match="expected a number above 0"):
+        device(point={"deadband": wrong})

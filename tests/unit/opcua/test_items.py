@@ -274,7 +274,7 @@ async def test_a_namespace_that_is_renumbered_meanwhile_is_seen_at_the_next_retr
 async def test_adopted_items_are_not_made_again_and_the_refused_ones_are_tried() -> None:
     bench, server = Bench(3), Server()
     server.items = {7: (0, node_id("p0", 2, ua.NodeIdType.String)), 9: (2, node_id("p2", 2, ua.NodeIdType.String))}
-    bench.items.adopt({0: 7, 2: 9})
+    bench.items.adopt({0: 7, 2: 9}, 31.0)
     assert bench.items.complete
     changes: list[None] = []
     bench.items.on_change = lambda: changes.append(None)
@@ -283,4 +283,4 @@ async def test_adopted_items_are_not_made_again_and_the_refused_ones_are_tried()
         await eventually(lambda: changes)
         assert server.calls == [1]
         assert bench.items.ids == {0: 7, 1: 10, 2: 9}
-        assert bench.revised.bridged is None
+        assert bench.revised.bridged == 31

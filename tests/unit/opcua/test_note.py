@@ -14,7 +14,10 @@ from gateway.runtime.sink import NOTE_BYTES
 
 
 def note(*items: tuple[int, ...] | None, ended: tuple[int, ...] = ()) -> Note:
-    kept = [KeptSubscription(Made(n + 1, 0.5, 5.0, 600.0), f"digest {n}", 7 + n, ids) for n, ids in enumerate(items)]
+    kept = [
+        KeptSubscription(Made(n + 1, 0.5, 5.0, 600.0), f"digest {n}", 7 + n, ids, None if ids is None else 31.0)
+        for n, ids in enumerate(items)
+    ]
     return Note("urn:server", "opc.tcp://h:4840", 1_795_266_000_000, tuple(kept), ended)
 
 

@@ -291,6 +291,38 @@ async def test_another_subscription_is_none_of_ours(server: ScriptedServer, sink
         await eventually(lambda: sink.values == [2.0])
 
 
+async def test_a_subscription_that_nobody_knows_is_deleted_and_one_message_is_no_proof(
+    server: ScriptedServer, sink: Sink
+) -> None:
+    """Its making was cut off before the answer came; one that has just been deleted may send once more."""
+    async with one(server, sink):
+        for orphan in (30, 31, 31, 31):
+            await eventually(lambda: len(server.waiting) == OUTSTANDING)
+            server.answer(published(1, None, subscription=orphan))
+        await eventually(lambda: server.deleted == [31])
+        server.answer(published(1, 1.0))
+        await eventually(lambda: sink.values == [1.0])
+        assert server.deleted == [31]
+
+
+async def test_numbers_begin_anew_after_the_last_one(server: ScriptedServer, sink: Sink) -> None:
+    last = 2**32 - 1
+    async with publishing(Rig(server, sink)) as rig:
+        rig.add(rig.receiver(made(), Progress(made(), rig.now(), expected=last - 1)))
+        for sequence in (last - 1, last, 1, 2):
+            await eventually(lambda: server.waiting)
+            server.answer(published(sequence, float(sequence), available=()))
+        await eventually(lambda: sink.values == [last - 1, last, 1, 2])
+
+        def acknowledged() -> bool:
+            if server.waiting:
+                server.answer(published(3, None, available=()))  # for the next request to be sent
+            return {last - 1, last, 1, 2} == set(server.acknowledged)
+
+        await eventually(acknowledged)
+    assert (server.republished, sink.gaps) == ([], [])
+
+
 async def test_a_cut_connection(server: ScriptedServer, sink: Sink) -> None:
     async with one(server, sink) as rig:
         server.waiting[0].set_exception(ConnectionError("connection lost"))

@@ -122,11 +122,34 @@ def test_a_subscription_that_was_taken_up_again_stays_known(revised: Revised) ->
     assert set(revised.items) == {1}
 
 
-def test_items_of_a_process_before_bridge_nobody_knows_what(revised: Revised) -> None:
+def test_items_of_a_process_before_bridge_what_it_wrote_down(
+    revised: Revised, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = Revised("opc.tcp://h:1", POINTS)
+    before.start(plan_of((0,), (1,)))
+    assert before.bridged_by("digest (0,)", [0], 600.0) is None
+    created(before, (0,), p0=(1.0, 5))
+    created(before, (1,), p1=(0.0, 5))
+    assert (before.bridged_by("digest (0,)", [0], 600.0), before.bridged_by("digest (1,)", [1], 600.0)) == (5, 600)
+    caplog.clear()
     revised.start(plan_of((0,), (1,)))
-    revised.adopted("digest (0,)")
+    revised.adopted("digest (0,)", before.bridged_by("digest (0,)", [0], 600.0))
+    created(revised, (1,))
+    assert revised.bridged == 5
+    assert revised.bridged_by("digest (0,)", [0], 600.0) == 5
+    assert caplog.messages == [
+        "opc.tcp://h:1: an outage of up to 5 s loses no reading, as the gateway noted before it was restarted"
+    ]
+    created(revised, (0,))
+    assert revised.bridged == 31
+
+
+def test_items_of_a_process_that_wrote_nothing_down_bridge_nobody_knows_what(revised: Revised) -> None:
+    revised.start(plan_of((0,), (1,)))
+    revised.adopted("digest (0,)", None)
     created(revised, (1,))
     assert revised.bridged is None
+    assert revised.bridged_by("digest (0,)", [0], 600.0) is None
     created(revised, (0,))
     assert revised.bridged == 31
 
