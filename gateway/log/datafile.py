@@ -195,7 +195,11 @@ def _translation(path: Path, error: sqlite3.Error) -> LogError:
             return LogFullError(f"{path}: the disk is full; free space, or give the log a smaller budget")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return LogCorruptError(f"{path}: damaged: {error}")
-        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
+        case sqlite3.SQLITE_READONLY:
+            return LogIOError(
+                f"{path}: cannot be written: {error}; a failing disk turns read-only: see the kernel's messages"
+            )
+        case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
             return LogError(f"{path}: cannot be written: {error}; give the gateway's user write access to this folder")
         case sqlite3.SQLITE_IOERR if _nearly_full(path):
             # SQLite says so when it cannot enlarge the write-ahead log's index.

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from gateway.contract.adapter import Remembered
 from gateway.log import blocks, codec, datafile
@@ -14,6 +14,7 @@ from gateway.log.datafile import DataFile, Definition, DefinitionKey, Preamble, 
 from gateway.log.errors import LogCorruptError
 from gateway.log.identity import Session, Witnessed, inode
 from gateway.log.origins import newest_origins, read_origins
+from gateway.log.reading import Reading
 from gateway.log.records import (
     EVENTS_DEVICE,
     DeviceRecord,
@@ -69,6 +70,8 @@ class Found:
     session: Session | None = None
     end: int = 1
     cut_readings: int = 0
+    missing: list[str] = field(default_factory=list)
+    """files that are not there any more; what they held is lost, but nothing is in doubt"""
     torn: list[str] = field(default_factory=list)
     corrupt: list[str] = field(default_factory=list)
 
@@ -89,18 +92,58 @@ def examine(folder: Path, boot: str | None = None) -> Found:
         datafile.remove(folder / half_made)
     candidates = datafile.data_files(folder)
     newest = True
+    following: _Begin | None = None
     for first, path in reversed(candidates):
         try:
-            loaded = _examine_newest(path, first, found, boot) if newest else _examine_older(path, first)
+            loaded, begin = _examine_newest(path, first, found, boot) if newest else _examine_older(path, first)
         except LogCorruptError as error:
             (found.torn if newest else found.corrupt).append(f"{error}; set aside as {path.name}{datafile.DAMAGED}")
             _set_aside(path)
             continue
         found.files.insert(0, loaded)
+        if following is not None:
+            _note_missing(loaded, begin, following, found)
+        following = begin
         if newest:
             found.end = loaded.end
         newest = False
     return found
+
+
+class _Begin(NamedTuple):
+    """What a file's preamble says of the moment before it."""
+
+    first: int
+    total: int
+    """readings and events given an offset until then"""
+
+
+def _note_missing(file: DataFile, begin: _Begin, following: _Begin, found: Found) -> None:
+    """Count what the files between two that follow each other held, where there must have been some.
+
+    The streams may go on: the newest file knows every offset that was ever given.
+    """
+    if not 0 < following.first - file.end < HOLE:  # a break leaves a larger hole, and nothing is in it
+        return
+    readings = _readings_of(file)
+    lost = following.total - begin.total - readings
+    aside = any(file.end <= first < following.first for first, _ in _set_aside_files(file.path.parent))
+    what = "a damaged file" if aside else "a file that is missing"
+    found.missing.append(f"positions {file.end} to {following.first - 1} were in {what}: {lost} readings")
+    found.cut_readings += max(0, lost)
+
+
+def _readings_of(file: DataFile) -> int:
+    """Readings and events in a closed file, from heads alone."""
+    reading = Reading(file.path.parent, lambda: [file], datafile.connect)
+    try:
+        return sum(one.readings for _, heads in reading.heads(file.first, file.end) for one in heads)
+    finally:
+        reading.close()
+
+
+def _set_aside_files(folder: Path) -> list[tuple[int, Path]]:
+    return datafile.data_files(folder, ".db" + datafile.DAMAGED)
 
 
 def judge(found: Found, *, identity: str, witness: Witnessed | None, lock_inode: int) -> Recovery:
@@ -141,7 +184,7 @@ def judge(found: Found, *, identity: str, witness: Witnessed | None, lock_inode:
         last_commit=found.preamble.last_commit,
         continuity=reason,
         cut_readings=lost,
-        damage=damage,
+        damage=damage + found.missing,
     )
 
 
@@ -186,7 +229,7 @@ def _copied(found: Found, witness: Witnessed | None, lock_inode: int) -> str | N
     return None
 
 
-def _examine_newest(path: Path, first: int, found: Found, boot: str | None) -> DataFile:
+def _examine_newest(path: Path, first: int, found: Found, boot: str | None) -> tuple[DataFile, _Begin]:
     with datafile.translated(path):
         connection = _connect(path)
     try:
@@ -199,6 +242,7 @@ def _examine_newest(path: Path, first: int, found: Found, boot: str | None) -> D
         if session is None:
             found.corrupt.append(f"{path.name}: no readable session")
         created = preamble.created
+        begin = _Begin(first, sum(preamble.next_n.values()))
         in_blocks = datafile.has_blocks(connection)
         if in_blocks:
             found.torn.append(f"{path.name}: the file that followed is missing")
@@ -206,7 +250,7 @@ def _examine_newest(path: Path, first: int, found: Found, boot: str | None) -> D
     finally:
         connection.close()
     found.preamble, found.session = preamble, session
-    return DataFile(path, first, end, size_of(path), created, in_blocks)
+    return DataFile(path, first, end, size_of(path), created, in_blocks), begin
 
 
 def _scan(connection: sqlite3.Connection, path: Path, preamble: Preamble, found: Found) -> int:
@@ -281,7 +325,7 @@ def note_gaps(open_gaps: dict[str, dict[str, Any]], segment: Iterable[Record]) -
                 open_gaps[record.body["id"]] = record.body
 
 
-def _examine_older(path: Path, first: int) -> DataFile:
+def _examine_older(path: Path, first: int) -> tuple[DataFile, _Begin]:
     with datafile.translated(path):
         connection = _connect(path)
     try:
@@ -290,7 +334,8 @@ def _examine_older(path: Path, first: int) -> DataFile:
         in_blocks = datafile.has_blocks(connection)
     finally:
         connection.close()
-    return DataFile(path, first, first if last is None else last + 1, size_of(path), preamble.created, in_blocks)
+    file = DataFile(path, first, first if last is None else last + 1, size_of(path), preamble.created, in_blocks)
+    return file, _Begin(first, sum(preamble.next_n.values()))
 
 
 def _connect(path: Path) -> sqlite3.Connection:

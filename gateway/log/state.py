@@ -28,7 +28,7 @@ class Put(NamedTuple):
 
     key: str
     value: Any
-    """JSON-able"""
+    """JSON-able; None removes the key"""
     expected_version: int
     """0 = must not exist yet"""
 
@@ -39,9 +39,10 @@ class StateStore:
     May be called from any thread; every change is durable on return.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, set_aside: bool = True) -> None:
         """Open or make the file; a damaged one is renamed to state.db.damaged and reported in `damage`.
 
+        `set_aside` False leaves it where it is and raises LogCorruptError: for a look beside the process that owns it.
         Raises LogError where the folder cannot be written, LogFormatError for a newer version's state.
         """
         self._path = path
@@ -51,6 +52,8 @@ class StateStore:
         try:
             self._connection = _connect(path)
         except LogCorruptError as error:
+            if not set_aside:
+                raise
             aside = path.with_name(path.name + ".damaged")
             with translated(path):
                 path.replace(aside)
@@ -108,6 +111,9 @@ class StateStore:
         found = 0 if row is None else int(row[0])
         if found != expected_version:
             raise StateConflictError(f"{self._path}: {key} has version {found}, expected {expected_version}")
+        if value is None:
+            self._connection.execute("DELETE FROM state WHERE key = ?", (key,))
+            return 0
         sql = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET version = ?2, value = ?3"
         self._connection.execute(sql, (key, found + 1, orjson.dumps(value)))
         return found + 1

@@ -87,16 +87,16 @@ class SmallDisk:
 
     def __init__(self, folder: Path, mounted: bool) -> None:
         self.folder = folder
-        self._mounted = mounted
+        self.mounted = mounted
 
     def fill(self, store: LogStore) -> None:
-        if self._mounted:
+        if self.mounted:
             (self.folder / "ballast").write_bytes(bytes(shutil.disk_usage(self.folder).free - 300_000))
         else:
             store._writer.execute("PRAGMA max_page_count=60")
 
     def free(self, store: LogStore) -> None:
-        if self._mounted:
+        if self.mounted:
             (self.folder / "ballast").unlink()
         else:
             store._writer.execute("PRAGMA max_page_count=100000")
@@ -115,6 +115,22 @@ def small_disk(parent: Path) -> Iterator[SmallDisk]:
     finally:
         if mounted:
             subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+@contextlib.contextmanager
+def read_only(disk: SmallDisk) -> Iterator[None]:
+    """The disk cannot be written: mounted read-only, or without the permission."""
+    if disk.mounted:
+        subprocess.run(["mount", "-o", "remount,ro", str(disk.folder)], check=True)
+    else:
+        (disk.folder / "log").chmod(0o500)
+    try:
+        yield
+    finally:
+        if disk.mounted:
+            subprocess.run(["mount", "-o", "remount,rw", str(disk.folder)], check=True)
+        else:
+            (disk.folder / "log").chmod(0o700)
 
 
 def same_record(left: Record, right: Record) -> bool:

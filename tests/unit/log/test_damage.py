@@ -8,10 +8,22 @@ from pathlib import Path
 
 import pytest
 
-from gateway.log import LogError, LogFormatError, LogStore, StateStore, datafile
+from gateway.log import LogError, LogFormatError, LogIOError, LogStore, StateStore, datafile
 from gateway.log.records import Segment
 from gateway.log.recovery import HOLE
-from tests.support.logs import SetClock, crash, definitions, offsets, open_log, reading, same_records, segment
+from tests.support.logs import (
+    T0,
+    SetClock,
+    crash,
+    definitions,
+    offsets,
+    open_log,
+    read_only,
+    reading,
+    same_records,
+    segment,
+    small_disk,
+)
 
 
 @pytest.fixture
@@ -204,6 +216,7 @@ def test_older_file_that_cannot_be_opened_is_set_aside(folder: Path) -> None:
     paths[0].write_bytes(b"no database" * 1000)
     store, recovery = open_log(folder)
     assert recovery.continuity == "corrupt"
+    assert recovery.cut_readings == 0  # nothing tells an oldest file that is damaged from one that was trimmed
     assert everything(store)[0].position == datafile.data_files(folder)[0][0]
     store.trim(store.bounds().end)
     assert not list(folder.glob("*.damaged"))
@@ -271,3 +284,127 @@ def test_undamaged_log_reads_back(folder: Path) -> None:
         same_records(s.records, [reading(10 * k)]) for k, s in enumerate(s for s in everything(store) if s.heads)
     )
     store.close()
+
+
+def middle(folder: Path) -> tuple[Path, set[int]]:
+    """Close a log of several files; the path of one in the middle and the offsets in it."""
+    store = filled(folder, 60, rotate_bytes=20_000)
+    files = store.files()
+    assert len(files) >= 4
+    lost = set(offsets(store.read(files[1].first, 10**9))) - set(offsets(store.read(files[2].first, 10**9)))
+    store.close()
+    return files[1].path, lost
+
+
+def test_missing_file_in_the_middle(folder: Path) -> None:
+    """What it held is counted and the streams go on: the newest file knows every offset that was given."""
+    path, lost = middle(folder)
+    path.unlink()
+    store, recovery = open_log(folder)
+    assert recovery.continuity is None
+    assert recovery.cut_readings == len(lost) > 0
+    assert "a file that is missing" in recovery.damage[0]
+    assert set(offsets(everything(store))) == set(range(600)) - lost
+    store.append([segment(reading(600))], store.bounds().end)
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"", b"no database" * 1000])
+def test_empty_or_foreign_file_in_the_middle(folder: Path, content: bytes) -> None:
+    path, lost = middle(folder)
+    path.write_bytes(content)
+    store, recovery = open_log(folder)
+    assert recovery.continuity == "corrupt"
+    assert recovery.cut_readings == len(lost) > 0
+    assert set(offsets(everything(store))) == set(range(600)) - lost
+    store.close()
+    store, recovery = open_log(folder)  # it is still lost, and no reason to begin anew at every start
+    assert recovery.continuity is None
+    assert recovery.cut_readings == len(lost)
+    store.close()
+
+
+def test_flipped_byte_in_an_old_file(folder: Path) -> None:
+    """A start reads bodies of the newest file alone; an old file's damage is told by whoever reads it."""
+    path, _ = middle(folder)
+    with sqlite3.connect(path) as connection:
+        (position,) = connection.execute("SELECT min(position) FROM segment").fetchone()
+    connection.close()
+    flip_in_row(path, position, "body", 60)
+    store, recovery = open_log(folder)
+    assert (recovery.continuity, recovery.cut_readings) == (None, 0)
+    (damaged,) = [one for one in everything(store) if one.damage]
+    assert damaged.position == position
+    assert sum(head.readings for head in damaged.heads) == 10
+    assert len(offsets(everything(store))) == 590
+    store.close()
+
+
+class SteppedClock(SetClock):
+    """A wall clock that somebody sets; the monotonic one knows nothing of it."""
+
+    def __init__(self, wall_ns: int) -> None:
+        super().__init__()
+        self.wall_ns = wall_ns
+
+    def time_ns(self) -> int:
+        return self.wall_ns
+
+
+@pytest.mark.parametrize("wall_ns", [0, 2**31 * 10**9, 2**62])
+def test_clock_in_1970_or_2038_at_start(folder: Path, wall_ns: int) -> None:
+    filled(folder).close()
+    clock = SteppedClock(wall_ns)
+    store, recovery = open_log(folder, clock)
+    assert (recovery.continuity, recovery.damage) == (None, [])
+    for k in range(20, 25):
+        store.append([segment(reading(10 * k))], store.bounds().end)
+    assert offsets(everything(store)) == list(range(250))
+    store.close()
+    store, recovery = open_log(folder)  # and it is right again
+    assert recovery.continuity is None
+    assert offsets(everything(store)) == list(range(250))
+    store.close()
+
+
+def test_stepped_clock(folder: Path) -> None:
+    """Positions are the only order; a step neither cuts a file nor hides what was written."""
+    clock = SteppedClock(T0)
+    store = filled(folder, clock=clock)
+    for k, step_s in enumerate((-(10**9), 3 * 10**9, -86_400, 0), 20):
+        clock.wall_ns = T0 + step_s * 10**9
+        store.append([segment(reading(10 * k))], store.bounds().end)
+    assert len(store.files()) == 1
+    assert [one.position for one in everything(store)] == list(range(1, 26))
+    crash(store)
+    store, recovery = open_log(folder, clock)
+    assert recovery.continuity is None
+    assert offsets(everything(store)) == list(range(240))
+    store.close()
+
+
+def test_read_only_while_running(folder: Path) -> None:
+    """Tried again like a full disk: nothing was written, and nothing is used up."""
+    store = filled(folder)
+    store._writer.execute("PRAGMA query_only=ON")
+    with pytest.raises(LogIOError, match="a failing disk turns read-only") as caught:
+        store.append([segment(reading(200))], 22)
+    assert caught.value.retry
+    assert len(everything(store)) == 21
+    store._writer.execute("PRAGMA query_only=OFF")
+    assert store.append([segment(reading(200))], 22) == 23
+    assert offsets(everything(store)) == list(range(210))
+    store.close()
+
+
+def test_read_only_at_start(folder: Path) -> None:
+    """Nothing can be promised without a disk: the start fails, says why, and works once it can be written again."""
+    with small_disk(folder.parent) as disk:
+        log = disk.folder / "log"
+        filled(log).close()
+        with read_only(disk), pytest.raises(LogError, match=r"cannot be written|[Rr]ead-only"):
+            open_log(log)
+        store, recovery = open_log(log)
+        assert recovery.continuity is None
+        assert offsets(everything(store)) == list(range(200))
+        store.close()
