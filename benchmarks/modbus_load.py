@@ -4,7 +4,8 @@
 
 Each device listens on a port of its own and answers function codes 3 and 4 (MODBUS Application Protocol V1.1b3, 6.3
 and 6.4) for any station. All share one image of 65,536 registers that changes every 50 ms: the float32 at register 2k
-(ABCD) carries slot k and the image's tick, see `slot_values`. Command on standard input: `stats`.
+(ABCD) carries slot k and the image's tick, see `slot_values`. Commands on standard input: `stats`, and `cycles`: when
+register 0 was asked for since it was asked last.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import argparse
 import asyncio
 import struct
 import time
+from collections import deque
 from typing import Any, Final, cast
 
 import numpy as np
@@ -30,6 +32,8 @@ TICKS: Final = 400
 BITS: Final = 24
 FRACTION: Final = 128.0
 CHANGE_S: Final = 0.05
+MOST_STARTS: Final = 10_000
+"""cycles whose beginnings are kept"""
 
 _REQUEST: Final = struct.Struct(">HHHBBHH")
 _RESPONSE: Final = struct.Struct(">HHHBBB")
@@ -54,12 +58,26 @@ class Image:
         self.tick = 0
         self.data = b""
         self.requests = self.registers = self.refused = self.connections = 0
+        self._starts: deque[float] = deque(maxlen=MOST_STARTS)
         self.change()
 
     def change(self) -> None:
         """Move on to the next tick."""
         self.tick += 1
         self.data = slot_values(self.tick, _SLOTS).astype(">f4").tobytes()
+
+    def asked(self, start: int, count: int) -> None:
+        """Registers were read."""
+        self.requests += 1
+        self.registers += count
+        if start == 0:
+            self._starts.append(time.monotonic())
+
+    def cycles(self) -> dict[str, Any]:
+        """When each cycle began since this was asked for last, monotonic seconds; forgets them."""
+        starts = list(self._starts)
+        self._starts.clear()
+        return {"starts": starts}
 
     def snapshot(self) -> dict[str, Any]:
         """Counts so far."""
@@ -105,8 +123,7 @@ class Device(asyncio.Protocol):
         if length != 6 or function not in (3, 4) or not 1 <= count <= 125 or start + count > REGISTERS:
             image.refused += 1
             return _EXCEPTION.pack(transaction, 0, 3, unit, function | 0x80, 2 if function in (3, 4) else 1)
-        image.requests += 1
-        image.registers += count
+        image.asked(start, count)
         head = _RESPONSE.pack(transaction, 0, 3 + 2 * count, unit, function, 2 * count)
         return head + image.data[2 * start : 2 * (start + count)]
 
@@ -128,7 +145,7 @@ async def run(arguments: argparse.Namespace) -> None:
         loop.call_later(CHANGE_S, change)
 
     change()
-    await control.serve({"stats": image.snapshot}, arguments.seconds)
+    await control.serve({"stats": image.snapshot, "cycles": image.cycles}, arguments.seconds)
 
 
 def main() -> None:
