@@ -60,6 +60,8 @@ class ModbusLine:
         """connections that the serial server has forgotten, the first so many: what they bring is read and ignored"""
         self.asked: list[Asked] = []
         self.strange: list[bytes] = []
+        self.raw = b""
+        """everything that was said to the stations"""
         self.most_at_once = 0
         self.connections = 0
         self.open_now = 0
@@ -139,6 +141,7 @@ class ModbusLine:
 
     def take(self, data: bytes, send: Callable[[bytes], object], close: Callable[[], object] = lambda: None) -> None:
         """Bytes came over the wire."""
+        self.raw += data
         if self.echo:
             send(data)
         self._buffer += data
