@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -170,7 +171,7 @@ async def test_a_port_that_is_missing_or_held_says_so() -> None:
     async with served(line, "serial") as url, running(build(device_file(url, 1, (0,))), CollectingSink()) as task:
         await eventually(lambda: line.asked, message="the first request")
         process = await asyncio.create_subprocess_exec(
-            "python", "-c", f"import serial; serial.Serial({url[9:].split('?')[0]!r}, exclusive=True)",
+            sys.executable, "-c", f"import serial; serial.Serial({url[9:].split('?')[0]!r}, exclusive=True)",
             stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         _, error = await process.communicate()
