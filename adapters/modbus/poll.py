@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from adapters.lines import CannotConnect, LineFault, NoReply
 from adapters.modbus.config import ModbusDeviceConfig
@@ -69,6 +70,19 @@ class _Cycle:
         self.middle_ns += [0] * blocks
 
 
+class _Suspect(NamedTuple):
+    """The block that was not answered last; innocent if the device turns out to be dead."""
+
+    read: Read
+    how: str
+    """empty = it has been told of before"""
+    link: Link
+    opened: int
+    """times that the link had been opened by then"""
+    on_one_connection: bool
+    """all its attempts"""
+
+
 class ModbusAdapter:
     """See `gateway.contract.Adapter`. Made by `ModbusAdapterType.build`."""
 
@@ -79,8 +93,9 @@ class ModbusAdapter:
         self.counters = Counters()
         self._station = Station(config, clock, self.counters)
         self._lateness = Lateness()
-        self._suspect: tuple[Read, str] | None = None
-        """the block that was not answered last, and how; innocent if the device turns out to be dead"""
+        self._suspect: _Suspect | None = None
+        self._spared: Read | None = None
+        """the block that was found innocent last, because a dead connection explains its silence as well"""
 
     async def run(self, sink: Sink) -> None:
         """See `gateway.contract.Adapter.run`. Raises LinkLost."""
@@ -121,13 +136,14 @@ class ModbusAdapter:
         cycle = _Cycle()
         lost: LineFault | None = None
         while len(cycle.read) < len(poll.reads):
+            opened = link.opened
             try:
                 await self._step(link, poll, cycle, due_ns)
             except LineFault as fault:
                 if isinstance(fault, CannotConnect) and not cycle.read:
                     raise
                 if isinstance(fault, NoReply) and self._others_may_answer(poll.reads[len(cycle.read)]):
-                    self._set_aside(poll.reads[len(cycle.read)], cycle, fault)
+                    self._set_aside(poll.reads[len(cycle.read)], cycle, fault, link, opened)
                     continue
                 lost = fault
                 self._acquit()
@@ -164,7 +180,7 @@ class ModbusAdapter:
             reason = str(fault)
         else:
             if self._suspect is not None:
-                self._convict(*self._suspect)
+                self._convict(self._suspect)
             status = status_of(exception) if exception else GOOD
             if exception in NO_ANSWER:
                 cycle.relayed = exception
@@ -191,30 +207,36 @@ class ModbusAdapter:
         others = (read for poll in self._polls for read in poll.reads if read is not silent)
         return self._station.silent_in_a_row == 1 and any(read.retry_ns <= now_ns for read in others)
 
-    def _set_aside(self, read: Read, cycle: _Cycle, fault: NoReply) -> None:
+    def _set_aside(self, read: Read, cycle: _Cycle, fault: NoReply, link: Link, opened: int) -> None:
         """Some devices do not answer for an address that they do not have; that must not cost their other points."""
         now_ns = self._clock.monotonic_ns()
         cycle.add(None, BAD_TIMEOUT, now_ns, now_ns)
         if not self._station.doubtful:  # else it may come back in the middle of this cycle
-            self._suspect = read, "" if read.retry_ns else str(fault)
+            self._suspect = _Suspect(
+                read, "" if read.retry_ns else str(fault), link, link.opened, opened == link.opened
+            )
             read.retry_ns = now_ns + SILENCE_NS
 
     def _acquit(self) -> None:
         """The device does not answer for anything."""
         if self._suspect is not None:
-            self._suspect[0].retry_ns = 0
+            self._suspect.read.retry_ns = 0
             self._suspect = None
 
-    def _convict(self, read: Read, how: str) -> None:
-        """The device answers, but it did not for the block before."""
+    def _convict(self, suspect: _Suspect) -> None:
+        """The device answers, but it did not for the block before; once a replaced connection excuses it."""
         self._suspect = None
-        if how:
+        read = suspect.read
+        if suspect.on_one_connection and suspect.link.opened != suspect.opened and read is not self._spared:
+            read.retry_ns, self._spared = 0, read
+            return
+        if suspect.how:
             log.warning(
                 "%s: the device does not answer for %s (%s); its points are Bad and tried again every %d s: check "
                 "their addresses",
                 self._config.device,
                 read.block,
-                how,
+                suspect.how,
                 SILENCE_NS // 10**9,
             )
 

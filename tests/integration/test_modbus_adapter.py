@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import random
 import struct
 import time
 from collections.abc import Callable
@@ -131,6 +132,26 @@ async def test_ten_thousand_registers_are_eighty_requests() -> None:
         assert len(device.asked) == 80
     assert len(sink.offers) == 4
     assert_own_addresses(sink, points)
+
+
+@pytest.mark.parametrize("type", ["uint16", "float32"])
+async def test_two_hundred_scattered_points_are_ten_requests_at_most(type: str) -> None:
+    """Gaps of 1 to 4 registers between them."""
+    draw, size, address = random.Random(4), 1 if type == "uint16" else 2, 0
+    addresses = []
+    for _ in range(200):
+        addresses.append(address)
+        address += size + draw.randint(1, 4)
+    sink = CollectingSink()
+    async with ModbusDevice().serve() as device:
+        content = device_file(device.port, holding(*addresses, type=type), every="300ms")
+        async with running(build(content), sink) as task:
+            await cycles(sink, 299, 3, task)
+        by_cycle = [asked.address for asked in device.asked].count(0)
+        assert len(device.asked) <= 10 * by_cycle
+        assert by_cycle >= 3
+    if type == "uint16":
+        assert_own_addresses(sink, holding(*addresses))
 
 
 @pytest.mark.parametrize(
