@@ -13,6 +13,7 @@ from gateway.log.records import Series, SeriesHead
 from gateway.points.table import PointTable
 from gateway.publishing.clearance import Clearance, Rule
 from gateway.publishing.ledger import TRIMMED, Ledger
+from gateway.publishing.parked import Marked, Parking, save
 from gateway.publishing.ranges import Range, Ranges
 from gateway.publishing.sources import Source, State
 
@@ -51,7 +52,7 @@ class Books:
         self._key = f"destination/{name}"
         self._version = 0
         self._saved: dict[str, Any] | None = None
-        self._parked: list[dict[str, Any]] = []
+        self.parking = Parking(name)
         self._writing = asyncio.Lock()
         self._following = asyncio.Lock()
         self._marks: deque[tuple[int, int]] = deque(maxlen=_MARKS)
@@ -125,10 +126,11 @@ class Books:
         async with self._writing:
             self._take_marks()
             state = self.ledger.to_state() | {"complete_until": self._complete_until}
-            parked, self._parked = self._parked, []
+            parked = self.parking.take()
             if state == self._saved and not parked:
                 return
-            writing = asyncio.get_running_loop().run_in_executor(None, self._write, state, parked)
+            books = (self._key, state, self._version)
+            writing = asyncio.get_running_loop().run_in_executor(None, save, self._state, parked, books)
             # A write goes on in its thread when we are cancelled: not to wait for it is not to know its version.
             cancelled: asyncio.CancelledError | None = None
             while not writing.done():
@@ -140,7 +142,7 @@ class Books:
                 self._version = writing.result()
                 self._saved = state
             except GatewayError:
-                self._parked = parked + self._parked
+                self.parking.give_back(parked)
                 if cancelled is None:
                     raise
             if cancelled is not None:
@@ -154,28 +156,10 @@ class Books:
         # A full disk is why we are here: when the books cannot be saved now, the next start counts what is gone.
         await self._save_or_complain()
 
-    def park(self, series: Series, n: int, count: int, positions: tuple[int, int], reason: str) -> None:
-        """Remember readings that the broker refused for good; neighbours with the same reason become one entry."""
-        last = self._parked[-1] if self._parked else None
-        if last is not None and (last["stream"], last["device"], last["reason"], last["n"] + last["count"]) == (
-            *series,
-            reason,
-            n,
-        ):
-            last["count"] += count
-            last["positions"][1] = positions[1]
-            return
-        self._parked.append(
-            {
-                "stream": series.stream,
-                "device": series.device,
-                "n": n,
-                "count": count,
-                "positions": list(positions),
-                "reason": reason,
-                "time": self._clock.time_ns(),
-            }
-        )
+    async def marked(self) -> list[Marked]:
+        """Parked entries that are to be sent again. Raises LogError."""
+        async with self._writing:  # or an entry whose end is being saved would be found once more
+            return await asyncio.to_thread(self.parking.marked, self._state)
 
     def complete_until(self) -> int | None:
         """Everything accepted before this time (ns) is delivered or accounted for; None = nothing is known yet."""
@@ -214,14 +198,6 @@ class Books:
     async def _recount(self, ledger: Ledger, part: Range, end: int) -> None:
         for start in range(part.start, end, _HEADS_AT_ONCE):
             ledger.recount(part, await self._source.heads(start, min(end, start + _HEADS_AT_ONCE)))
-
-    def _write(self, state: dict[str, Any], parked: list[dict[str, Any]]) -> int:
-        changes: dict[str, tuple[str, Any, int]] = {}
-        for entry in parked:
-            key = f"parked/{self._name}/{entry['stream']}/{entry['device']}/{entry['n']}"
-            found = self._state.get(key)
-            changes[key] = (key, entry, 0 if found is None else found[0])
-        return self._state.put_many([*changes.values(), (self._key, state, self._version)])[-1]
 
     def _mark(self, end: int) -> None:
         if not self._marks or self._marks[-1][1] != end or self.ledger.ranges.first >= end:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from gateway.contract import Clock
 from gateway.log.records import Segment
 from gateway.publishing import documents
+from gateway.publishing.again import Again
 from gateway.publishing.books import Books
 from gateway.publishing.catalogues import Catalogues
 from gateway.publishing.config import DestinationConfig
@@ -22,12 +23,17 @@ from gateway.publishing.lanes import Chunk, Event, Lane, contents
 from gateway.publishing.maker import Maker
 from gateway.publishing.mqtt import publish_properties
 from gateway.publishing.outbox import Outbox
-from gateway.publishing.runs import Run
+from gateway.publishing.parked import Marked, entry
+from gateway.publishing.runs import Run, within
 from gateway.publishing.sources import Source
 from gateway.publishing.verdicts import TOO_LARGE, Verdict, advice, verdict, word
 
 READ_BYTES = 1_000_000
 """encoded segments per read of the log"""
+PARKED_S = 2.0
+"""between two looks for parked entries that somebody wants to be sent again"""
+GONE = "no-longer-in-the-log"
+"""reason of a parked entry that cannot be sent again"""
 SILENCE_S = 60.0
 """a connection on which nothing is acknowledged for so long is given up"""
 _LOCAL_REFUSAL = "packet-too-large"
@@ -122,6 +128,7 @@ class Delivery:
                     lanes = [self._start(group, "live", self._live), self._start(group, "backlog", self._backlog)]
                 others = [
                     self._start(group, "resend", self._resends),
+                    self._start(group, "parked", self._parked),
                     self._start(group, "watch", self._watch),
                     self._start(group, "drain", partial(self._drain, lanes)),
                 ]
@@ -161,7 +168,7 @@ class Delivery:
         await self._live()
 
     async def _live(self) -> None:
-        lane = Lane("live", self._ledger.ranges.live.start, self._ledger.settle)
+        lane = Lane("live", self._ledger.ranges.live.start, self._ledger.settle, self._tools.books.parking.add)
         while segments := await self._gather(lane.position):
             for segment in segments:
                 self._ledger.observe(segment.position, segment.heads)
@@ -199,7 +206,13 @@ class Delivery:
 
     async def _backlog(self) -> None:
         for part in self._ledger.ranges.backlog:
-            lane = Lane("backlog", part.start, self._ledger.settle, yields=not self._in_order)
+            lane = Lane(
+                "backlog",
+                part.start,
+                self._ledger.settle,
+                self._tools.books.parking.add,
+                yields=not self._in_order,
+            )
             end = part.end or part.start
             while lane.position < end:
                 segments = await self._tools.source.read(lane.position, READ_BYTES)
@@ -232,25 +245,75 @@ class Delivery:
             self._resend_wanted.clear()
             await self._resend_wanted.wait()
 
+    # -- what was parked and is to be sent again --
+
+    async def _parked(self) -> None:
+        while True:
+            for marked in await self._tools.books.marked():
+                await self._send_again(marked)
+            await asyncio.sleep(PARKED_S)
+
+    async def _send_again(self, marked: Marked) -> None:
+        """Message by message, each with its place in the account: a broker that cuts the connection at a refusal leaves
+        the rest for the next one.
+        """
+        segments = await self._read(marked.first, marked.last + 1)
+        if segments is None:
+            self._tools.books.parking.give_up(marked, GONE, self._tools.clock.time_ns())
+            logger.error("destination %s: parked readings of %s cannot be sent: %s", self._name, marked.series, GONE)
+            return
+        found = contents(segments, self._ledger.clearance, self._tools.hidden)
+        again = Again(marked, self._ledger, self._tools.books.parking)
+        for run in found.runs:
+            rest = within(run, marked.n, marked.end) if run.series == marked.series else None
+            while rest is not None:
+                chunk = again.begin(rest.n)
+                after = await self._send_piece(again.lane, chunk, rest)
+                await again.sent(chunk, rest.n + rest.count if after is None else after.n)
+                rest = after
+        for event in found.events:
+            if event.record.series == marked.series and marked.n <= event.record.n < marked.end:
+                chunk = again.begin(event.record.n)
+                await self._send_event(again.lane, chunk, event)
+                await again.sent(chunk, event.record.n + 1)
+        again.close()
+        logger.info("destination %s: sent again from n=%d of %s: %s", self._name, marked.n, marked.series.device, again)
+
+    async def _read(self, start: int, end: int) -> list[Segment] | None:
+        """All segments start <= position < end; None when the log does not hold them any more."""
+        if (await self._tools.source.bounds())[0] > start:
+            return None
+        found: list[Segment] = []
+        while start < end:
+            more = [part for part in await self._tools.source.read(start, READ_BYTES) if part.position < end]
+            if not more or any(part.damage is not None for part in more):
+                return None
+            found += more
+            start = more[-1].position + 1
+        return found
+
     # -- messages --
 
     async def _send_run(self, lane: Lane, chunk: Chunk, run: Run) -> None:
-        tools, device = self._tools, run.series.device
-        topic = f"{tools.topic}/{device}/readings"
         rest: Run | None = run
         while rest is not None:
-            version = tools.catalogues.version(device)
-            if version is None:
-                await tools.catalogues.ensure(device)
-                continue
-            payload, piece, rest = tools.maker.make(rest, lane.name, version)
-            message = _Message(lane, chunk, piece, topic, len(payload))
-            if len(payload) > tools.maker.payload_bytes:
-                chunk.pending += 1
-                self._park(message, _LOCAL_REFUSAL)
-            else:
-                await self._send(message, payload, tools.maker.properties)
-            await asyncio.sleep(0)
+            rest = await self._send_piece(lane, chunk, rest)
+
+    async def _send_piece(self, lane: Lane, chunk: Chunk, run: Run) -> Run | None:
+        """One message of as much of the run as fits; returns the rest."""
+        tools, device = self._tools, run.series.device
+        while (version := tools.catalogues.version(device)) is None:
+            await tools.catalogues.ensure(device)
+        payload, piece, rest = tools.maker.make(run, lane.name, version)
+        message = _Message(lane, chunk, piece, f"{tools.topic}/{device}/readings", len(payload))
+        # What is sent again on request is tried whatever was refused before: somebody mended the broker.
+        if len(payload) > (tools.maker.packet_bytes if lane.name == "replay" else tools.maker.payload_bytes):
+            chunk.pending += 1
+            self._park(message, _LOCAL_REFUSAL)
+        else:
+            await self._send(message, payload, tools.maker.properties)
+        await asyncio.sleep(0)
+        return rest
 
     async def _send_event(self, lane: Lane, chunk: Chunk, event: Event) -> None:
         document = documents.event(self._tools.origin, event.record)
@@ -271,6 +334,7 @@ class Delivery:
         match verdict(code, message.readings, self._hold):
             case Verdict.DELIVERED:
                 self._tools.delivered()
+                self._tools.maker.took(message.nbytes)
                 self._note_delay(message)
                 message.lane.acknowledge(message.chunk)
             case Verdict.HOLD:
@@ -294,7 +358,8 @@ class Delivery:
             series, n = content.record.series, content.record.n
             parked[content.position][series] += 1
             positions = content.position, content.position
-        self._tools.books.park(series, n, message.readings, positions, reason)
+        time = self._tools.clock.time_ns()
+        message.lane.park(entry(series, n, message.readings, positions, reason, message.topic, time))
         if reason not in self._tools.progress.parking:
             self._tools.progress.parking.add(reason)
             logger.error(

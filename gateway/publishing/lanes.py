@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from gateway.log.records import BatchRecord, EventRecord, Segment, Series, StreamRecord
 from gateway.publishing.clearance import Clearance
@@ -14,6 +14,7 @@ from gateway.publishing.ledger import NOTHING, Heads, Settled
 from gateway.publishing.runs import Run, Slice, gather, visible, whole
 
 Settle = Callable[[int, list[Settled]], None]
+Park = Callable[[dict[str, Any]], None]
 
 
 @dataclass(slots=True)
@@ -49,11 +50,13 @@ class Chunk:
 class Lane:
     """One reader of the log with its outstanding chunks."""
 
-    def __init__(self, name: str, position: int, settle: Settle, *, yields: bool = False) -> None:
+    def __init__(self, name: str, position: int, settle: Settle, park: Park, *, yields: bool = False) -> None:
         self.name = name
-        """live or backlog, as on the wire"""
+        """live, backlog or replay, as on the wire"""
         self.yields = yields
         """whether what waits in other lanes goes first"""
+        self.park = park
+        """takes an entry for what the broker refuses for good"""
         self.position = position
         """what is read next"""
         self._settle = settle

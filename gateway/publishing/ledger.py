@@ -166,6 +166,17 @@ class Ledger:
         if (part := self._range_of(end - 1)) is not None:
             self._shrink(part, end)
 
+    def resent(self, series: Series, count: int, parked: int, withheld: int) -> None:
+        """Of `count` parked readings of a series all were sent again but these; no longer open are `withheld`."""
+        account = self._accounts.get(series)
+        if account is None:
+            return
+        moved = min(count, account.parked) - parked - withheld  # fewer when the books were begun anew since
+        if moved >= 0:
+            account.parked -= moved + withheld
+            account.withheld += withheld
+            account.delivered += moved
+
     def drop(self, position: int, heads: Iterable[SeriesHead], reason: str) -> None:
         """Everything below `position` leaves the log; `heads` are of all segments that leave (position order)."""
         gone: dict[Series, int] = {}

@@ -45,6 +45,11 @@ class Learned:
         if readings > 1:
             self.most_bytes = max(_LEAST_BYTES, min(self.most_bytes, nbytes // 2))
 
+    def took(self, nbytes: int) -> None:
+        """The broker took a payload of `nbytes`: it may have been given a larger limit since."""
+        if nbytes > self.payload_bytes:
+            self.most_bytes = self.payload_bytes = LARGEST_PACKET
+
 
 class Maker:
     """Encodes runs for one connection."""
@@ -67,6 +72,11 @@ class Maker:
         self.properties: Any = publish_properties(config.mqtt, schema, config.compression)
         self._reading_bytes: dict[str, float] = {}
         self._prefixes: dict[str, tuple[int, PointPrefixes]] = {}
+
+    @property
+    def packet_bytes(self) -> int:
+        """No payload may be larger, whatever the broker refused before."""
+        return self._payload_bytes
 
     @property
     def payload_bytes(self) -> int:
@@ -97,6 +107,10 @@ class Maker:
     def too_large(self, nbytes: int, readings: int) -> None:
         """The broker refused a payload of `nbytes` with `readings` readings."""
         self._learned.too_large(nbytes, readings)
+
+    def took(self, nbytes: int) -> None:
+        """The broker took a payload of `nbytes`."""
+        self._learned.took(nbytes)
 
     def _encode(self, header: Header, run: Run) -> bytes:
         if self._format == "columns":

@@ -74,6 +74,16 @@ class Run:
         return self, None
 
 
+def within(run: Run, first: int, end: int) -> Run | None:
+    """What of a run has offsets first <= n < end; None when nothing has."""
+    rest: Run | None = run
+    if run.n < first:
+        rest = None if run.n + run.count <= first else run.split(first - run.n)[1]
+    if rest is None or rest.n >= end:
+        return None
+    return rest.split(end - rest.n)[0] if rest.n + rest.count > end else rest
+
+
 def whole(record: BatchRecord, position: int) -> Slice:
     """A slice of everything in a record."""
     return Slice(record, 0, len(record.batch), position)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from gateway.log.records import Segment, SeriesHead
@@ -50,7 +50,14 @@ class State(Protocol):
         ...
 
     def put_many(self, changes: Sequence[tuple[str, Any, int]]) -> list[int]:
-        """Write all of (key, document, expected version; 0 = must not exist), or none; returns the new versions."""
+        """Write all of (key, document, expected version; 0 = must not exist), or none; returns the new versions.
+
+        None as document removes the key. Raises StateConflictError when a version is not the expected one.
+        """
+        ...
+
+    def items(self, prefix: str) -> Iterator[tuple[str, int, Any]]:
+        """Key, version and document of every key that begins with `prefix`."""
         ...
 
 

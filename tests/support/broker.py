@@ -115,6 +115,14 @@ class Mosquitto:
         self.stop()
         self.start()
 
+    def change(self, *, options: Sequence[str] | None = None, acl: str | None = None) -> None:
+        """Replace `options` or `acl` and restart."""
+        self._options = self._options if options is None else list(options)
+        self._acl = self._acl if acl is None else acl
+        self.stop()
+        self._write_config()
+        self.start()
+
     def pause(self) -> None:
         """SIGSTOP: connections stay open and nobody answers, as with a half-open link. End it with `go_on`."""
         if self._process is not None:

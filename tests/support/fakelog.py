@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -135,8 +135,16 @@ class FakeState:
             if found != expected:
                 raise AssertionError(f"{key} has version {found}, expected {expected}")
         for key, value, expected in changes:
-            self.entries[key] = expected + 1, json.dumps(value)
-        return [expected + 1 for _, _, expected in changes]
+            if value is None:
+                self.entries.pop(key, None)
+            else:
+                self.entries[key] = expected + 1, json.dumps(value)
+        return [0 if value is None else expected + 1 for _, value, expected in changes]
+
+    def items(self, prefix: str) -> Iterator[tuple[str, int, Any]]:
+        for key, (version, value) in sorted(self.entries.items()):
+            if key.startswith(prefix):
+                yield key, version, json.loads(value)
 
 
 def stream(id: str = "S1", grade: int = 1, domain: str = "production", data_class: str = "general") -> StreamRecord:
