@@ -23,7 +23,7 @@ from asyncua.ua.attribute_ids import AttributeIds
 from adapters.opcua import stack
 from adapters.opcua.decode import Items, decode_values
 from adapters.opcua.envelope import HistoryResult, read_history
-from adapters.opcua.errors import service_failed, status_name, translate_errors
+from adapters.opcua.errors import TOO_MUCH, service_failed, status_name, translate_errors
 from adapters.opcua.pace import Priority
 from adapters.opcua.session import Session
 from adapters.opcua.variant import DecodeError, OtherVariant, read_length
@@ -73,8 +73,8 @@ _OUTDATED: Final = 0x804A0000
 """BadContinuationPointInvalid"""
 _NO_CONTINUATION: Final = 0x804B0000
 """BadNoContinuationPoints"""
-_TOO_MUCH: Final = frozenset({0x80100000, 0x80080000, 0x80B80000, 0x80B90000, _NO_CONTINUATION})
-"""BadTooManyOperations, BadEncodingLimitsExceeded, BadRequestTooLarge, BadResponseTooLarge"""
+_TOO_MUCH: Final = TOO_MUCH | {_NO_CONTINUATION}
+"""ask for less at a time"""
 _LATER: Final = frozenset({0x800A0000, 0x80EE0000, 0x80040000, 0x80030000, 0x80850000})
 """BadTimeout, BadServerTooBusy, BadResourceUnavailable, BadOutOfMemory, BadRequestTimeout"""
 _SESSION_ENDED: Final = frozenset({0x80250000, 0x80260000, 0x80270000, 0x80220000})
