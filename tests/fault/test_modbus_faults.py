@@ -24,19 +24,20 @@ from tests.support.modbus_line import ModbusLine
 from tests.support.modbus_plant import Supervised, p99, run_all
 from tests.support.wait import eventually
 
-PERIOD_S: Final = 0.4
-TIMEOUT_S: Final = 0.4
-LATE_S: Final = 0.55
+PERIOD_S: Final = 0.5
+TIMEOUT_S: Final = 0.5
+LATE_S: Final = 0.7
 """a late reply: after its timeout, and in the middle of somebody else's request"""
 STEADY_S: Final = 5.5
 """a link that has lived for 5 s is tried again often when it is lost: every 4 s at most in the first minute"""
 SICK_S: Final = 6.0
 BACK_S: Final = 4.0 + 3 * TIMEOUT_S + PERIOD_S
 """the longest back-off, a line's last questions to it, and a cycle"""
-REQUESTS_S: Final = 0.05
-"""the requests of other healthy devices on the wire, and this machine's own lateness"""
+REQUESTS_S: Final = 0.03
+"""the requests of the other healthy device on the wire"""
 BOUND_S: Final = PERIOD_S + TIMEOUT_S + REQUESTS_S
-"""what 99 of 100 gaps between a healthy device's readings do not exceed: one timeout of the sick one"""
+"""what 99 of 100 gaps between healthy devices' readings do not exceed: one timeout of the sick one. What this machine
+makes of it comes on top, see `History.machine_s`"""
 
 SICK, WELL = 1, (2, 3)
 ADDRESSES: Final = {SICK: (0, 1, 2, 3, 4, 60, 120), 2: (0, 1, 60), 3: (0, 4, 120)}
@@ -172,6 +173,8 @@ class History:
     """from the end of the fault until every point of the sick device had a good reading again"""
     told: list[str] = field(default_factory=list)
     """the log"""
+    machine_s: float = 0.0
+    """longest time, while devices were sick, in which this process came to nothing: all of them and us are in it"""
 
     def told_of(self, device: str) -> list[str]:
         """Changes of state that the log tells of a device."""
@@ -197,7 +200,7 @@ async def scenario(told: list[str]) -> History:
             history.began_ns = time.time_ns()
             for wire in wires.values():
                 wire.begin()
-            await asyncio.sleep(SICK_S)
+            await watched(history, SICK_S)
             history.states = {device.name: device.state.state for device in devices}
             history.ended_ns = time.time_ns()
             for wire in wires.values():
@@ -209,6 +212,14 @@ async def scenario(told: list[str]) -> History:
             stop.set()
             await running
     return history
+
+
+async def watched(history: History, seconds: float) -> None:
+    """Wait, and see how late that is noticed on the way."""
+    until = time.monotonic() + seconds
+    while (now := time.monotonic()) < until:
+        await asyncio.sleep(0.005)
+        history.machine_s = max(history.machine_s, time.monotonic() - now - 0.005)
 
 
 def recovered(history: History) -> bool:
@@ -238,13 +249,15 @@ def history() -> Iterator[History]:
 
 @every_case
 def test_neighbours_keep_their_period(history: History, kind: str, name: str) -> None:
+    gaps_s: list[float] = []
     for device in (history.wires[kind, name].devices[n] for n in WELL):
         for point in device.readings:
-            gaps_s = device.gaps_s(point, history.began_ns, history.over_ns)
-            assert p99(gaps_s) <= BOUND_S, (device.name, point, gaps_s[-5:])
+            gaps_s += device.gaps_s(point, history.began_ns, history.over_ns)
             assert device.statuses(point, history.began_ns, history.over_ns) == {GOOD}
         assert device.state.state == "up"
         assert history.told_of(device.name) == ["connected"]
+    gaps_s.sort()
+    assert p99(gaps_s) <= BOUND_S + history.machine_s, gaps_s[-5:]
 
 
 @every_case
@@ -259,6 +272,7 @@ def test_missed_cycles_and_lateness_are_told(history: History, kind: str, name: 
 
 
 def test_a_device_of_its_own_keeps_its_period(history: History) -> None:
+    assert history.machine_s < TIMEOUT_S / 2, "nothing here keeps the event loop for long"
     for point in history.alone.readings:
         assert p99(history.alone.gaps_s(point, history.began_ns, history.over_ns)) <= BOUND_S
     assert history.told_of("alone") == ["connected"]
