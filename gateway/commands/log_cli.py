@@ -23,3 +23,64 @@ def parked(
     from gateway.commands import log_parked as command  # noqa: PLC0415 - only what is called is imported
 
     raise typer.Exit(command.main(config_dir, destination, resend=resend, as_json=json))
+
+
+Place = Annotated[Path, typer.Argument(metavar="DIR|CONFIG_DIR", help="the log's folder, or the config's")]
+Json = Annotated[bool, typer.Option("--json", help="report as JSON")]
+Device = Annotated[str | None, typer.Option("--device", help="of this device alone; * and ? stand for others")]
+Point = Annotated[str | None, typer.Option("--point", help="of this point alone; * and ? stand for others")]
+Since = Annotated[str | None, typer.Option("--from", metavar="TIME", help="from here on, e.g. 2026-11-20T08:00:00Z")]
+Until = Annotated[str | None, typer.Option("--to", metavar="TIME", help="up to here, itself left out")]
+By = Annotated[str, typer.Option("--by", help="the time that is meant: source or received")]
+
+
+@app.command()
+def status(place: Place, json: Json = False) -> None:
+    """Show what the log holds: positions, size, times, readings of each device, what destinations wait for."""
+    from gateway.commands import log_status as command  # noqa: PLC0415 - only what is called is imported
+
+    raise typer.Exit(command.main_status(place, as_json=json))
+
+
+@app.command()
+def verify(place: Place, json: Json = False) -> None:
+    """Check every checksum in the log; exit code 1 when something is damaged, and where."""
+    from gateway.commands import log_status as command  # noqa: PLC0415 - only what is called is imported
+
+    raise typer.Exit(command.main_verify(place, as_json=json))
+
+
+@app.command("list")
+def list_(
+    place: Place,
+    device: Device = None,
+    point: Point = None,
+    since: Since = None,
+    until: Until = None,
+    by: By = "source",
+    limit: Annotated[int, typer.Option("--limit", min=1, help="stop after so many")] = 100,
+    json: Json = False,
+) -> None:
+    """Show readings of the log, oldest first."""
+    from gateway.commands import log_export as command  # noqa: PLC0415 - only what is called is imported
+
+    query = command.query_of(device, point, since, until, by)
+    raise typer.Exit(command.main_list(place, query, limit, as_json=json))
+
+
+@app.command()
+def export(
+    place: Place,
+    device: Device = None,
+    point: Point = None,
+    since: Since = None,
+    until: Until = None,
+    by: By = "source",
+    format: Annotated[str, typer.Option("--format", help="csv or jsonl")] = "csv",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="a new file, else standard output")] = None,
+) -> None:
+    """Write readings of the log as CSV or JSON lines."""
+    from gateway.commands import log_export as command  # noqa: PLC0415 - only what is called is imported
+
+    query = command.query_of(device, point, since, until, by)
+    raise typer.Exit(command.main_export(place, query, format, output))

@@ -15,15 +15,18 @@ from gateway.log.errors import (
     StateConflictError,
 )
 from gateway.log.identity import machine_id
+from gateway.log.reading import Outline
 from gateway.log.recovery import Recovery
-from gateway.log.state import Put, StateStore
+from gateway.log.state import Put, StateStore, glance
 from gateway.log.storage import budget_bytes, commit_default_s, kind_of, space
 from gateway.log.store import Bounds, LogStore
 from gateway.log.tail import Tail
+from gateway.log.view import Damage, LogView
 from gateway.log.writer import LogReceipt, Writer, WriterStatistics
 
 __all__ = [
     "Bounds",
+    "Damage",
     "DataFile",
     "LogConflictError",
     "LogCorruptError",
@@ -33,6 +36,8 @@ __all__ = [
     "LogIOError",
     "LogReceipt",
     "LogStore",
+    "LogView",
+    "Outline",
     "Put",
     "Recovery",
     "StateConflictError",
@@ -42,6 +47,7 @@ __all__ = [
     "WriterStatistics",
     "budget_bytes",
     "commit_default_s",
+    "glance",
     "kind_of",
     "machine_id",
     "space",

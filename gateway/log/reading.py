@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from gateway.log import blocks, codec, datafile
 from gateway.log.datafile import DataFile, Row, translated
@@ -21,6 +21,21 @@ _DECODED: Final = 3
 _HEADS_AT_ONCE: Final = 500
 
 logger = logging.getLogger(__name__)
+
+
+class Outline(NamedTuple):
+    """What heads say of a segment, or of the segments of a block together."""
+
+    series: list[SeriesHead]
+    commit_time: int
+    """ns since the epoch; of the last one"""
+    defines: bool
+    """may hold stream, device, point or note records"""
+    min_source: int
+    """0 to 0 without batches, as the three below"""
+    max_source: int
+    min_received: int
+    max_received: int
 
 
 class Reading:
@@ -43,10 +58,17 @@ class Reading:
         self._complained: set[Path | int] = set()
         """damaged files and positions that have had their log line"""
 
-    def segments(self, start: int, stop: int | None = None) -> Iterator[Segment]:
-        """Segments from `start` on, decoded; see `LogStore.read`. Raises LogFormatError, LogIOError."""
+    def segments(
+        self, start: int, stop: int | None = None, wanted: Callable[[Outline], bool] | None = None
+    ) -> Iterator[Segment]:
+        """Segments from `start` on, decoded; see `LogStore.read`. Raises LogFormatError, LogIOError.
+
+        Those that are not `wanted` are passed over without being decoded, a block as a whole.
+        """
         for rows in self.rows(start, stop, at_once=1):
             for row in rows:
+                if wanted is not None and not self._wanted(row, wanted):
+                    continue
                 if row.last is None:
                     yield self._segment(row)
                 else:
@@ -125,6 +147,13 @@ class Reading:
         self._readers.move_to_end(path)
         return reader
 
+    @staticmethod
+    def _wanted(row: Row, wanted: Callable[[Outline], bool]) -> bool:
+        try:
+            return wanted(_outline(row))
+        except LogCorruptError:
+            return True  # whoever decodes it says so
+
     def _segment(self, row: Row) -> Segment:
         segment = Segment(row.position, [], nbytes=len(row.head) + len(row.body))
         try:
@@ -172,3 +201,18 @@ class Reading:
         if damaged not in self._complained:
             logger.error("%s: passed over: %s", self._folder, error)
             self._complained.add(damaged)
+
+
+def _outline(row: Row) -> Outline:
+    if row.last is None:
+        head = codec.decode_head(row.head, row.position)
+        return Outline(
+            head.series, head.commit_time, head.defines,
+            head.min_source, head.max_source, head.min_received, head.max_received,
+        )  # fmt: skip
+    block = blocks.decode_block_head(row.head, row.position)
+    series = [one for held in block.segments for one in held.series]
+    return Outline(
+        series, block.segments[-1].commit_time, True,
+        block.min_source, block.max_source, block.min_received, block.max_received,
+    )  # fmt: skip

@@ -5,6 +5,7 @@ It may be lost: that costs duplicates, never readings. So a damaged file is set 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sqlite3
 import threading
@@ -14,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import orjson
 
-from gateway.log.datafile import side_files, translated
+from gateway.log.datafile import connect_closed, connect_watching, side_files, translated
 from gateway.log.errors import LogCorruptError, LogFormatError, StateConflictError
 
 FORMAT: Final = 1
@@ -117,6 +118,19 @@ class StateStore:
         sql = "INSERT INTO state VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET version = ?2, value = ?3"
         self._connection.execute(sql, (key, found + 1, orjson.dumps(value)))
         return found + 1
+
+
+def glance(path: Path, prefix: str) -> dict[str, Any]:
+    """The values of the keys that begin with `prefix`, beside the process that writes them; empty without a file.
+
+    Raises LogCorruptError, LogIOError.
+    """
+    if not path.exists():
+        return {}
+    watching = connect_watching if side_files(path)[0].exists() else connect_closed
+    sql = "SELECT key, value FROM state WHERE substr(key, 1, ?) = ? ORDER BY key"
+    with translated(path), contextlib.closing(watching(path)) as connection:
+        return {key: orjson.loads(value) for key, value in connection.execute(sql, (len(prefix), prefix))}
 
 
 def _connect(path: Path) -> sqlite3.Connection:
