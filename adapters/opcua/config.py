@@ -19,7 +19,9 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidatorFunctionWrapHandler,
     WithJsonSchema,
+    WrapValidator,
     model_validator,
 )
 from pydantic_core import InitErrorDetails, PydanticCustomError
@@ -280,6 +282,16 @@ DeadbandRule = Annotated[
         {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[0-9.]+\s*%?$"}]}
     ),
 ]
+
+
+def _parse_poll(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
+    try:
+        return parse(value)
+    except ValidationError:
+        raise ValueError(f"expected a duration above 0 such as 500ms or 1m, or never, found {value!r}") from None
+
+
+PollRule = Annotated[Duration | Literal["never"], WrapValidator(_parse_poll)]
 Trigger = Literal["status", "value", "timestamp"]
 """What makes the server send a reading: its status changes; or its value; or even only its time (Part 4, 7.22.2)"""
 Discard = Literal["oldest", "newest"]
@@ -323,7 +335,7 @@ class OpcUaPointConfig(PointConfig):
     discard: Discard | None = Field(default=None, description="what this point's full queue loses")
     trigger: Trigger | None = Field(default=None, description="what makes the server send this point")
     deadband: DeadbandRule | None = Field(default=None, description="this point's own deadband")
-    poll: Duration | Literal["never"] | None = Field(
+    poll: PollRule | None = Field(
         default=None, description="read this point at this interval instead of subscribing to it; never = subscribe"
     )
 

@@ -191,3 +191,11 @@ def test_loading_the_adapter_type_does_not_load_asyncua() -> None:
 def test_a_deadband_that_no_value_could_cross_is_refused(wrong: object) -> None:
     with pytest.raises(ValidationError, match="expected a number above 0"):
         device(point={"deadband": wrong})
+
+
+@pytest.mark.parametrize("wrong", ["0s", "nevr", "1", 5, "-1s"])
+def test_how_a_point_is_polled_says_what_it_may_be(wrong: object) -> None:
+    with pytest.raises(ValidationError, match="expected a duration above 0 such as 500ms or 1m, or never, found"):
+        device(point={"poll": wrong})
+    assert device(point={"poll": "never"}).points[0].poll == "never"
+    assert device(point={"poll": "2s"}).points[0].poll == 2
