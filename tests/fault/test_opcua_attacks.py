@@ -14,7 +14,7 @@ import pytest
 import pytest_asyncio
 
 from adapters.opcua import connect, services
-from gateway.contract import Remembered
+from gateway.contract import Remembered, ValueType
 from tests.fault.test_opcua_life import CREATE_ITEMS, CREATE_SESSION, CREATE_SUBSCRIPTION, TRANSFER, Device
 from tests.support.interop import InteropServer, interop_server
 from tests.support.opcua_rig import device
@@ -165,6 +165,24 @@ async def test_a_server_that_publishes_slower_shows_life_as_often_as_asked(
     assert keep_alive_s == 2 * publishing_s, "node-opcua counts to two at least"
     assert sum("publishes every 5 s, we asked for 0.1 s" in r.getMessage() for r in caplog.records) == 1
     wire.assert_read_only()
+
+
+async def test_a_node_that_returns_with_another_type_goes_on_with_it(server: InteropServer, wire: OpcUaWire) -> None:
+    """As after a download to the PLC; the point's column of doubles becomes one of texts."""
+    await server.tell("add", node="swapped", type="Double", value=1.5)
+    one = Device("reactor", device(wire.port, [server.node("swapped"), server.node("c0")]), retry_s=0.2)
+    async with one.running(2):
+        await server.tell("delete", nodes=["swapped"])
+        await eventually(lambda: one.readings(0)[-1].status >> 31, message="it is gone")
+        await server.tell("add", node="swapped", type="String", value="full")
+        await eventually(lambda: one.values(0)[-1] == "full", message="it is back")
+        assert [(reading.type, reading.value) for reading in one.readings(0) if reading.value is not None] == [
+            (ValueType.FLOAT64, 1.5),
+            (ValueType.STRING, "full"),
+        ]
+        await fresh(one)
+        assert one.gaps == []
+    assert wire.connections == 1
 
 
 async def crashed(server: InteropServer, wire: OpcUaWire) -> tuple[Device, dict[str, Any]]:

@@ -142,3 +142,44 @@ async def test_many_values_per_notification_keep_their_order(p: Plant) -> None:
             await p.write("fast", ua.DataValue(ua.Variant(i, ua.VariantType.Int32), bad))
         await seen(sink, task, 0, 200)
         assert [reading[1] for reading in sink.readings(0)] == list(range(200))
+
+
+async def test_rights_that_are_withdrawn_and_given_back_are_readings_of_that_point(p: Plant) -> None:
+    """BadUserAccessDenied of an item, in the middle of a subscription: the item lives on, and the others too."""
+    await p.add("secret", 1.0, ua.VariantType.Double)
+    await p.add("open", 1.0, ua.VariantType.Double)
+    sink = Sink()
+    async with running(build(p.config(p.point("secret"), p.point("open")), retry_s=0.2), sink) as task:
+        await seen(sink, task, 0)
+        await seen(sink, task, 1)
+        await p.write("secret", ua.DataValue(ua.Variant(None), ua.StatusCode(ua.UInt32(0x801F0000))))
+        await seen(sink, task, 0, 2)
+        await p.write("open", ua.DataValue(ua.Variant(2.0, ua.VariantType.Double)))
+        await seen(sink, task, 1, 2)
+        await p.write("secret", ua.DataValue(ua.Variant(3.0, ua.VariantType.Double)))
+        await seen(sink, task, 0, 3)
+        assert [(value, status) for _, value, status, *_ in sink.readings(0)] == [
+            (1.0, 0),
+            (None, 0x801F0000),
+            (3.0, 0),
+        ]
+        assert [value for _, value, *_ in sink.readings(1)] == [1.0, 2.0]
+        assert not task.done()
+
+
+async def test_a_server_whose_clock_jumps_by_a_day_loses_no_reading_and_keeps_its_stamps(p: Plant) -> None:
+    await p.add("level", 0.0, ua.VariantType.Double)
+    sink, now = Sink(), datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    day = datetime.timedelta(days=1)
+    async with running(build(p.config()), sink) as task:
+        await seen(sink, task, 0)
+        for n, at in enumerate((now, now - day, now + 2 * day, now), start=1):
+            await p.write("level", ua.DataValue(ua.Variant(float(n), ua.VariantType.Double), SourceTimestamp=at))
+            await seen(sink, task, 0, n + 1)
+        changes = sink.readings(0)[1:]
+        assert [value for _, value, *_ in changes] == [1.0, 2.0, 3.0, 4.0]
+        times = [at for *_, at, _, _ in changes]
+        assert times[:2] == [int(now.timestamp()) * 10**9, int((now - day).timestamp()) * 10**9]
+        assert abs(times[2] - time.time_ns()) < 60 * 10**9, "two days ahead cannot be: another time is taken"
+        originals = [batch.original_time for batch in sink.batches if batch.original_time is not None]
+        assert int((now + 2 * day).timestamp()) * 10**7 in [at for each in originals for at in each.tolist()]
