@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import ConfigProblems, LoadedConfig, Problem, load_config
-from gateway.config.quantities import duration_text, size_text
+from gateway.config.quantities import days_text, duration_text, size_text
+from gateway.log.forecast import rate_of_points, recent_rate
 from gateway.log.records import Labels
 from gateway.log.storage import budget_bytes, commit_default_s, kind_of
 from gateway.publishing.clearance import Rule
@@ -55,6 +56,9 @@ def _summary(config: LoadedConfig) -> dict[str, Any]:
     log, destinations = config.gateway.log, config.gateway.destinations
     path = log.path.absolute()
     kind = kind_of(path)
+    measured = recent_rate(path) if path.is_dir() else None
+    rate = measured or rate_of_points(points.total(), kind)
+    budget = budget_bytes(path, "auto" if log.budget is None else log.budget, used=rate.used)
     return {
         "gateway": config.gateway.gateway.id,
         "adapters": {name: {"devices": devices[name], "points": points[name]} for name in sorted(devices)},
@@ -75,7 +79,10 @@ def _summary(config: LoadedConfig) -> dict[str, Any]:
             "path": str(log.path),
             "storage": kind,
             "budget": "auto" if log.budget is None else "set",
-            "budget_bytes": budget_bytes(path, "auto" if log.budget is None else log.budget),
+            "budget_bytes": budget,
+            "bytes_per_day": round(rate.bytes_per_day),
+            "rate": "measured" if measured else "assumed",
+            "days": round(rate.days(budget), 1),
             "keep_s": log.keep,
             "commit": "auto" if log.commit is None else "set",
             "commit_s": commit_default_s(kind) if log.commit is None else log.commit,
@@ -109,6 +116,8 @@ def _in_words(summary: dict[str, Any]) -> str:
         f"  log: {log['path']} ({log['storage']}), when full {log['when_full']}, keep {duration_text(log['keep_s'])}"
     )
     lines.append(f"       budget {budget} ({log['budget']}), commit every {commit} ({log['commit']}), on this machine")
+    rate = "at the present rate" if log["rate"] == "measured" else "if each point gave a reading a second"
+    lines.append(f"       holds about {days_text(log['days'])}: {size_text(log['bytes_per_day'])} a day, {rate}")
     return "\n".join(lines) + "\n"
 
 

@@ -14,6 +14,11 @@ def duration_text(seconds: float) -> str:
     return f"{number:.3f}".rstrip("0").rstrip(".") + unit
 
 
+def days_text(days: float) -> str:
+    """6430.4 as 6,430 days, 3.14 as 3.1 days."""
+    return f"{days:,.0f} days" if days >= 10 else f"{days:.1f} days"
+
+
 def size_text(size: int) -> str:
     """20000000000 as 20GB, by powers of ten."""
     for power, unit in ((12, "TB"), (9, "GB"), (6, "MB"), (3, "KB")):

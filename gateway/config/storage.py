@@ -7,9 +7,9 @@ from pathlib import Path
 
 from gateway.config.models import LogConfig
 from gateway.config.problems import Problem
-from gateway.config.quantities import duration_text, size_text
+from gateway.config.quantities import days_text, duration_text, size_text
 from gateway.config.sources import Source
-from gateway.log.storage import kind_of, space
+from gateway.log.storage import budget_bytes, kind_of, space
 
 _MIN_BUDGET = 100 * 10**6
 _MIN_KEEP_S = 3600.0
@@ -39,7 +39,28 @@ def check_storage(log: LogConfig, source: Source, *, for_run: bool) -> list[Prob
             f"log.keep: {duration_text(log.keep)} is less than an hour: an outage of the centre would soon be a loss"
         )
         problems.append(Problem.at(source.locate(("log", "keep")), message, "keep days, e.g. 180d", "warning"))
+    if not for_run and (sentence := _too_long(log)):
+        hint = "give it a larger budget or disk, or a shorter keep; `edge-gateway log status` shows who writes most"
+        problems.append(Problem.at(source.locate(("log", "keep")), sentence, hint, "warning"))
     return problems
+
+
+def _too_long(log: LogConfig) -> str | None:
+    """Why `keep` cannot be met, where the log that is there says so."""
+    from gateway.log.forecast import recent_rate  # noqa: PLC0415 - a start does not look, and needs none of it
+
+    path = log.path.absolute()
+    rate = recent_rate(path) if path.is_dir() else None
+    if rate is None:
+        return None
+    budget = budget_bytes(path, "auto" if log.budget is None else log.budget, used=rate.used)
+    days = rate.days(budget)
+    if days * 86_400 >= log.keep:
+        return None
+    return (
+        f"log.keep: {duration_text(log.keep)} cannot be met: at the present rate of "
+        f"{size_text(int(rate.bytes_per_day))} a day, {size_text(budget)} hold {days_text(days)}"
+    )
 
 
 def _nearest(path: Path) -> Path:
