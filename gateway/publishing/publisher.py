@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import re
@@ -223,6 +224,11 @@ class Publisher:
                     watch.cancel()
             except* BrokerError as errors:
                 failure = _worst(errors)
+            if failure is not None and not isinstance(failure, BrokerRefused):
+                # A message that could not be handed over may fail before the broker's reason for the cut is read.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(2 * CUT_S):
+                        failure = await asyncio.shield(lost)
             if failure is not None:
                 self._blocked = isinstance(failure, BrokerRefused)
                 raise failure
@@ -357,7 +363,7 @@ def _tell(lost: asyncio.Future[BrokerError], error: BrokerError) -> None:
 
 
 async def _raise(error: asyncio.Future[BrokerError]) -> None:
-    raise await error
+    raise await asyncio.shield(error)
 
 
 def _worst(errors: BaseExceptionGroup[BrokerError]) -> BrokerError:

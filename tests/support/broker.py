@@ -115,8 +115,15 @@ class Mosquitto:
         self.stop()
         self.start()
 
-    def change(self, *, options: Sequence[str] | None = None, acl: str | None = None) -> None:
-        """Replace `options` or `acl` and restart."""
+    def change(
+        self,
+        *,
+        options: Sequence[str] | None = None,
+        acl: str | None = None,
+        users: Mapping[str, str] | None = None,
+    ) -> None:
+        """Replace what is given and restart."""
+        self._users = self._users if users is None else dict(users)
         self._options = self._options if options is None else list(options)
         self._acl = self._acl if acl is None else acl
         self.stop()

@@ -1,0 +1,98 @@
+"""A broker that does what a test tells it: acknowledges, withholds, refuses by reason code, or takes its time.
+
+Speaks as much of MQTT 5 as a publisher with QoS 1 needs (OASIS MQTT 5.0, 3.1 to 3.14), written for the tests alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter
+from collections.abc import Callable
+from types import TracebackType
+from typing import Self
+
+import orjson
+
+Answer = Callable[[str], int | None]
+"""gets the topic; returns the PUBACK's reason code, or None to withhold it"""
+
+_CONNACK, _PUBACK, _PINGRESP = 2, 4, 13
+
+
+class ScriptedBroker:
+    """`async with ScriptedBroker(answer) as broker: ... broker.port`"""
+
+    def __init__(self, answer: Answer = lambda topic: 0, *, pace_s: float = 0.0) -> None:
+        """`pace_s`: least time between two acknowledgements. `answer` may be replaced at any time."""
+        self.answer = answer
+        self.port = 0
+        self.connections = 0
+        self.taken: Counter[int] = Counter()
+        """how often each offset came in a readings message that was acknowledged with success"""
+        self._pace_s = pace_s
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.close()
+        self.cut()
+        await self._server.wait_closed()
+
+    def cut(self) -> None:
+        """Abort every connection."""
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+            while await self._packet(reader, writer):
+                await writer.drain()
+        self._writers.discard(writer)
+        writer.close()
+
+    async def _packet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        (first,) = await reader.readexactly(1)
+        body = await reader.readexactly(await _length(reader))
+        match first >> 4:
+            case 1:
+                writer.write(bytes([_CONNACK << 4, 3, 0, 0, 0]))
+            case 3:
+                await self._publish(body, writer)
+            case 12:
+                writer.write(bytes([_PINGRESP << 4, 0]))
+            case 14:
+                return False
+        return True
+
+    async def _publish(self, body: bytes, writer: asyncio.StreamWriter) -> None:
+        size = int.from_bytes(body[:2], "big")
+        topic, rest = body[2 : 2 + size].decode(), body[2 + size :]
+        code = self.answer(topic)
+        if self._pace_s:
+            await asyncio.sleep(self._pace_s)
+        if code is None:
+            return
+        if code < 0x80 and topic.endswith("/readings"):
+            document = orjson.loads(rest[rest.index(b'{"schema"') :])
+            self.taken.update(range(document["n"], document["n"] + document["count"]))
+        writer.write(bytes([_PUBACK << 4, 3]) + rest[:2] + bytes([code]))
+
+
+async def _length(reader: asyncio.StreamReader) -> int:
+    """A variable byte integer (1.5.5)."""
+    value = shift = 0
+    while True:
+        (byte,) = await reader.readexactly(1)
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value
