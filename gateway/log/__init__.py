@@ -22,12 +22,15 @@ from gateway.log.storage import budget_bytes, commit_default_s, kind_of, space
 from gateway.log.store import Bounds, LogStore
 from gateway.log.tail import Tail
 from gateway.log.view import Damage, LogView
+from gateway.log.wear import WEAR_UNKNOWN, Life, Wear, WearMeter
 from gateway.log.writer import LogReceipt, Writer, WriterStatistics
 
 __all__ = [
+    "WEAR_UNKNOWN",
     "Bounds",
     "Damage",
     "DataFile",
+    "Life",
     "LogConflictError",
     "LogCorruptError",
     "LogError",
@@ -43,6 +46,8 @@ __all__ = [
     "StateConflictError",
     "StateStore",
     "Tail",
+    "Wear",
+    "WearMeter",
     "Writer",
     "WriterStatistics",
     "budget_bytes",

@@ -16,7 +16,7 @@ BUDGET_BYTES: Final = 20_000_000_000
 BUDGET_PART: Final = 0.4
 FREE_PART: Final = 0.1
 _MEMORY_FILE_SYSTEMS: Final = frozenset({"tmpfs", "ramfs"})
-_NO_DEVICE: Final = 0
+_NO_DEVICE: Final = "0:"
 
 
 class Space(NamedTuple):
@@ -32,19 +32,31 @@ def kind_of(path: Path, *, root: Path = Path("/")) -> Kind:
 
     "tmpfs" does not survive a reboot. "unknown" where the system does not say: containers, network file systems.
     """
-    existing = _existing(path)
-    device = existing.stat().st_dev
-    major, minor = os.major(device), os.minor(device)
-    mounted = _mount(f"{major}:{minor}", root)
+    mounted = _mount(_device(path), root)
     if mounted and mounted[0] in _MEMORY_FILE_SYSTEMS:
         return "tmpfs"
-    block = root / f"sys/dev/block/{major}:{minor}"
-    if major == _NO_DEVICE and mounted:  # btrfs and its like: the mount names the device
+    disk = disk_of(path, root=root)
+    return "unknown" if disk is None else _kind_of_disk(disk)
+
+
+def disk_of(path: Path, *, root: Path = Path("/")) -> Path | None:
+    """The folder in sysfs of the disk under `path`: not the partition, and the first below device mapper and RAID.
+
+    None where the system does not say.
+    """
+    device = _device(path)
+    block = root / f"sys/dev/block/{device}"
+    if device.startswith(_NO_DEVICE) and (mounted := _mount(device, root)):  # btrfs and its like: the mount names it
         block = root / "sys/class/block" / Path(mounted[1]).name
     try:
-        return _kind_of_block(block.resolve(strict=True))
+        block = block.resolve(strict=True)
+        slaves = block / "slaves"
+        while slaves.is_dir() and (below := sorted(slaves.iterdir())):
+            block = below[0].resolve(strict=True)
+            slaves = block / "slaves"
     except OSError:
-        return "unknown"
+        return None
+    return block.parent if (block / "partition").exists() else block
 
 
 def commit_default_s(kind: Kind) -> float:
@@ -67,6 +79,11 @@ def budget_bytes(path: Path, budget: int | Literal["auto"], *, used: int = 0) ->
     return max(0, min(wanted, used + free - int(total * FREE_PART)))
 
 
+def _device(path: Path) -> str:
+    number = _existing(path).stat().st_dev
+    return f"{os.major(number)}:{os.minor(number)}"
+
+
 def _existing(path: Path) -> Path:
     while not path.exists() and path != path.parent:
         path = path.parent
@@ -87,12 +104,7 @@ def _mount(device: str, root: Path) -> tuple[str, str] | None:
     return None
 
 
-def _kind_of_block(block: Path) -> Kind:
-    slaves = block / "slaves"
-    while slaves.is_dir() and (below := sorted(slaves.iterdir())):  # device mapper, RAID: what lies below
-        block = below[0].resolve(strict=True)
-        slaves = block / "slaves"
-    disk = block.parent if (block / "partition").exists() else block
+def _kind_of_disk(disk: Path) -> Kind:
     if disk.name.startswith("mmcblk"):
         return "sd" if _text(disk / "device/type") == "SD" else "emmc"
     match _text(disk / "queue/rotational"):

@@ -114,6 +114,28 @@ DECLARATIONS = (
     Declaration(
         "edge_gateway_log_cut_readings", "gauge", "Readings lost to damage that the last start found in the log."
     ),
+    Declaration(
+        "edge_gateway_storage_written_bytes_total",
+        "counter",
+        "Bytes that this process has caused to be written to storage; absent where the system does not say.",
+    ),
+    Declaration(
+        "edge_gateway_storage_written_bytes_per_day",
+        "gauge",
+        "The same for a day, told from the last 24 hours; absent in the first ten minutes.",
+    ),
+    Declaration(
+        "edge_gateway_emmc_life_used_ratio",
+        "gauge",
+        "Used life of the log's eMMC by its own estimate: 0.1 = up to a tenth, 1 = up to all of it, 1.1 = beyond; by "
+        "type of memory, a and b. Absent where there is none, or it does not say.",
+        ("memory",),
+    ),
+    Declaration(
+        "edge_gateway_emmc_reserve_state",
+        "gauge",
+        "Spare blocks of the log's eMMC: 1 = normal, 2 = 80 % used, 3 = 90 % used, replace it.",
+    ),
     # destination: the loss account, accepted = delivered + waiting + parked + withheld + dropped
     Declaration(
         "edge_gateway_destination_state",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from gateway.contract.clock import Clock
-from gateway.log import DataFile, LogStore
+from gateway.log import WEAR_UNKNOWN, DataFile, LogStore, Wear, WearMeter
 from gateway.log.records import SeriesHead
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,8 @@ class Usage(NamedTuple):
     used: int
     free: int
     budget: int
+    wear: Wear = WEAR_UNKNOWN
+    """of the storage"""
 
 
 class Space:
@@ -84,6 +86,7 @@ class Housekeeping:
         self._keep_ns = int(keep_s * 1e9)
         self._clock = clock
         self._folder = folder
+        self._meter = WearMeter(folder, clock)
         self._drop_undelivered = drop_undelivered
         self.space = Space()
         self.usage = Usage(0, 0, budget_bytes)
@@ -117,7 +120,8 @@ class Housekeeping:
 
     def _measure(self) -> Sequence[DataFile]:
         files = self._store.files()
-        self.usage = Usage(sum(file.bytes for file in files), _free(self._folder), self._budget_bytes)
+        used = sum(file.bytes for file in files)
+        self.usage = Usage(used, _free(self._folder), self._budget_bytes, self._meter.measure())
         return files
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from gateway.contract.adapter import Facts
 from gateway.contract.clock import Clock
-from gateway.log import Writer
+from gateway.log import Wear, Writer
 from gateway.metrics.collector import Sample
 from gateway.metrics.endpoint import Verdict
 from gateway.publishing.publisher import Publisher
@@ -153,6 +153,7 @@ class Report:
         yield Sample("edge_gateway_log_pending_bytes", statistics.pending_bytes)
         yield Sample("edge_gateway_log_stalled", statistics.stalled is not None)
         yield Sample("edge_gateway_log_cut_readings", self.cut_readings)
+        yield from _wear_samples(usage.wear)
 
 
 def _poll_samples(adapter: str, devices: Sequence[Facts]) -> Iterator[Sample]:
@@ -162,6 +163,20 @@ def _poll_samples(adapter: str, devices: Sequence[Facts]) -> Iterator[Sample]:
     yield Sample("edge_gateway_poll_late_seconds", max(facts.poll_late_s for facts in devices), one)
     yield Sample("edge_gateway_request_timeouts_total", sum(facts.timeouts for facts in devices), one)
     yield Sample("edge_gateway_bad_replies_total", sum(facts.bad_replies for facts in devices), one)
+
+
+def _wear_samples(wear: Wear) -> Iterator[Sample]:
+    """What the system does not tell is absent."""
+    if wear.written is not None:
+        yield Sample("edge_gateway_storage_written_bytes_total", wear.written)
+    if wear.per_day is not None:
+        yield Sample("edge_gateway_storage_written_bytes_per_day", wear.per_day)
+    if wear.life is not None:
+        for memory, used in (("a", wear.life.used_a), ("b", wear.life.used_b)):
+            if used is not None:
+                yield Sample("edge_gateway_emmc_life_used_ratio", used, (memory,))
+        if wear.life.reserve is not None:
+            yield Sample("edge_gateway_emmc_reserve_state", wear.life.reserve)
 
 
 def _destination_samples(name: str, seen: Statistics) -> Iterator[Sample]:

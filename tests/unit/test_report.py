@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from gateway.contract import Facts, HasFacts, SystemClock
-from gateway.log import WriterStatistics
+from gateway.log import Life, Wear, WriterStatistics
 from gateway.metrics.declarations import DECLARATIONS, MOST_DESTINATIONS, MOST_FULL_DEVICES
 from gateway.runtime.devices import Device
 from gateway.runtime.housekeeping import Usage
@@ -38,6 +38,19 @@ def values(one: Report) -> dict[tuple[str, ...], float]:
     found = {(sample.name, *sample.labels): float(sample.value) for sample in samples}
     assert len(found) == len(samples), "a series comes twice"
     return found
+
+
+def test_wear_of_the_storage_is_told_where_it_is_known() -> None:
+    one = report([])
+    assert not [name for name, *_ in values(one) if "storage" in name or "emmc" in name]
+    wear = Wear(5_000_000, 1e9, Life(0.3, None, 2))
+    one._housekeeping.usage = Usage(1, 2, 3, wear)
+    seen = values(one)
+    assert seen["edge_gateway_storage_written_bytes_total",] == 5_000_000
+    assert seen["edge_gateway_storage_written_bytes_per_day",] == 1e9
+    assert seen["edge_gateway_emmc_life_used_ratio", "a"] == 0.3
+    assert ("edge_gateway_emmc_life_used_ratio", "b") not in seen
+    assert seen["edge_gateway_emmc_reserve_state",] == 2
 
 
 def test_a_degraded_device_is_up_and_named() -> None:
@@ -107,6 +120,7 @@ def test_the_number_of_series_is_what_the_page_says(devices: int) -> None:
         ("adapter",): 2,
         ("adapter", "state"): 2 * len(STATES),
         ("quality",): 3,
+        ("memory",): 2,
         ("device", "adapter"): devices,
         ("destination",): MOST_DESTINATIONS,
         ("destination", "state"): MOST_DESTINATIONS,
