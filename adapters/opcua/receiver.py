@@ -149,6 +149,7 @@ class Receiver:
         """
         self._heard = set()
         self._resuming = True
+        self.progress.watch.hold()
         while True:
             result = await self._republish(self.progress.watch.expected)
             if result in GONE:

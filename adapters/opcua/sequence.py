@@ -34,6 +34,10 @@ class SequenceWatch:
         """The number of the notification that comes next; a subscription begins with 1."""
         return 1 if self._next is None else self._next
 
+    def hold(self) -> None:
+        """Whatever comes next, `expected` is what should: the subscription may have sent what nobody received."""
+        self._next = self.expected
+
     def missing(self, sequence: int, limit: int) -> tuple[list[int], bool] | None:
         """Numbers between the last one and `sequence`, oldest first, the newest `limit`; and whether there were more.
 

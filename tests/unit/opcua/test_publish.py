@@ -119,6 +119,21 @@ async def test_a_new_connection_fetches_what_was_sent_and_not_received(server: S
     assert sink.gaps == []
 
 
+async def test_a_first_notification_that_was_lost_with_its_connection_is_a_gap(
+    server: ScriptedServer, sink: Sink
+) -> None:
+    """The subscription's first one, of which nobody has seen a number, and which the server does not keep."""
+    async with publishing(Rig(server, sink)) as rig:
+        receiver = rig.receiver(made())
+        assert await receiver.resume()
+        rig.add(receiver)
+        await eventually(lambda: len(server.waiting) == OUTSTANDING)
+        server.answer(published(2, 2.0, available=(2,)))
+        await eventually(lambda: sink.values == [2.0])
+        assert [gap.reason for gap in sink.gaps] == ["sequence-gap"]
+        assert rig.settled == [False]
+
+
 async def test_a_new_process_takes_nothing_twice_that_the_log_has(server: ScriptedServer, sink: Sink) -> None:
     """Numbers 1 to 3 are in the log; the server keeps 2 to 4, and sends what 3 held once more as 5."""
     server.kept = {3: republished(3, 3.0), 4: republished(4, 3.0)}
