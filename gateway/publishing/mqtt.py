@@ -277,6 +277,8 @@ class Connection:
         advice = ": another client uses the same client id; set `client_id`" if reason.value == _TAKEN_OVER else ""
         cut = reason.value == _UNSPECIFIED and not flags.is_disconnect_packet_from_server
         why = "cut without a reason" if cut else str(reason)
+        if cut:  # Mosquitto 2.0 says nothing to the one whose session is taken over
+            advice = "; if this repeats, see whether another client uses the same client id"
         self._call(self._ended, BrokerError(f"{self._where}: connection lost ({why}){advice}"))
 
     def _on_publish(

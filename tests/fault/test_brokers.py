@@ -103,6 +103,7 @@ async def test_a_session_that_others_take_over_loses_nothing(caplog: pytest.LogC
                 await eventually(lambda: set(centre.offsets()) == set(range(end)))
         exact(publisher, delivered=end)
     assert told(caplog, "centre: down") == 3, "each take-over is told once"
+    assert told(caplog, "another client uses the same client id"), "Mosquitto 2.0 does not say it: the advice does"
 
 
 @pytest.mark.parametrize("persistence", [True, False])
