@@ -100,10 +100,11 @@ async def test_an_outage_that_the_server_bridged_is_filled(
     async with one.running(COUNTERS, steady=True):
         await complete(one)
         before = ids(one)
-        one.open = OpenGap("outage", time.time_ns(), "device-down")
         wire.broken = True
         wire.cut()
         await eventually(lambda: one.state.state == "down", 2)
+        # As the gateway does it: after what was received before the cut, which would end it.
+        one.open = OpenGap("outage", time.time_ns(), "device-down")
         await asyncio.sleep(2)
         if expired:
             await server.tell("expire")
@@ -122,9 +123,10 @@ async def test_an_outage_that_lost_a_subscription_is_not_filled(server: InteropS
     async with one.running(COUNTERS, steady=True):
         await complete(one)
         before = ids(one)
-        one.open = OpenGap("outage", time.time_ns(), "device-down")
         wire.broken = True
         wire.cut()
+        await eventually(lambda: one.state.state == "down", 2)
+        one.open = OpenGap("outage", time.time_ns(), "device-down")
         await server.tell("end", subscription=before[1])
         wire.broken = False
         await eventually(lambda: len(one.gaps) == 1, 15, "the gap of the one that ended")
