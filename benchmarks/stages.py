@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from adapters.modbus.address import Table
-from adapters.modbus.point import ModbusPointConfig
 from adapters.modbus.decode import Layout, Replies
 from adapters.modbus.planner import Limits, Span, plan
+from adapters.modbus.point import ModbusPointConfig
 from adapters.opcua.batches import BatchBuilder, Moment
 from adapters.opcua.decode import decode_items
 from adapters.opcua.fallback import decode_other
