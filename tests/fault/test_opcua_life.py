@@ -268,16 +268,17 @@ async def test_a_server_that_stops_publishing_while_the_channel_stays_open(
 
 async def test_three_of_a_hundred_nodes_deleted_and_restored(server: InteropServer, wire: OpcUaWire) -> None:
     one = supervised(server, wire.port, retry_s=0.5)
+    well = Device("well", device(server.port, [server.node("c0")]))
     gone = [3, 50, 99]
     others = [point for point in range(COUNTERS) if point not in gone]
-    async with one.running():
+    async with one.running(), well.running(1):
         await server.tell("delete", nodes=[f"c{point}" for point in gone])
         for point in gone:
             await eventually(lambda point=point: one.readings(point)[-1].status >> 31)
             assert one.readings(point)[-1].status in (BAD_NODE_ID_UNKNOWN, BAD_NODE_ID_INVALID)
         await server.tell("restore")
         await one.data_again(RETURN_S)
-        assert one.slowest_s < 1
+        assert one.slowest_s < max(1, well.slowest_s + 0.5), "a machine that stalls does so for both"
         final = await all_final(server, one)
         one.assert_every_count(final, others)
     assert wire.connections == 1
