@@ -1,0 +1,48 @@
+"""docs/centre.md: its tables can be made and its queries say what the page says they say."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+
+PAGE = Path(__file__).parents[2] / "docs" / "centre.md"
+TABLES, DUE, HOLES = re.findall(r"^```sql\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def centre(stored: Sequence[int], **account: int) -> sqlite3.Connection:
+    """A database with readings of one series; the account says 0 to 9 accepted unless told otherwise."""
+    connection = sqlite3.connect(":memory:")
+    connection.executescript(TABLES)
+    insert = (
+        "INSERT INTO readings (enterprise, gateway, stream, device, n) VALUES ('e', 'g', 's', 'd', ?) "
+        "ON CONFLICT DO NOTHING"
+    )
+    connection.executemany(insert, [(n,) for n in stored])
+    counts = {"first_n": 0, "last_n": 9, "accepted": 10, "delivered": 10, "waiting": 0, "parked": 0, "withheld": 0}
+    counts |= {"dropped": 0, "complete_n": 10} | account
+    connection.execute(
+        f"INSERT INTO account (enterprise, gateway, destination, stream, device, time, {', '.join(counts)}) "
+        f"VALUES ('e', 'g', 'c', 's', 'd', '', {', '.join('?' * len(counts))})",
+        [*counts.values()],
+    )
+    return connection
+
+
+def test_all_is_stored_however_often_it_came() -> None:
+    connection = centre([*range(10), *range(5)])
+    assert connection.execute(DUE).fetchall() == [("s", "d", 10, 10)]
+    assert connection.execute(HOLES).fetchall() == []
+
+
+def test_what_was_never_stored_is_found_with_its_range() -> None:
+    connection = centre([0, 1, 2, 6, 7, 9])
+    assert connection.execute(DUE).fetchall() == [("s", "d", 10, 6)]
+    assert connection.execute(HOLES).fetchall() == [("s", "d", 3, 5), ("s", "d", 8, 8)]
+
+
+def test_what_is_accounted_for_is_not_due_and_what_waits_is_not_asked_for() -> None:
+    connection = centre(range(7), delivered=7, parked=1, dropped=2)
+    assert connection.execute(DUE).fetchall() == [("s", "d", 7, 7)]
+    assert centre(range(7), delivered=7, waiting=3).execute(DUE).fetchall() == []
