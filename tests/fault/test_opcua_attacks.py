@@ -15,7 +15,7 @@ import pytest_asyncio
 
 from adapters.opcua import connect, services
 from gateway.contract import Remembered, ValueType
-from tests.fault.test_opcua_life import CREATE_ITEMS, CREATE_SESSION, CREATE_SUBSCRIPTION, TRANSFER, Device
+from tests.fault.test_opcua_life import CREATE_ITEMS, CREATE_SESSION, CREATE_SUBSCRIPTION, STEADY_S, TRANSFER, Device
 from tests.support.interop import InteropServer, interop_server
 from tests.support.opcua_rig import device
 from tests.support.opcua_wire import OpcUaWire
@@ -242,6 +242,7 @@ async def test_one_session_that_a_crash_left_is_waited_for(
             await eventually(lambda: len(two.heard()) == POINTS, 30, "data")
             assert wire.count(CREATE_SUBSCRIPTION) == 0, "and its subscription is taken up"
             # A lost link is no crash: the session is still known, and there need be no room for another.
+            await asyncio.sleep(STEADY_S)
             wire.cut()
             await eventually(lambda: wire.open_connections == 0)
             await fresh(two, 10)
