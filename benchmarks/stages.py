@@ -12,9 +12,9 @@ from adapters.modbus.address import Table
 from adapters.modbus.decode import Layout, Replies
 from adapters.modbus.planner import Limits, Span, plan
 from adapters.modbus.point import ModbusPointConfig
-from adapters.opcua.batches import BatchBuilder, Moment
-from adapters.opcua.decode import decode_items
-from adapters.opcua.fallback import decode_other
+from adapters.opcua.decoding.batches import BatchBuilder, Moment
+from adapters.opcua.decoding.decode import decode_items
+from adapters.opcua.decoding.fallback import decode_other
 from benchmarks import modbus_load
 from benchmarks.measure import progress
 from benchmarks.notifications import SOURCE, VALUE, Part, filetime

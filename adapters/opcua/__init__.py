@@ -1,14 +1,9 @@
 """OPC UA: one session per device, a subscription per publishing interval, notifications decoded into columns.
 
-`config`: the keys of a device file. `adapter`: a connection's life; `connect`: login, goodbye; `endpoints`: redundant
-servers; `session`: calls, the server's limits; `health`: what it says of itself; `pace`: the request budget.
-`security`: policy and login; `certificates`: our own; `trust`: the servers'; `pki`: both for the command line.
-`limits`, `profiles`: what a server can bear; `plan`: what it is asked for; `items`: monitored items; `revised`: what
-it made of them. `subscriptions`: all of a device, over connections and restarts; `services`: their services;
-`publish`: the session's publish loop; `receiver`, `progress`, `sequence`: one subscription's notifications; `bridge`:
-outages that lost nothing; `note`: what a crash leaves. `envelope`, `decode`, `variant`, `layouts`: the pure decoder;
-`fallback`: values of rarer types; `batches`: from decoded items to the gateway's batches. `stack`: all that reaches
-into asyncua; `errors`: translation of its failures. `tools`: browsing and reading for an engineer at a terminal.
+`adapter`: one device, from login to loss. `config`, `profiles`: the keys of a device file, what is known of makes of
+servers. `connecting`: getting in and out. `session`: calls, limits, budget and health of one session. `acquiring`: the
+plan, subscriptions, polling. `decoding`: raw bytes to batches. `model`: what a server says of its nodes. `history`: gaps
+that are filled. `errors`: translation of failures. `tools`: browsing and reading for an engineer at a terminal.
 """
 
 from __future__ import annotations
@@ -39,13 +34,13 @@ class OpcUaAdapterType:
 
     def certificates(self, folder: Path) -> Certificates:
         """What `edge-gateway certs` works on; see `gateway.contract.certificates.HasCertificates`."""
-        from adapters.opcua.pki import Pki  # noqa: PLC0415 - see the class docstring
+        from adapters.opcua.connecting.pki import Pki  # noqa: PLC0415 - see the class docstring
 
         return Pki(folder)
 
     def certificate_expires(self, config: Any) -> float | None:
         """When our certificate for this device expires; see `gateway.contract.certificates.HasCertificates`."""
-        from adapters.opcua.certificates import certificate_expires  # noqa: PLC0415 - see the class docstring
+        from adapters.opcua.connecting.certificates import certificate_expires  # noqa: PLC0415 - see the class docstring
 
         return certificate_expires(config.connection)
 

@@ -15,26 +15,26 @@ from collections.abc import Sequence
 
 from asyncua import ua
 
-from adapters.opcua import layouts
-from adapters.opcua.backfill import Backfill
-from adapters.opcua.batches import BUILT_IN, BatchBuilder
-from adapters.opcua.clocks import SETTLE_S, ClockWatch
+from adapters.opcua.acquiring.items import RETRY_S, ItemKit, Ramp
+from adapters.opcua.acquiring.plan import ORDER_PAYS, Plan, make_plan
+from adapters.opcua.acquiring.poll import PollLoop
+from adapters.opcua.acquiring.receiver import Stalled
+from adapters.opcua.acquiring.revised import Revised
+from adapters.opcua.acquiring.subscriptions import Subscriptions
 from adapters.opcua.config import NodeAddress, OpcUaDeviceConfig, OpcUaPointConfig
-from adapters.opcua.connect import open_session
-from adapters.opcua.definitions import Definitions, learn_built_in
-from adapters.opcua.endpoints import Memory
-from adapters.opcua.gaps import GapLedger
-from adapters.opcua.items import RETRY_S, ItemKit, Ramp
-from adapters.opcua.nodes import node_id
-from adapters.opcua.plan import ORDER_PAYS, Plan, make_plan
-from adapters.opcua.poll import PollLoop
+from adapters.opcua.connecting.connect import open_session
+from adapters.opcua.decoding import layouts
+from adapters.opcua.decoding.batches import BUILT_IN, BatchBuilder
+from adapters.opcua.decoding.clocks import SETTLE_S, ClockWatch
+from adapters.opcua.decoding.structures import Structures
+from adapters.opcua.history.backfill import Backfill
+from adapters.opcua.history.gaps import GapLedger
+from adapters.opcua.model.definitions import Definitions, learn_built_in
+from adapters.opcua.model.semantics import Semantics
 from adapters.opcua.profiles import PROFILES
-from adapters.opcua.receiver import Stalled
-from adapters.opcua.revised import Revised
-from adapters.opcua.semantics import Semantics
-from adapters.opcua.session import Session
-from adapters.opcua.structures import Structures
-from adapters.opcua.subscriptions import Subscriptions
+from adapters.opcua.session.endpoints import Memory
+from adapters.opcua.session.nodes import node_id
+from adapters.opcua.session.session import Session
 from gateway.contract import AdapterError, Clock, Facts, Point, Refused, Sink
 
 _logger = logging.getLogger(__name__)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from adapters.opcua import connect, services
+from adapters.opcua.acquiring import services
+from adapters.opcua.connecting import connect
 from gateway.contract import Remembered, ValueType
 from tests.fault.test_opcua_life import CREATE_ITEMS, CREATE_SESSION, CREATE_SUBSCRIPTION, STEADY_S, TRANSFER, Device
 from tests.support.interop import InteropServer, interop_server

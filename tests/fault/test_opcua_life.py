@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from adapters.opcua import services
+from adapters.opcua.acquiring import services
 from gateway.contract import Batch, Flag, Origin, Point, SystemClock
 from gateway.contract.status import BAD_NODE_ID_INVALID, BAD_NODE_ID_UNKNOWN
 from gateway.runtime.gaps import Gaps

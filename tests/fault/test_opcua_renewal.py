@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from adapters.opcua import connect
 from adapters.opcua.config import LoadConfig
-from adapters.opcua.connect import open_session
+from adapters.opcua.connecting import connect
+from adapters.opcua.connecting.connect import open_session
 from gateway.contract import Refused
 from tests.fault.test_opcua_life import Device
 from tests.support.interop import InteropServer, interop_server

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from adapters.opcua.config import LoadConfig
-from adapters.opcua.connect import open_session
-from adapters.opcua.endpoints import Memory
+from adapters.opcua.connecting.connect import open_session
+from adapters.opcua.session.endpoints import Memory
 from gateway.contract import LinkLost, Refused
 from tests.fault.test_opcua_life import Device
 from tests.support.interop import InteropServer, interop_server

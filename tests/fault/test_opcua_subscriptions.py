@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from adapters.opcua import connect, services
+from adapters.opcua.acquiring import services
+from adapters.opcua.connecting import connect
 from adapters.opcua.profiles import PROFILES
 from gateway.contract import Filled, OpenGap, Remembered
 from tests.fault.test_opcua_life import CREATE_ITEMS, CREATE_SESSION, CREATE_SUBSCRIPTION, TRANSFER, Device

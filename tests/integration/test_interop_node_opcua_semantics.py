@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from adapters.opcua.changes import SEMANTICS_CHANGED
+from adapters.opcua.model.changes import SEMANTICS_CHANGED
 from tests.support.interop import InteropServer, interop_server
 from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running
 from tests.support.opcua_wire import OpcUaWire

@@ -15,8 +15,8 @@ from asyncua import ua
 from asyncua.server.history_sql import HistorySQLite
 from asyncua.server.server import Server
 
-from adapters.opcua import stack
-from adapters.opcua.history import NODES_PER_REQUEST
+from adapters.opcua.history.history import NODES_PER_REQUEST
+from adapters.opcua.session import stack
 from gateway.contract import Batch, Flag, LinkLost, OpenGap, Origin
 from tests.support.broker import free_port
 from tests.support.fake_sink import FakeSink
@@ -255,7 +255,7 @@ async def test_a_server_without_history_says_so_once_and_the_gap_stays(
 
 def about_history(caplog: pytest.LogCaptureFixture) -> list[str]:
     """What was said of the history."""
-    return [record.getMessage() for record in caplog.records if record.name == "adapters.opcua.backfill"]
+    return [record.getMessage() for record in caplog.records if record.name == "adapters.opcua.history.backfill"]
 
 
 @asynccontextmanager

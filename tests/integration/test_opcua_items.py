@@ -14,12 +14,12 @@ import pytest_asyncio
 from asyncua import ua
 from asyncua.server.server import Server
 
-from adapters.opcua import layouts
 from adapters.opcua.config import LoadConfig
-from adapters.opcua.connect import open_session
-from adapters.opcua.definitions import learn_built_in
-from adapters.opcua.session import Session
-from adapters.opcua.stack import node_id
+from adapters.opcua.connecting.connect import open_session
+from adapters.opcua.decoding import layouts
+from adapters.opcua.model.definitions import learn_built_in
+from adapters.opcua.session.session import Session
+from adapters.opcua.session.stack import node_id
 from tests.support.broker import free_port
 from tests.support.interop import InteropServer, interop_server
 from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running

@@ -13,7 +13,7 @@ import pytest_asyncio
 from asyncua import Server, ua
 
 from adapters.opcua import ADAPTER
-from adapters.opcua.connect import open_session
+from adapters.opcua.connecting.connect import open_session
 from gateway.contract import Flag, LinkLost, Point, Refused, SystemClock
 from tests.support.broker import free_port
 from tests.support.opcua_corner import OneUser, Plant, Sink, build, corner, running, seen, serving

@@ -21,10 +21,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from adapters.opcua.adapter import OpcUaAdapter
-from adapters.opcua.certificates import certificate_expires
 from adapters.opcua.config import OpcUaDeviceConfig
-from adapters.opcua.connect import open_session
-from adapters.opcua.trust import application_uri_of, load
+from adapters.opcua.connecting.certificates import certificate_expires
+from adapters.opcua.connecting.connect import open_session
+from adapters.opcua.connecting.trust import application_uri_of, load
 from gateway.commands.main import main
 from gateway.contract import LinkLost, Point, Refused, SystemClock
 from tests.support.broker import free_port

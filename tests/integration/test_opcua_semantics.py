@@ -12,12 +12,12 @@ import pytest
 import pytest_asyncio
 from asyncua import Server, ua
 
-from adapters.opcua import layouts
-from adapters.opcua.changes import SEMANTICS_CHANGED
 from adapters.opcua.config import OpcUaPointConfig
-from adapters.opcua.connect import open_session
-from adapters.opcua.decode import Items
-from adapters.opcua.semantics import Semantics
+from adapters.opcua.connecting.connect import open_session
+from adapters.opcua.decoding import layouts
+from adapters.opcua.decoding.decode import Items
+from adapters.opcua.model.changes import SEMANTICS_CHANGED
+from adapters.opcua.model.semantics import Semantics
 from tests.support.broker import free_port
 from tests.support.fake_sink import FakeSink
 from tests.support.opcua_rig import device
@@ -174,7 +174,7 @@ async def test_many_points_are_asked_for_together(plant: Plant) -> None:
 
 
 async def test_the_same_texts_are_told_once_and_others_again(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapters.opcua.semantics._GATHER_S", 0.0)
+    monkeypatch.setattr("adapters.opcua.model.semantics._GATHER_S", 0.0)
     strings = (await plant.nodes["multi"].get_properties())[0]
     async with Asking(plant, ["multi", "two"]) as asking:
         await eventually(lambda: asking.told)
@@ -202,8 +202,8 @@ async def test_another_unit_is_said_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr("adapters.opcua.semantics._GATHER_S", 0.0)
-    monkeypatch.setattr("adapters.opcua.semantics._AGAIN_S", 0.0)
+    monkeypatch.setattr("adapters.opcua.model.semantics._GATHER_S", 0.0)
+    monkeypatch.setattr("adapters.opcua.model.semantics._AGAIN_S", 0.0)
 
     def lines(part: str) -> list[str]:
         return [record.getMessage() for record in caplog.records if part in record.getMessage()]

@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from asyncua import Server, ua
 
-from adapters.opcua.changes import STRUCTURE_CHANGED
+from adapters.opcua.model.changes import STRUCTURE_CHANGED
 from tests.support.broker import free_port
 from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running
 from tests.support.opcua_wire import OpcUaWire

@@ -11,14 +11,15 @@ import pytest
 from asyncua import Client, Server, ua
 from asyncua.common.structures104 import new_enum, new_struct, new_struct_field
 
-from adapters.opcua import ADAPTER, stack
-from adapters.opcua.decode import decode_items
-from adapters.opcua.definitions import learn_structures
-from adapters.opcua.envelope import read_publish
-from adapters.opcua.fallback import decode_other
-from adapters.opcua.limits import Limits
-from adapters.opcua.pace import Priority
-from adapters.opcua.structures import Structures
+from adapters.opcua import ADAPTER
+from adapters.opcua.decoding.decode import decode_items
+from adapters.opcua.decoding.envelope import read_publish
+from adapters.opcua.decoding.fallback import decode_other
+from adapters.opcua.decoding.structures import Structures
+from adapters.opcua.model.definitions import learn_structures
+from adapters.opcua.session import stack
+from adapters.opcua.session.limits import Limits
+from adapters.opcua.session.pace import Priority
 from gateway.contract import Point, SystemClock
 from tests.support.modbus_sink import CollectingSink, cycles, running
 

@@ -12,9 +12,9 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_to_binary
 
-from adapters.opcua.limits import Limits
-from adapters.opcua.pace import Pace
-from adapters.opcua.session import Session
+from adapters.opcua.session.limits import Limits
+from adapters.opcua.session.pace import Pace
+from adapters.opcua.session.session import Session
 
 EPOCH = datetime.datetime(2026, 3, 1, tzinfo=datetime.UTC)
 """what `at` counts from"""

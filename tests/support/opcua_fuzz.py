@@ -21,12 +21,12 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
-from adapters.opcua import layouts
-from adapters.opcua.batches import BatchBuilder, Moment
-from adapters.opcua.decode import Items, decode_items, decode_values
-from adapters.opcua.envelope import READ_RESPONSE, read_header, read_publish
-from adapters.opcua.fallback import decode_other
-from adapters.opcua.variant import DecodeError, format_guid, format_ticks
+from adapters.opcua.decoding import layouts
+from adapters.opcua.decoding.batches import BatchBuilder, Moment
+from adapters.opcua.decoding.decode import Items, decode_items, decode_values
+from adapters.opcua.decoding.envelope import READ_RESPONSE, read_header, read_publish
+from adapters.opcua.decoding.fallback import decode_other
+from adapters.opcua.decoding.variant import DecodeError, format_guid, format_ticks
 from gateway.contract.status import BAD_DECODING_ERROR
 
 CORPUS: Final = Path(__file__).parents[1] / "cases" / "opcua" / "corpus"

@@ -12,13 +12,13 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_to_binary
 
-from adapters.opcua import stack
-from adapters.opcua.batches import BatchBuilder
-from adapters.opcua.pace import Pace
-from adapters.opcua.progress import Made, Progress
-from adapters.opcua.publish import PublishLoop
-from adapters.opcua.receiver import Kit, Receiver, Tally
-from adapters.opcua.structures import Structures
+from adapters.opcua.acquiring.progress import Made, Progress
+from adapters.opcua.acquiring.publish import PublishLoop
+from adapters.opcua.acquiring.receiver import Kit, Receiver, Tally
+from adapters.opcua.decoding.batches import BatchBuilder
+from adapters.opcua.decoding.structures import Structures
+from adapters.opcua.session import stack
+from adapters.opcua.session.pace import Pace
 from gateway.contract import SystemClock
 from tests.support.fake_sink import FakeSink
 from tests.support.wait import eventually

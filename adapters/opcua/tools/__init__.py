@@ -13,8 +13,8 @@ from dataclasses import replace
 from typing import Any
 
 from adapters.opcua.config import LoadConfig
-from adapters.opcua.connect import open_session
-from adapters.opcua.pace import Pace
+from adapters.opcua.connecting.connect import open_session
+from adapters.opcua.session.pace import Pace
 from adapters.opcua.tools import words
 from adapters.opcua.tools.describe import describe, look_up, null_node
 from adapters.opcua.tools.entry import connection_config, diagnose, server_endpoints

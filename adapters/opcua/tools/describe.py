@@ -10,8 +10,8 @@ from typing import Any, Final
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
-from adapters.opcua import stack
-from adapters.opcua.layouts import NULL
+from adapters.opcua.decoding.layouts import NULL
+from adapters.opcua.session import stack
 from adapters.opcua.tools import words
 from adapters.opcua.tools.link import Link
 from adapters.opcua.tools.readings import Reading

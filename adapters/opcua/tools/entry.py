@@ -16,11 +16,11 @@ from asyncua import ua
 from asyncua.client.client import Client
 from pydantic import ValidationError
 
-from adapters.opcua import stack
 from adapters.opcua.config import ConnectionConfig
+from adapters.opcua.connecting.security import ask_endpoints
 from adapters.opcua.errors import translate_errors
-from adapters.opcua.pace import Pace, Priority
-from adapters.opcua.security import ask_endpoints
+from adapters.opcua.session import stack
+from adapters.opcua.session.pace import Pace, Priority
 from adapters.opcua.tools.words import text
 from gateway.contract import ConfigError, LinkLost
 from gateway.contract.tools import Endpoint, Target

@@ -12,12 +12,12 @@ from asyncua.ua.attribute_ids import AttributeIds
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary
 from asyncua.ua.uaerrors import UaStatusCodeError
 
-from adapters.opcua import stack
+from adapters.opcua.decoding.variant import DecodeError
 from adapters.opcua.errors import TOO_MUCH, service_failed, translate_errors
-from adapters.opcua.pace import Priority
-from adapters.opcua.session import Session
+from adapters.opcua.session import stack
+from adapters.opcua.session.pace import Priority
+from adapters.opcua.session.session import Session
 from adapters.opcua.tools.readings import Reading, read_results
-from adapters.opcua.variant import DecodeError
 from gateway.contract import LinkLost
 
 T = TypeVar("T")

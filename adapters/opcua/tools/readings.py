@@ -10,9 +10,9 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from adapters.opcua.fallback import decode_other
-from adapters.opcua.layouts import BYTESTRING, DATETIME, FLOAT, NULL, TAILS, VALUE
-from adapters.opcua.variant import DecodeError, decode_variant, format_ticks, read_length
+from adapters.opcua.decoding.fallback import decode_other
+from adapters.opcua.decoding.layouts import BYTESTRING, DATETIME, FLOAT, NULL, TAILS, VALUE
+from adapters.opcua.decoding.variant import DecodeError, decode_variant, format_ticks, read_length
 
 _EPOCH_TICKS: Final = 116_444_736_000_000_000
 """100 ns ticks from 1601 to 1970"""

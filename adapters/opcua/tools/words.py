@@ -8,9 +8,9 @@ from typing import Any, Final
 
 from asyncua import ua
 
-from adapters.opcua import stack
-from adapters.opcua.batches import BUILT_IN
 from adapters.opcua.config import NodeAddress
+from adapters.opcua.decoding.batches import BUILT_IN
+from adapters.opcua.session import stack
 
 _KINDS: Final = {
     "i": ua.NodeIdType.Numeric,

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from asyncua import ua
 
-from adapters.opcua import backfill, layouts
-from adapters.opcua.backfill import Backfill
-from adapters.opcua.batches import BatchBuilder
 from adapters.opcua.config import ClockRule, ClockShift
-from adapters.opcua.gaps import GapLedger
-from adapters.opcua.structures import Structures
+from adapters.opcua.decoding import layouts
+from adapters.opcua.decoding.batches import BatchBuilder
+from adapters.opcua.decoding.structures import Structures
+from adapters.opcua.history import backfill
+from adapters.opcua.history.backfill import Backfill
+from adapters.opcua.history.gaps import GapLedger
 from gateway.contract import Basis, Batch, Filled, Flag, Gap, LinkLost, OpenGap, Origin, SystemClock, ValueType
 from tests.support.fake_sink import FakeSink
 from tests.support.opcua_archive import EPOCH, Archive, node, value
@@ -207,7 +208,7 @@ async def test_one_answer_at_most_waits_for_its_commit() -> None:
 async def test_nothing_in_the_history_leaves_the_gap_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     device = Device(Archive(a=[value(1.0, 1), value(2.0, 60)], b=[value(1.0, 1)]))
     await device.outage(10, 50)
-    with caplog.at_level(logging.INFO, "adapters.opcua.backfill"):
+    with caplog.at_level(logging.INFO, "adapters.opcua.history.backfill"):
         async with device.connected():
             await eventually(lambda: caplog.records)
     assert [record.message for record in caplog.records] == [
@@ -230,7 +231,7 @@ async def test_a_server_without_history_says_so_once_and_is_not_asked_again(
         archive.faults = [0x800B0000]
     device = Device(archive)
     await device.outage(10, 50)
-    with caplog.at_level(logging.INFO, "adapters.opcua.backfill"):
+    with caplog.at_level(logging.INFO, "adapters.opcua.history.backfill"):
         async with device.connected():
             await eventually(lambda: caplog.records)
             await device.outage(60, 80)
@@ -260,7 +261,7 @@ async def test_a_busy_server_is_asked_again_later(
     archive.faults = [0x80EE0000, 0x800A0000]
     device = Device(archive)
     await device.outage(10, 50)
-    with caplog.at_level(logging.INFO, "adapters.opcua.backfill"):
+    with caplog.at_level(logging.INFO, "adapters.opcua.history.backfill"):
         async with device.connected():
             await device.filled()
     assert len([record for record in caplog.records if "later and slower" in record.message]) == 1

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.opcua import layouts
-from adapters.opcua.batches import BUILT_IN, UNIX_EPOCH_TICKS, BatchBuilder, Moment
 from adapters.opcua.config import ClockRule, ClockShift
-from adapters.opcua.decode import Items
+from adapters.opcua.decoding import layouts
+from adapters.opcua.decoding.batches import BUILT_IN, UNIX_EPOCH_TICKS, BatchBuilder, Moment
+from adapters.opcua.decoding.decode import Items
 from gateway.contract import NO_TIME, Basis, Batch, Flag, Gap, ValueType
 from gateway.contract.status import BAD_NODE_ID_UNKNOWN, BAD_TYPE_MISMATCH, OVERFLOW_BITS
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.opcua.bridge import Bridge
+from adapters.opcua.acquiring.bridge import Bridge
 from gateway.contract import Filled, OpenGap
 from tests.support.fake_sink import FakeSink
 

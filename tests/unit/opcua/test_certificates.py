@@ -11,16 +11,16 @@ from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from adapters.opcua import certificates
-from adapters.opcua.certificates import (
+from adapters.opcua.config import ConnectionConfig
+from adapters.opcua.connecting import certificates
+from adapters.opcua.connecting.certificates import (
     application_uri,
     certificate_expires,
     make_certificate,
     own_certificate,
     own_paths,
 )
-from adapters.opcua.config import ConnectionConfig
-from adapters.opcua.trust import application_uri_of, load
+from adapters.opcua.connecting.trust import application_uri_of, load
 from gateway.contract import Refused
 from tests.support.opcua_certificates import DAY, NOW, make_pair
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from adapters.opcua.certificates import own_certificate, own_paths
-from adapters.opcua.trust import TrustStore, load
+from adapters.opcua.connecting.certificates import own_certificate, own_paths
+from adapters.opcua.connecting.trust import TrustStore, load
 from gateway.commands.main import main
 from tests.support.opcua_certificates import DAY, NOW, make_pair
 

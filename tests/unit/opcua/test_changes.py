@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from adapters.opcua import layouts
-from adapters.opcua.changes import SEMANTICS_CHANGED, STRUCTURE_CHANGED, changed_points
-from adapters.opcua.decode import Items
+from adapters.opcua.decoding import layouts
+from adapters.opcua.decoding.decode import Items
+from adapters.opcua.model.changes import SEMANTICS_CHANGED, STRUCTURE_CHANGED, changed_points
 
 
 def items(*statuses: int, first: int = 0) -> Items:

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.opcua.batches import Moment
-from adapters.opcua.clocks import SETTLE_S, ClockWatch
 from adapters.opcua.config import ClockRule, ClockShift
+from adapters.opcua.decoding.batches import Moment
+from adapters.opcua.decoding.clocks import SETTLE_S, ClockWatch
 from gateway.contract import NO_TIME, Basis, Batch, Flag, ValueType
 
 START = 1_790_000_000 * 10**9

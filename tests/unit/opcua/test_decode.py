@@ -16,11 +16,11 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapters.opcua import layouts
-from adapters.opcua.decode import Items, decode_items, decode_values
-from adapters.opcua.envelope import READ_RESPONSE, Published, read_header, read_publish, read_republish
-from adapters.opcua.fallback import decode_other
-from adapters.opcua.variant import DecodeError, format_guid, format_ticks
+from adapters.opcua.decoding import layouts
+from adapters.opcua.decoding.decode import Items, decode_items, decode_values
+from adapters.opcua.decoding.envelope import READ_RESPONSE, Published, read_header, read_publish, read_republish
+from adapters.opcua.decoding.fallback import decode_other
+from adapters.opcua.decoding.variant import DecodeError, format_guid, format_ticks
 from gateway.contract.status import BAD_DECODING_ERROR
 
 T = ua.VariantType

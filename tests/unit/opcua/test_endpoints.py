@@ -7,7 +7,7 @@ import logging
 
 import pytest
 
-from adapters.opcua.endpoints import Memory, Unwell, none_of_them
+from adapters.opcua.session.endpoints import Memory, Unwell, none_of_them
 from gateway.contract import LinkLost, Refused
 from tests.support.virtual_time import run_virtually
 

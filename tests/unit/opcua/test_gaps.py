@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from adapters.opcua.gaps import MOST_HOLES, GapLedger, WatchedSink
-from adapters.opcua.holes import QUIET_S, Hole
+from adapters.opcua.history.gaps import MOST_HOLES, GapLedger, WatchedSink
+from adapters.opcua.history.holes import QUIET_S, Hole
 from gateway.contract import Basis, Batch, Filled, Flag, Gap, OpenGap, Origin, ValueType
 from tests.support.fake_sink import FakeSink
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from adapters.opcua.batches import Moment
-from adapters.opcua.endpoints import Memory, Unwell
-from adapters.opcua.health import ClockOffset, Health, Look, Sample
+from adapters.opcua.decoding.batches import Moment
+from adapters.opcua.session.endpoints import Memory, Unwell
+from adapters.opcua.session.health import ClockOffset, Health, Look, Sample
 from tests.support.virtual_time import run_virtually
 
 URL = "opc.tcp://h:1"

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from asyncua import ua
 
-from adapters.opcua import history
-from adapters.opcua.fallback import decode_other
-from adapters.opcua.history import STUCK, Ask, Busy, HistoryReader, Page
-from adapters.opcua.structures import Structures
+from adapters.opcua.decoding.fallback import decode_other
+from adapters.opcua.decoding.structures import Structures
+from adapters.opcua.history import history
+from adapters.opcua.history.history import STUCK, Ask, Busy, HistoryReader, Page
 from gateway.contract import LinkLost
 from tests.support.opcua_archive import Archive, at, node, value
 from tests.support.wait import eventually

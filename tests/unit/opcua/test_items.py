@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from asyncua import ua
 
-from adapters.opcua.batches import BatchBuilder
+from adapters.opcua.acquiring.items import BAD_TOO_MANY_MONITORED_ITEMS, ItemKit, MonitoredItems, Ramp
+from adapters.opcua.acquiring.plan import Plan, make_plan
+from adapters.opcua.acquiring.revised import Revised
 from adapters.opcua.config import OpcUaDeviceConfig
-from adapters.opcua.items import BAD_TOO_MANY_MONITORED_ITEMS, ItemKit, MonitoredItems, Ramp
-from adapters.opcua.limits import Limits
-from adapters.opcua.plan import Plan, make_plan
-from adapters.opcua.revised import Revised
-from adapters.opcua.stack import node_id
+from adapters.opcua.decoding.batches import BatchBuilder
+from adapters.opcua.session.limits import Limits
+from adapters.opcua.session.stack import node_id
 from gateway.contract import LinkLost, SystemClock
 from gateway.contract.status import BAD_NODE_ID_UNKNOWN
 from tests.support.fake_sink import FakeSink

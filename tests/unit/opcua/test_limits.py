@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.opcua.config import LoadConfig
-from adapters.opcua.limits import OWN_PER_CALL, OWN_QUEUE, Limits, ServerSays
 from adapters.opcua.profiles import PROFILES, Profile
+from adapters.opcua.session.limits import OWN_PER_CALL, OWN_QUEUE, Limits, ServerSays
 
 MAKE = Profile("make", "a make of server", "a source")
 

@@ -9,9 +9,9 @@ import pytest
 from asyncua import ua
 from asyncua.ua.ua_binary import struct_to_binary
 
-from adapters.opcua.limits import Limits
-from adapters.opcua.lookups import Lookup
-from adapters.opcua.pace import Priority
+from adapters.opcua.model.lookups import Lookup
+from adapters.opcua.session.limits import Limits
+from adapters.opcua.session.pace import Priority
 from gateway.contract import LinkLost
 
 TOO_MANY, UNSUPPORTED, RESPONSE_TOO_LARGE = 0x80100000, 0x800B0000, 0x80B90000

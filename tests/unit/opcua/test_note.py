@@ -8,8 +8,8 @@ from typing import Any
 import orjson
 import pytest
 
-from adapters.opcua.note import KeptSubscription, Note, pack_ids, read_note, unpack_ids, write_note
-from adapters.opcua.progress import Made
+from adapters.opcua.acquiring.note import KeptSubscription, Note, pack_ids, read_note, unpack_ids, write_note
+from adapters.opcua.acquiring.progress import Made
 from gateway.runtime.sink import NOTE_BYTES
 
 

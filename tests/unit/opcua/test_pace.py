@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from adapters.opcua.pace import Pace, Priority
+from adapters.opcua.session.pace import Pace, Priority
 from tests.support.virtual_time import run_virtually
 
 

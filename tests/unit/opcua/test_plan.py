@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapters.opcua import layouts
+from adapters.opcua.acquiring.plan import Plan, make_plan, requests_per_s
 from adapters.opcua.config import Deadband, OpcUaDeviceConfig
-from adapters.opcua.limits import Limits
-from adapters.opcua.plan import Plan, make_plan, requests_per_s
+from adapters.opcua.decoding import layouts
+from adapters.opcua.session.limits import Limits
 from gateway.contract.quantities import parse_duration
 
 UNBOUNDED = Limits(queue=10**6)

@@ -13,15 +13,15 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
-from adapters.opcua import stack
-from adapters.opcua.batches import BatchBuilder
+from adapters.opcua.acquiring.plan import PlannedPoll
+from adapters.opcua.acquiring.poll import PollLoop
 from adapters.opcua.config import OpcUaPointConfig
-from adapters.opcua.decode import Items
-from adapters.opcua.limits import Limits
-from adapters.opcua.pace import Pace, Priority
-from adapters.opcua.plan import PlannedPoll
-from adapters.opcua.poll import PollLoop
-from adapters.opcua.structures import Structures
+from adapters.opcua.decoding.batches import BatchBuilder
+from adapters.opcua.decoding.decode import Items
+from adapters.opcua.decoding.structures import Structures
+from adapters.opcua.session import stack
+from adapters.opcua.session.limits import Limits
+from adapters.opcua.session.pace import Pace, Priority
 from gateway.contract import LinkLost, Refused
 from gateway.contract.status import BAD_DECODING_ERROR, BAD_NODE_ID_UNKNOWN
 from tests.support.fake_sink import FakeSink

@@ -12,8 +12,8 @@ import pytest
 from pydantic import ValidationError
 
 from adapters.opcua.config import LoadConfig, OpcUaDeviceConfig
-from adapters.opcua.limits import Limits, ServerSays
 from adapters.opcua.profiles import DEFAULT, PROFILES, Profile
+from adapters.opcua.session.limits import Limits, ServerSays
 
 ROOT = Path(__file__).parents[3]
 WRITTEN: dict[str, dict[str, Any]] = tomllib.loads((ROOT / "adapters/opcua/profiles.toml").read_text(encoding="utf-8"))

@@ -7,9 +7,9 @@ import struct
 
 import pytest
 
-from adapters.opcua.progress import Progress
-from adapters.opcua.publish import MOST_OUTSTANDING
-from adapters.opcua.receiver import Stalled, SubscriptionEnded
+from adapters.opcua.acquiring.progress import Progress
+from adapters.opcua.acquiring.publish import MOST_OUTSTANDING
+from adapters.opcua.acquiring.receiver import Stalled, SubscriptionEnded
 from gateway.contract import LinkLost, Origin, Refused
 from tests.support.opcua_scripted import (
     OUTSTANDING,

@@ -6,9 +6,9 @@ import dataclasses
 
 import pytest
 
+from adapters.opcua.acquiring.plan import Plan, PlannedItem, PlannedSubscription
+from adapters.opcua.acquiring.revised import Revised, RevisedItem
 from adapters.opcua.config import OpcUaPointConfig
-from adapters.opcua.plan import Plan, PlannedItem, PlannedSubscription
-from adapters.opcua.revised import Revised, RevisedItem
 
 POINTS = {i: OpcUaPointConfig(point=f"p{i}", node=f"i={i + 1}") for i in range(4)}
 FILTER_NOT_ALLOWED = 0x80450000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from adapters.opcua.sequence import SequenceWatch, following, precedes, preceding
+from adapters.opcua.acquiring.sequence import SequenceWatch, following, precedes, preceding
 
 LAST = 2**32 - 1
 

@@ -15,7 +15,7 @@ from asyncua.common.utils import Buffer
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
 from asyncua.ua.ua_binary import struct_from_binary
 
-from adapters.opcua import stack
+from adapters.opcua.session import stack
 from tests.support.opcua_certificates import make_pair
 
 

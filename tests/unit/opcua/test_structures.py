@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from asyncua import ua
 
-from adapters.opcua import layouts
-from adapters.opcua.decode import decode_items
-from adapters.opcua.fallback import decode_other
-from adapters.opcua.structures import Structures
+from adapters.opcua.decoding import layouts
+from adapters.opcua.decoding.decode import decode_items
+from adapters.opcua.decoding.fallback import decode_other
+from adapters.opcua.decoding.structures import Structures
 from gateway.contract.status import BAD_DECODING_ERROR
 
 Kind = ua.StructureType

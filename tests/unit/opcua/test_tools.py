@@ -14,12 +14,12 @@ from asyncua.ua.uaerrors import UaStatusCodeError
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.opcua.decoding.variant import DecodeError
 from adapters.opcua.tools import words
 from adapters.opcua.tools.entry import connection_config
 from adapters.opcua.tools.link import Link
 from adapters.opcua.tools.readings import read_results
 from adapters.opcua.tools.walk import Found, PathFilter, tree_order, walk
-from adapters.opcua.variant import DecodeError
 from gateway.contract import AdapterError, ConfigError, LinkLost
 from gateway.contract.tools import Kind, Target
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.opcua.trust import KEPT, TrustStore, days_left, fingerprint, load, objections, subject
+from adapters.opcua.connecting.trust import KEPT, TrustStore, days_left, fingerprint, load, objections, subject
 from gateway.contract import ConfigError, Refused
 from tests.support.opcua_certificates import DAY, NOW, make_pair
 

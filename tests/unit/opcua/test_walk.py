@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from adapters.opcua.decode import Items, decode_items
-from adapters.opcua.fallback import decode_other
-from adapters.opcua.variant import DecodeError
+from adapters.opcua.decoding.decode import Items, decode_items
+from adapters.opcua.decoding.fallback import decode_other
+from adapters.opcua.decoding.variant import DecodeError
 
 NO_DIAGNOSTICS = struct.pack("<i", -1)
 TEXTS = (12, 15, 16)
