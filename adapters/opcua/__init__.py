@@ -2,8 +2,8 @@
 
 `adapter`: one device, from login to loss. `config`, `profiles`: the keys of a device file, what is known of makes of
 servers. `connecting`: getting in and out. `session`: calls, limits, budget and health of one session. `acquiring`: the
-plan, subscriptions, polling. `decoding`: raw bytes to batches. `model`: what a server says of its nodes. `history`: gaps
-that are filled. `errors`: translation of failures. `tools`: browsing and reading for an engineer at a terminal.
+plan, subscriptions, polling. `decoding`: raw bytes to batches. `model`: what a server says of its nodes. `history`:
+gaps that are filled. `errors`: translation of failures. `tools`: browsing and reading for an engineer at a terminal.
 """
 
 from __future__ import annotations
