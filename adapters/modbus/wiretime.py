@@ -103,9 +103,10 @@ def load_plan(devices: Sequence[ModbusDeviceConfig]) -> LoadPlan:
             text += _add(wire, config, period_ns / 1e9, blocks)
         remarks += _over_budget(config, number)
     for wire in wires.values():
-        text.append(_in_words(wire, devices))
         remarks += _overload(wire, devices)
-    return LoadPlan(tuple(text), tuple(remarks))
+        text.append(_in_words(wire, devices))
+    narrow = [wire for wire in wires.values() if wire.place.serial or wire.place.dial_in or len(wire.users) > 1]
+    return LoadPlan(tuple(text), tuple(remarks), tuple(_in_words(wire, devices) for wire in narrow))
 
 
 def _add(wire: _Wire, config: ModbusDeviceConfig, period_s: float, blocks: Sequence[Block]) -> list[str]:

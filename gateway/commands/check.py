@@ -35,13 +35,13 @@ def main(config_dir: Path, *, as_json: bool = False, plan: bool = False) -> int:
     if as_json:
         report = {"ok": config is not None, "problems": [p.as_dict() for p in problems], "summary": summary}
         if plan and config:
-            report["plan"] = config.load
+            report["plan"] = config.load.text
         sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     else:
         sys.stdout.write("".join(f"{problem}\n" for problem in problems))
         sys.stdout.write(_in_words(summary) if summary else _refusal(problems))
         if plan and config:
-            sys.stdout.write("".join(f"{line}\n" for line in ("plan:", *config.load)))
+            sys.stdout.write("".join(f"{line}\n" for line in ("plan:", *config.load.text)))
     return OK if config else WRONG
 
 
@@ -62,6 +62,7 @@ def _summary(config: LoadedConfig) -> dict[str, Any]:
     return {
         "gateway": config.gateway.gateway.id,
         "adapters": {name: {"devices": devices[name], "points": points[name]} for name in sorted(devices)},
+        "wires": config.load.wires,
         "identified_points": sum(identifier is not None for each in config.devices for identifier in each.identifiers),
         "points": points.total(),
         "streams": [
@@ -105,6 +106,7 @@ def _in_words(summary: dict[str, Any]) -> str:
     lines = [f"gateway {summary['gateway']}: the config is right"]
     for name, count in summary["adapters"].items():
         lines.append(f"  {name}: {_count(count['devices'], 'device')}, {_count(count['points'], 'point')}")
+    lines += [f"  wire {wire}" for wire in summary["wires"]]
     lines.append(f"  identifiers: {summary['identified_points']} of {_count(summary['points'], 'point')}")
     for stream in summary["streams"]:
         labels = f"{stream['domain']}, grade {stream['grade']}, {stream['class']}"

@@ -14,7 +14,7 @@ from gateway.config.storage import check_storage
 from gateway.config.translate import subject
 from gateway.contract import AdapterType
 from gateway.contract.config import Governance
-from gateway.contract.plan import HasPlan
+from gateway.contract.plan import HasPlan, LoadPlan
 from gateway.log.records import Labels
 from gateway.publishing.config import Broker, DestinationConfig
 
@@ -59,9 +59,10 @@ def check_devices(devices: Sequence[CheckedDevice]) -> list[Problem]:
     return problems
 
 
-def plan_load(devices: Sequence[CheckedDevice]) -> tuple[tuple[str, ...], list[Problem]]:
-    """What adapters say about all their devices together: lines for people, and what is wrong or doubtful."""
+def plan_load(devices: Sequence[CheckedDevice]) -> tuple[LoadPlan, list[Problem]]:
+    """What adapters say about all their devices together, and what is wrong or doubtful as problems."""
     text: list[str] = []
+    wires: list[str] = []
     problems: list[Problem] = []
     for adapter in {device.adapter.name: device.adapter for device in devices}.values():
         if not isinstance(adapter, HasPlan):
@@ -69,12 +70,13 @@ def plan_load(devices: Sequence[CheckedDevice]) -> tuple[tuple[str, ...], list[P
         its = [device for device in devices if device.adapter is adapter]
         plan = adapter.plan([device.config for device in its])
         text += plan.text
+        wires += plan.wires
         for remark in plan.remarks:
             source = its[remark.device].source
             place = source.locate(remark.path)
             message = f"{subject(remark.path, source)}{remark.message}"
             problems.append(Problem.at(place, message, remark.hint, remark.severity))
-    return tuple(text), problems
+    return LoadPlan(tuple(text), (), tuple(wires)), problems
 
 
 def _check_points(device: CheckedDevice) -> list[Problem]:

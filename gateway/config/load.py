@@ -21,6 +21,7 @@ from gateway.config.translate import translate
 from gateway.config.yaml import Document, parse
 from gateway.contract import AdapterType
 from gateway.contract.config import Governance
+from gateway.contract.plan import NOTHING_PLANNED, LoadPlan
 from gateway.log.records import Labels
 
 ADAPTERS_GROUP = "edge_gateway.adapters"
@@ -55,8 +56,8 @@ class LoadedConfig:
     gateway: GatewayFile = field(repr=False)
     devices: tuple[LoadedDevice, ...]
     warnings: tuple[Problem, ...] = ()
-    load: tuple[str, ...] = field(default=(), repr=False)
-    """what the adapters will ask of the plant, as lines for people"""
+    load: LoadPlan = field(default=NOTHING_PLANNED, repr=False)
+    """what the adapters will ask of the plant"""
 
 
 def load_config(
@@ -117,7 +118,7 @@ class _Loading:
             return None
         # Half a plant, or one with a device twice, says nothing of what will be asked of it.
         right = not any(problem.severity == "error" for problem in self.problems)
-        load, found = cross.plan_load(devices) if right else ((), [])
+        load, found = cross.plan_load(devices) if right else (NOTHING_PLANNED, [])
         self.problems += found
         loaded = tuple(
             LoadedDevice(device.config, device.adapter, labels[i], ids[i], device.file)

@@ -24,6 +24,11 @@ class LoadPlan(NamedTuple):
     text: tuple[str, ...]
     """lines for people: what is asked how often, and how long it takes"""
     remarks: tuple[Remark, ...]
+    wires: tuple[str, ...] = ()
+    """one line for each wire that is narrow or shared: what it has to bear"""
+
+
+NOTHING_PLANNED = LoadPlan((), ())
 
 
 @runtime_checkable

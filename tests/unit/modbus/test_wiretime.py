@@ -98,4 +98,6 @@ def test_a_month_over_the_mobile_network() -> None:
     """One request of 8 + 5 + 2 x 20 bytes and 160 of headers each 10 s: 2,592,000 s a month."""
     text = load_plan([device("listen+rtu://0.0.0.0:9000?id=A", 20, every="10s")]).text
     expected = (8 + 5 + 40 + 160) / 10 * 2_592_000 / 1e6
+    assert load_plan([device("listen+rtu://0.0.0.0:9000?id=A", 20, every="10s")]).wires == text[-1:]
+    assert load_plan([device("tcp://h")]).wires == ()
     assert text[-1].endswith(f"about {expected:,.0f} MB/month over the mobile network")
