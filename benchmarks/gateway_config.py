@@ -26,6 +26,7 @@ device: {device}
 adapter: opcua
 connection: {{url: "opc.tcp://127.0.0.1:{port}", timeout: 30s}}
 subscribe: {{publishing: {publishing}, sampling: {publishing}, queue: 30s}}
+load: {{requests_per_s: 1000}}
 points:
 """
 _MODBUS = """\
