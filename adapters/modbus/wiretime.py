@@ -196,6 +196,16 @@ def _disagreements(devices: Sequence[ModbusDeviceConfig], wire: _Wire, number: i
                     "error",
                 )
             )
+        elif other.load.outstanding != config.load.outstanding:
+            found.append(
+                Remark(
+                    number,
+                    ("load", "outstanding"),
+                    f"{other.device} is on the same wire with outstanding: {other.load.outstanding}, and the one that "
+                    "connects first decides",
+                    "write the same number in both files",
+                )
+            )
         elif other.connection.station == station:
             found.append(
                 Remark(

@@ -87,6 +87,13 @@ def test_one_wire_has_one_speed() -> None:
     assert "a is on the same wire with other settings" in remark.message
 
 
+def test_one_connection_has_one_number_of_requests_on_their_way() -> None:
+    devices = [device("tcp://h", name="a"), device("tcp://h", name="b", station=2, load={"outstanding": 4})]
+    (remark,) = load_plan(devices).remarks
+    assert (remark.device, remark.severity, remark.path) == (1, "warning", ("load", "outstanding"))
+    assert "a is on the same wire with outstanding: 1" in remark.message
+
+
 def test_one_station_twice() -> None:
     for url in ("serial:///dev/a", "tcp://h", "rtu+tcp://h:1"):
         (remark,) = load_plan([device(url, name="a"), device(url, name="b")]).remarks
