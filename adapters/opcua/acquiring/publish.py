@@ -35,6 +35,8 @@ _FASTEST_S: Final = 0.02
 """publishing faster than this needs no more requests"""
 _STRANGE: Final = 2
 """messages of a subscription that nobody here knows, after which it is deleted"""
+_STRANGERS: Final = 64
+"""subscriptions that nobody here knows and that are looked at at a time, whatever a server makes up"""
 _TOO_MANY_PUBLISH_REQUESTS: Final = 0x80780000
 _TIMEOUT: Final = 0x800A0000
 
@@ -69,7 +71,7 @@ class PublishLoop:
         self._busy = False
         self._strangers: dict[int, int] = {}
         """subscriptions that are none of ours, and how often each has sent something"""
-        self._orphans: asyncio.Queue[int] = asyncio.Queue()
+        self._orphaned = asyncio.Event()
         self.offering = asyncio.Lock()
         """held while a notification is dealt with"""
         self.heard_at = asyncio.get_running_loop().time()
@@ -201,21 +203,25 @@ class PublishLoop:
         As long as the session is published to, the server would keep it for ever. One that has only just been made or
         deleted sends no more than one message meanwhile.
         """
-        seen = self._strangers[subscription] = self._strangers.get(subscription, 0) + 1
-        if seen == _STRANGE:
-            self._orphans.put_nowait(subscription)
+        seen = self._strangers.pop(subscription, 0) + 1
+        if len(self._strangers) == _STRANGERS:
+            del self._strangers[next(iter(self._strangers))]
+        self._strangers[subscription] = seen
+        if seen >= _STRANGE:
+            self._orphaned.set()
 
     async def _delete_orphans(self) -> None:
         while True:
-            subscription = await self._orphans.get()
-            self._strangers.pop(subscription, None)
-            if subscription not in self._receivers:
+            await self._orphaned.wait()
+            self._orphaned.clear()
+            while orphans := [each for each, seen in self._strangers.items() if seen >= _STRANGE]:
                 _logger.info(
                     "%s: deleting subscription %d, which a lost connection left behind while it was being made",
                     self._session.url,
-                    subscription,
+                    orphans[0],
                 )
-                await services.delete(self._session, [subscription])
+                del self._strangers[orphans[0]]
+                await services.delete(self._session, orphans[:1])
 
     def _fault(self, where: str, code: int, sent_at: float) -> None:
         if code == _TOO_MANY_PUBLISH_REQUESTS and self._open > 1:

@@ -265,7 +265,7 @@ async def test_one_call_stays_in_one_segment_and_segments_stay_small(store: LogS
         for k in range(30):
             calls: list[Record] = [noise(2_000, 3 * k), noise(3_000, 3 * k + 1)]
             await writer.write(calls, 1_000, "a")
-    assert 3 < len(committed) < 30
+    assert len(committed) < 30
     assert all(s.nbytes <= codec.SEGMENT_BYTES for s in committed)
     assert all(len(s.records) % 2 == 0 for s in committed)
     assert offsets(store.read(1, 10**9)) == list(range(150_000))

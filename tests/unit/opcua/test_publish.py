@@ -320,6 +320,16 @@ async def test_a_subscription_that_nobody_knows_is_deleted_and_one_message_is_no
         assert server.deleted == [31]
 
 
+async def test_a_server_that_makes_up_subscriptions_fills_no_memory(server: ScriptedServer, sink: Sink) -> None:
+    """Of those that nobody knows 64 are remembered, the newest: 30 is forgotten before it comes again."""
+    async with one(server, sink):
+        for stranger in (30, *range(100, 165), 30, 400, 30):
+            assert server.deleted == []
+            await eventually(lambda: len(server.waiting) == OUTSTANDING)
+            server.answer(published(1, None, subscription=stranger))
+        await eventually(lambda: server.deleted == [30])
+
+
 async def test_numbers_begin_anew_after_the_last_one(server: ScriptedServer, sink: Sink) -> None:
     last = 2**32 - 1
     async with publishing(Rig(server, sink)) as rig:
