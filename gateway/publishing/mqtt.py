@@ -55,6 +55,10 @@ _TOO_LARGE = 0x95
 _TEMPORARY = {0x88, 0x89, 0x9F}
 _UNSPECIFIED = 0x80
 _TAKEN_OVER = 0x8E
+MOST_HEARD = 1_000
+"""messages of others that may wait for the event loop; what comes beyond is thrown away"""
+HEARD_BYTES = 128_000
+"""the largest packet that the broker may send us (MQTT 5, 3.1.2.11.4)"""
 
 
 # Mosquitto answers an oversized message with "Packet too large" in the PUBACK. MQTT 5, 3.4.2.1 does not list the code
@@ -93,17 +97,43 @@ class Acknowledgement(NamedTuple):
     """reason code; always 0 with MQTT 3.1.1"""
 
 
-def publish_properties(version: int | str, schema: str, encoding: str, content_type: str = "application/json") -> Any:
+class Heard(NamedTuple):
+    """What somebody else published on a topic that we subscribe to."""
+
+    payload: bytes
+    correlation: bytes
+    """correlation data (MQTT 5, 3.3.2.3.6); empty when there is none"""
+
+
+class Listen(NamedTuple):
+    """What to subscribe to, and whom to tell."""
+
+    topic: str
+    heard: Callable[[list[Heard]], None]
+    """gets messages in batches, on the event loop"""
+
+
+class Ask(NamedTuple):
+    """Where an answer to a message is wanted (MQTT 5, 3.3.2.3.5), and what it shall bring along to be recognised."""
+
+    topic: str
+    correlation: bytes
+
+
+def publish_properties(version: int | str, schema: str, encoding: str, ask: Ask | None = None) -> Any:
     """Properties of a message (MQTT 5, 3.3.2.3); None for 3.1.1. The same object may serve many messages."""
     if version != 5:
         return None
     properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
-    properties.ContentType = content_type
+    properties.ContentType = "application/json"
     properties.PayloadFormatIndicator = int(encoding == "none")  # 1: the payload is UTF-8
     pairs = [("schema", schema)]
     if encoding != "none":
         pairs.append(("content-encoding", encoding))
     properties.UserProperty = pairs
+    if ask is not None:
+        properties.ResponseTopic = ask.topic
+        properties.CorrelationData = ask.correlation
     return properties
 
 
@@ -121,7 +151,7 @@ class Connection:
     """`async with Connection(...)`: connected inside. Raises BrokerError or BrokerRefused on entering.
 
     `acknowledged` gets PUBACKs in batches, `closed` once why the connection broke; both are called on the event
-    loop and never after leaving.
+    loop and never after leaving, as is what `listen` names. A broker that refuses the subscription refuses us.
     """
 
     def __init__(
@@ -132,7 +162,9 @@ class Connection:
         will: Will,
         acknowledged: Callable[[list[Acknowledgement]], None],
         closed: Callable[[BrokerError], None],
+        listen: Listen | None = None,
     ) -> None:
+        """`listen`: with MQTT 5 alone."""
         self._config = config
         self._broker = broker
         self._where = broker.where
@@ -140,7 +172,10 @@ class Connection:
         self._will = will
         self._acknowledged = acknowledged
         self._closed = closed
+        self._listen = listen
+        self._subscribed: asyncio.Future[BrokerError | None] | None = None
         self._inbox: deque[Acknowledgement] = deque()
+        self._heard: deque[Heard] = deque()
         self._tls: TlsContext | None = None
         self._hop = threading.Lock()
         self._hopping = False
@@ -169,6 +204,12 @@ class Connection:
             await self._leave()
             raise answer
         self.limits = answer
+        if self._listen is not None:
+            try:
+                await self._subscribe(self._listen.topic)
+            except BaseException:
+                await self._leave()
+                raise
         return self
 
     async def __aexit__(
@@ -182,6 +223,17 @@ class Connection:
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise BrokerError(f"{self._where}: connection lost ({paho.error_string(info.rc)})")
         return info.mid
+
+    async def _subscribe(self, topic: str) -> None:
+        self._subscribed = self._loop.create_future()
+        self._client.subscribe(topic, QOS)
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                error = await self._subscribed
+        except TimeoutError:
+            raise BrokerError(f"{self._where}: no answer to the subscription to {topic}") from None
+        if error is not None:
+            raise error
 
     def _build(self) -> _Client:
         config = self._config
@@ -208,6 +260,8 @@ class Connection:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_publish = self._on_publish
+        client.on_subscribe = self._on_subscribe
+        client.on_message = self._on_message
         return client
 
     async def _open(self) -> None:
@@ -222,6 +276,7 @@ class Connection:
                     self._broker.port,
                     round(self._config.keepalive),
                     clean_start=True if self._config.mqtt == 5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
+                    properties=None if self._listen is None else _connect_properties(),
                 )
             except (OSError, ValueError) as problem:
                 error = translate(self._broker, problem, self._config.tls)
@@ -285,6 +340,27 @@ class Connection:
         self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
     ) -> None:
         self._inbox.append(Acknowledgement(mid, reason.value))
+        self._wake()
+
+    def _on_subscribe(
+        self, client: paho.Client, userdata: Any, mid: int, reasons: list[ReasonCode], properties: Properties | None
+    ) -> None:
+        refused = next((reason for reason in reasons if reason.is_failure), None)
+        error = None
+        if refused is not None and self._listen is not None:
+            error = BrokerRefused(
+                f"{self._where} refuses the subscription to {self._listen.topic} ({refused}): let the broker's access "
+                "rules allow this client to read there, or set `confirm: broker`"
+            )
+        self._call(_resolve, self._subscribed, error)
+
+    def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
+        if len(self._heard) < MOST_HEARD:
+            correlation = getattr(message.properties, "CorrelationData", b"")
+            self._heard.append(Heard(bytes(message.payload), bytes(correlation)))
+            self._wake()
+
+    def _wake(self) -> None:
         with self._hop:
             if self._hopping:
                 return
@@ -302,8 +378,11 @@ class Connection:
         with self._hop:
             self._hopping = False
         batch = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        heard = [self._heard.popleft() for _ in range(len(self._heard))]
         if batch and not self._left:
             self._acknowledged(batch)
+        if heard and not self._left and self._listen is not None:
+            self._listen.heard(heard)
 
     def _ended(self, error: BrokerError) -> None:
         self._over.set()
@@ -315,11 +394,18 @@ class Connection:
             self._answer.set_result(kind(f"{self._where} closed the connection during the login; {advice}"))
         elif not self._left:
             self._drain()
+            _resolve(self._subscribed, error)
             self._closed(error)
 
 
-def _resolve(future: asyncio.Future[Any], result: object) -> None:
-    if not future.done():
+def _connect_properties() -> Properties:
+    properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+    properties.MaximumPacketSize = HEARD_BYTES
+    return properties
+
+
+def _resolve(future: asyncio.Future[Any] | None, result: object) -> None:
+    if future is not None and not future.done():
         future.set_result(result)
 
 
