@@ -140,7 +140,7 @@ async def test_a_lost_link_has_no_clock_offset_and_a_new_one_its_own(server: Int
         await eventually(lambda: one.adapter.facts().clock_offset_s is not None)
         wire.broken = True
         wire.cut()
-        await eventually(lambda: one.state.state == "down", 2)
+        await eventually(lambda: one.state.state == "down")
         assert one.adapter.facts().clock_offset_s is None
         wire.broken = False
         await eventually(lambda: one.adapter.facts().clock_offset_s is not None, 10)
@@ -194,7 +194,7 @@ async def crashed(server: InteropServer, wire: OpcUaWire) -> tuple[Device, dict[
         note = one.notes[-1]
         wire.broken = True
         wire.cut()
-        await eventually(lambda: one.state.state == "down", 2)
+        await eventually(lambda: one.state.state == "down")
     wire.broken = False
     wire.requests.clear()
     return one, note
@@ -238,7 +238,7 @@ async def test_one_session_that_a_crash_left_is_waited_for(
         two = one_device(server, wire.port)
         two.left = Remembered(note, ())
         async with supervised(two):
-            await eventually(lambda: two.state.state == "refused", 5)
+            await eventually(lambda: two.state.state == "refused")
             assert "one that this gateway left there" in (two.state.error or "")
             await eventually(lambda: len(two.heard()) == POINTS, 30, "data")
             assert wire.count(CREATE_SUBSCRIPTION) == 0, "and its subscription is taken up"

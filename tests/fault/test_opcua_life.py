@@ -290,7 +290,7 @@ async def test_a_server_that_restarts(server: InteropServer, wire: OpcUaWire, ca
     one = supervised(server, wire.port)
     async with one.running(steady=True):
         await server.kill()
-        await eventually(lambda: one.state.state == "down", 2)
+        await eventually(lambda: one.state.state == "down")
         stopped = one.offers[-1][0][0].received_time
         await server.start()
         await one.data_again(10)
@@ -308,7 +308,7 @@ async def test_a_server_that_refuses_sessions(tmp_path: Path) -> None:
         task = None
         async with first.running():
             task = asyncio.create_task(second.supervisor.run(second, 0))  # type: ignore[arg-type]
-            await eventually(lambda: second.state.state == "refused", 5)
+            await eventually(lambda: second.state.state == "refused")
             assert "session" in (second.state.error or "")
         try:
             await eventually(lambda: second.state.state == "up", 20)

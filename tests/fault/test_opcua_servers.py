@@ -153,7 +153,7 @@ async def test_one_read_per_look_and_none_for_what_the_server_lacks(tmp_path: Pa
     async with servers(tmp_path, 1) as [(server, wire)]:
         one = supervised(wire)
         async with one.running(POINTS):
-            await eventually(lambda: wire.count(READ), 2)
+            await eventually(lambda: wire.count(READ))
             for _ in range(3):  # what is asked once, in the background after the start, may be in the first window
                 await server.tell("seen")
                 before = wire.count(READ)
@@ -186,7 +186,7 @@ async def test_a_server_that_announces_its_return_is_left_alone_until_then(
             await server.tell("level", level=0, returns=returns.strftime("%Y-%m-%dT%H:%M:%SZ"))
             await eventually(lambda: lines(caplog, "is in maintenance; once the connection is lost"), 7)
             await server.kill()
-            await eventually(lambda: one.state.state == "down", 2)
+            await eventually(lambda: one.state.state == "down")
             connections = wire.connections
             await server.start()
             await eventually(lambda: wire.connections > connections, 16)
@@ -204,7 +204,7 @@ async def test_a_shutdown_that_counts_down_is_waited_for(tmp_path: Path, caplog:
             await server.tell("shutdown", seconds=9)
             shut = time.monotonic() + 9
             await eventually(lambda: lines(caplog, "announces its shutdown"), 7)
-            await eventually(lambda: one.state.state == "degraded", 2)
+            await eventually(lambda: one.state.state == "degraded")
             connections = wire.connections
             await eventually(lambda: wire.connections > connections, 20)
             assert time.monotonic() > shut - 1.5

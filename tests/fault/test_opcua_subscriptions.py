@@ -93,6 +93,15 @@ async def test_a_subscription_that_ends_without_a_word_is_made_anew_alone(
     assert wire.count(CREATE_SUBSCRIPTION) == 3
 
 
+async def cut_off(one: Device, wire: OpcUaWire) -> None:
+    """No connection any more, and the gap that the gateway begins then."""
+    wire.broken = True
+    wire.cut()
+    await eventually(lambda: one.state.state == "down")
+    # As the gateway does it: after what was received before the cut, which would end it.
+    one.open = OpenGap("outage", time.time_ns(), "device-down")
+
+
 @pytest.mark.parametrize("expired", [False, True], ids=["session kept", "session expired"])
 async def test_an_outage_that_the_server_bridged_is_filled(
     server: InteropServer, wire: OpcUaWire, expired: bool
@@ -101,11 +110,7 @@ async def test_an_outage_that_the_server_bridged_is_filled(
     async with one.running(COUNTERS, steady=True):
         await complete(one)
         before = ids(one)
-        wire.broken = True
-        wire.cut()
-        await eventually(lambda: one.state.state == "down", 2)
-        # As the gateway does it: after what was received before the cut, which would end it.
-        one.open = OpenGap("outage", time.time_ns(), "device-down")
+        await cut_off(one, wire)
         await asyncio.sleep(2)
         if expired:
             await server.tell("expire")
@@ -124,10 +129,7 @@ async def test_an_outage_that_lost_a_subscription_is_not_filled(server: InteropS
     async with one.running(COUNTERS, steady=True):
         await complete(one)
         before = ids(one)
-        wire.broken = True
-        wire.cut()
-        await eventually(lambda: one.state.state == "down", 2)
-        one.open = OpenGap("outage", time.time_ns(), "device-down")
+        await cut_off(one, wire)
         await server.tell("end", subscription=before[1])
         wire.broken = False
         await eventually(lambda: len(one.gaps) == 1, 15, "the gap of the one that ended")
@@ -186,7 +188,7 @@ async def left_behind(server: InteropServer, wire: OpcUaWire) -> dict[str, Any]:
         note = one.notes[-1]
         wire.broken = True
         wire.cut()
-        await eventually(lambda: one.state.state == "down", 2)
+        await eventually(lambda: one.state.state == "down")
     wire.broken = False
     wire.requests.clear()
     assert one.notes[-1] == note, "they are still there"

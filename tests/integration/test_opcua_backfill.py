@@ -15,6 +15,7 @@ from asyncua import ua
 from asyncua.server.history_sql import HistorySQLite
 from asyncua.server.server import Server
 
+from adapters.opcua.adapter import OpcUaAdapter
 from adapters.opcua.history.history import NODES_PER_REQUEST
 from adapters.opcua.session import stack
 from gateway.contract import Batch, Flag, LinkLost, OpenGap, Origin
@@ -87,6 +88,17 @@ async def ended(server: InteropServer, sink: BackfillSink, count: int) -> list[i
     return final
 
 
+async def heard_and_cut(adapter: OpcUaAdapter, sink: BackfillSink, wire: OpcUaWire) -> None:
+    """Run until every point has been heard for a while, then take the connection away."""
+    async with running(adapter, sink) as task:
+        await all_heard(sink, task, COUNTERS)
+        await eventually(lambda: len(sink.values(0)) > 20)
+        wire.broken = True
+        wire.cut()
+        await lost(task)
+    sink.lose()
+
+
 async def test_an_outage_longer_than_the_servers_queues_leaves_no_sample_missing(tmp_path: Path) -> None:
     """The session is taken up again, and the server says of each point that its queue overflowed."""
     async with (
@@ -95,13 +107,7 @@ async def test_an_outage_longer_than_the_servers_queues_leaves_no_sample_missing
     ):
         adapter = adapter_of(history_device(server, wire.port, load={"requests_per_s": BUDGET}))
         sink = BackfillSink()
-        async with running(adapter, sink) as task:
-            await all_heard(sink, task, COUNTERS)
-            await eventually(lambda: len(sink.values(0)) > 20)
-            wire.broken = True
-            wire.cut()
-            await lost(task)
-        sink.lose()
+        await heard_and_cut(adapter, sink, wire)
         # Three seconds of readings, six times what the queues hold.
         await count_to(server, sink.values(0)[-1] + 60)
         wire.broken = False
@@ -134,13 +140,7 @@ async def test_a_subscription_that_is_lost_leaves_no_sample_missing(tmp_path: Pa
     ):
         adapter = adapter_of(history_device(server, wire.port))
         sink = BackfillSink()
-        async with running(adapter, sink) as task:
-            await all_heard(sink, task, COUNTERS)
-            await eventually(lambda: len(sink.values(0)) > 20)
-            wire.broken = True
-            wire.cut()
-            await lost(task)
-        sink.lose()
+        await heard_and_cut(adapter, sink, wire)
         await server.tell("expire")
         await count_to(server, sink.values(0)[-1] + 40)
         wire.broken = False

@@ -241,7 +241,7 @@ async def test_cancellation_closes_within_two_seconds(p: Plant, wire: OpcUaWire,
             await task
         assert time.monotonic() - started < 2
         wire.resume()
-        await eventually(lambda: wire.open_connections == 0, 2)
+        await eventually(lambda: wire.open_connections == 0)
     if not frozen:
         assert wire.count(473) == 1, "the session was closed, not left behind"
 
@@ -254,7 +254,7 @@ async def test_cancellation_while_connecting(p: Plant, wire: OpcUaWire) -> None:
         with pytest.raises(asyncio.CancelledError):
             await task
         wire.resume()
-        await eventually(lambda: wire.open_connections == 0, 2)
+        await eventually(lambda: wire.open_connections == 0)
 
 
 async def test_the_entry_point_builds_an_adapter_that_runs_again(p: Plant, wire: OpcUaWire) -> None:

@@ -13,7 +13,7 @@ T = TypeVar("T")
 POLL_S = 0.02
 
 
-async def eventually(predicate: Callable[[], T | Awaitable[T]], timeout_s: float = 10.0, message: str = "") -> T:
+async def eventually(predicate: Callable[[], T | Awaitable[T]], timeout_s: float = 20.0, message: str = "") -> T:
     """Poll `predicate` (plain or async) until it returns something true, and return that.
 
     Raises AssertionError with `message` and the last result after `timeout_s`.
@@ -29,7 +29,7 @@ async def eventually(predicate: Callable[[], T | Awaitable[T]], timeout_s: float
         await asyncio.sleep(POLL_S)
 
 
-def eventually_sync(predicate: Callable[[], T], timeout_s: float = 10.0, message: str = "") -> T:
+def eventually_sync(predicate: Callable[[], T], timeout_s: float = 20.0, message: str = "") -> T:
     """The same for tests without an event loop."""
     deadline = time.monotonic() + timeout_s
     while True:
