@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +16,9 @@ from gateway.contract.batch import Batch, ValueType
 from gateway.contract.clock import SystemClock
 from gateway.log import LogStore, Writer
 from gateway.log.records import BatchRecord, Segment
-from tests.support.wait import eventually_sync
+from tests.support.kills import killed_child
 
 KILLS = 10
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_every_durable_position_survives_a_kill(tmp_path: Path) -> None:
@@ -31,7 +27,7 @@ def test_every_durable_position_survives_a_kill(tmp_path: Path) -> None:
     promised: dict[int, str] = {}
     used: set[tuple[str, int]] = set()
     for _ in range(KILLS):
-        for line in killed_child(folder, tmp_path / "out", chance):
+        for line in killed_child("tests.fault.test_log_kill", folder, tmp_path / "out", chance):
             position, described = line.split(" ", 1)
             assert int(position) not in promised, "a position was used twice"
             promised[int(position)] = described
@@ -45,24 +41,6 @@ def test_every_durable_position_survives_a_kill(tmp_path: Path) -> None:
     found = {segment.position: describe(segment) for segment in store.read(0, 10**12)}
     store.close()
     assert {position: found.get(position) for position in promised} == promised
-
-
-def killed_child(folder: Path, out: Path, chance: random.Random) -> list[str]:
-    """Lines that a child printed before it was killed; the last may be cut and then does not count."""
-    with out.open("wb") as file:
-        child = subprocess.Popen(
-            [sys.executable, "-m", "tests.fault.test_log_kill", str(folder)], stdout=file, cwd=ROOT
-        )
-        try:
-            eventually_sync(lambda: b"\n" in out.read_bytes() or child.poll() is not None, 20)
-            assert child.poll() is None, "the child ended by itself"
-            # A random moment, not a wait for something.
-            until = time.monotonic() + chance.uniform(0.0, 0.3)
-            eventually_sync(lambda: time.monotonic() >= until)
-        finally:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-    return out.read_text().split("\n")[:-1]
 
 
 def describe(segment: Segment) -> str:

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 from gateway.contract import Origin, Remembered, SystemClock
 from gateway.log import LogStore, Recovery, Writer
 from gateway.log.records import BatchRecord, NoteRecord
+from tests.support.kills import killed_child
 from tests.support.logs import batch
-from tests.support.wait import eventually_sync
 
 KILLS = 6
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_what_was_durable_is_remembered_after_a_kill(tmp_path: Path) -> None:
@@ -25,7 +21,7 @@ def test_what_was_durable_is_remembered_after_a_kill(tmp_path: Path) -> None:
     folder = tmp_path / "log"
     trusted = 0
     for _ in range(KILLS):
-        promised = killed_child(folder, tmp_path / "out", chance)
+        promised = killed_child("tests.fault.test_notes_kill", folder, tmp_path / "out", chance)
         store, recovery = open_log(folder)
         expected = in_the_log(store) if recovery.continuity is None else None
         assert recovery.left.get("d") == expected
@@ -55,23 +51,6 @@ def in_the_log(store: LogStore) -> Remembered | None:
             elif isinstance(record, BatchRecord) and record.origin:
                 origins[record.origin[:2]] = record.origin
     return None if note is None else Remembered(note, tuple(origins.values()))
-
-
-def killed_child(folder: Path, out: Path, chance: random.Random) -> list[str]:
-    """Lines that a child printed before it was killed; the last may be cut and then does not count."""
-    with out.open("wb") as file:
-        command = [sys.executable, "-m", "tests.fault.test_notes_kill", str(folder)]
-        child = subprocess.Popen(command, stdout=file, cwd=ROOT)
-        try:
-            eventually_sync(lambda: b"\n" in out.read_bytes() or child.poll() is not None, 20)
-            assert child.poll() is None, "the child ended by itself"
-            # A random moment, not a wait for something.
-            until = time.monotonic() + chance.uniform(0.0, 0.3)
-            eventually_sync(lambda: time.monotonic() >= until)
-        finally:
-            child.send_signal(signal.SIGKILL)
-            child.wait()
-    return out.read_text().split("\n")[:-1]
 
 
 async def child(folder: Path) -> None:
