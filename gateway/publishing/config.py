@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import ipaddress
 from datetime import UTC, datetime, timedelta
 from string import Formatter
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, StringConstraints, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    StringConstraints,
+    WithJsonSchema,
+    model_validator,
+)
 
 from gateway.contract.config import DataClass, Domain, Name, StrictModel
 from gateway.contract.quantities import Duration, Size, parse_size
@@ -19,7 +30,10 @@ _WEBSOCKETS = ("ws", "wss")
 _WEBSOCKET_PATH = "/mqtt"
 """what brokers expect when nobody says otherwise"""
 _TOPIC_KEYS = {"enterprise", "gateway"}
-_LOGIN_KEYS = {"enterprise", "gateway", "destination"}
+_MOMENT_KEYS = {"timestamp_ms", "timestamp", "hour", "expiry", "nonce"}
+_LOGIN_KEYS = {"enterprise", "gateway", "destination", *_MOMENT_KEYS}
+_SIGNED_KEYS = {*_LOGIN_KEYS, "client_id", "user", "host"}
+DEFAULT_VALID_S = 86_400.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME_EXAMPLE = "2026-11-20T08:00:00+08:00"
 
@@ -48,13 +62,45 @@ def _check_keys(text: str, known: set[str], what: str) -> None:
 
 def _check_topic(text: str) -> str:
     _check_keys(text, _TOPIC_KEYS, "the topic")
-    if not text or any(mark in text for mark in "+#$\0 ") or text.startswith("/") or text.endswith("/"):
-        raise ValueError(f"expected a topic without + # $, blanks and slashes at its ends, found {text!r}")
+    if not text or any(mark in text for mark in "+#\0 ") or "$" in text[1:] or text.endswith("/"):
+        raise ValueError(f"expected a topic without + # $, blanks and a slash at its end, found {text!r}")
     return text
 
 
 def _check_login(text: str) -> str:
     _check_keys(text, _LOGIN_KEYS, "the text")
+    return text
+
+
+def _check_signed(text: str) -> str:
+    _check_keys(text, _SIGNED_KEYS, "the text")
+    return text
+
+
+def _check_message(text: str) -> str:
+    _check_keys(text, {*_SIGNED_KEYS, "secret"}, "the message")
+    return text
+
+
+def _check_password(text: str) -> str:
+    _check_keys(text, {*_SIGNED_KEYS, "hmac"}, "the password")
+    return text
+
+
+def _check_proxy(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.username or parts.password:
+        raise ValueError("name and password do not belong into the url: use `user: {name: ..., password: ...}`")
+    if parts.scheme != "http" or not parts.hostname or not parts.port or parts.path not in {"", "/"} or parts.query:
+        raise ValueError(f"expected http://host:port, found {text!r}")
+    return text
+
+
+def _check_source(text: str) -> str:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError as error:
+        raise ValueError(f"expected an address of this box such as 192.168.1.5, found {text!r}") from error
     return text
 
 
@@ -109,13 +155,73 @@ class BatchConfig(StrictModel):
     )
 
 
+class HmacConfig(StrictModel):
+    """A password that is signed at each connection. `key`, `message` and `text` are templates."""
+
+    hmac: Literal["md5", "sha1", "sha256"] = Field(description="the hash")
+    secret: SecretStr = Field(description="what the platform gave for this device")
+    secret_encoding: Literal["text", "base64"] = "text"
+    message: Annotated[str, AfterValidator(_check_message)] = Field(
+        description="what is signed; may hold {timestamp_ms}, {timestamp}, {hour}, {expiry}, {nonce}, {client_id}, "
+        "{user}, {host}, {secret}, {enterprise}, {gateway} and {destination}"
+    )
+    key: Annotated[str, AfterValidator(_check_signed)] | None = Field(
+        default=None, description="what it is signed with; absent = the secret"
+    )
+    encoding: Literal["hex", "base64", "base64-percent"] = Field(default="hex", description="how {hmac} is written")
+    text: Annotated[str, AfterValidator(_check_password)] = Field(
+        default="{hmac}", description="the password, around {hmac}"
+    )
+    valid: Annotated[Duration, Field(ge=60)] = Field(
+        default=DEFAULT_VALID_S, description="how far {expiry} lies ahead of the connection"
+    )
+
+    @model_validator(mode="after")
+    def _decodes(self) -> Self:
+        if self.secret_encoding == "base64":
+            try:
+                base64.b64decode(self.secret.get_secret_value(), validate=True)
+            except binascii.Error as error:
+                raise ValueError("the secret is no base64; correct it, or set `secret_encoding: text`") from error
+        return self
+
+
 class UserConfig(StrictModel):
     """Login at the broker."""
 
     name: Annotated[str, AfterValidator(_check_login)] = Field(
-        description="may hold {enterprise}, {gateway} and {destination}"
+        description="may hold {enterprise}, {gateway}, {destination}, and the times of a signed password"
     )
-    password: SecretStr | None = None
+    password: SecretStr | HmacConfig | None = Field(default=None, description="a text, or how it is signed")
+
+
+class ProxyUserConfig(StrictModel):
+    """Login at a proxy."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[^:]+$")]
+    password: SecretStr
+
+
+class ProxyConfig(StrictModel):
+    """An HTTP proxy that connects us to the broker (CONNECT)."""
+
+    url: Annotated[str, AfterValidator(_check_proxy)] = Field(description="http://host:port")
+    user: ProxyUserConfig | None = None
+
+    @property
+    def host(self) -> str:
+        """Name or address."""
+        return urlsplit(self.url).hostname or ""
+
+    @property
+    def port(self) -> int:
+        """TCP port."""
+        return urlsplit(self.url).port or 0
+
+    @property
+    def where(self) -> str:
+        """host:port, for people."""
+        return urlsplit(self.url).netloc
 
 
 class TlsConfig(StrictModel):
@@ -176,11 +282,24 @@ class DestinationConfig(StrictModel):
     max_packet: Annotated[Size, Field(ge=1000)] | None = Field(
         default=None, description="largest packet that the broker takes; with MQTT 5 it says so itself"
     )
-    client_id: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,128}$"), AfterValidator(_check_login)] | None = (
-        Field(default=None, description="may hold {enterprise}, {gateway} and {destination}")
+    client_id: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,256}$"), AfterValidator(_check_login)] | None = (
+        Field(
+            default=None,
+            description="may hold {enterprise}, {gateway}, {destination}, and the times of a signed password",
+        )
     )
     user: UserConfig | None = None
     tls: TlsConfig | None = None
+    proxy: ProxyConfig | None = None
+    interface: Annotated[str, StringConstraints(pattern=r"^[^\s/:]{1,15}$")] | None = Field(
+        default=None, description="network interface by which the connection leaves this box, such as eth1 or wwan0"
+    )
+    source: Annotated[str, AfterValidator(_check_source)] | None = Field(
+        default=None, description="address of this box from which the connection is made"
+    )
+    retain: bool = Field(
+        default=True, description="false = for platforms that take no retained messages: no will is left either"
+    )
     window: Annotated[int, Field(ge=1, le=1000)] = Field(default=100, description="messages without acknowledgement")
     keepalive: Annotated[Duration, Field(ge=5, le=3600)] = 30.0
     start: Start = Field(

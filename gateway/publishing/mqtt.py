@@ -14,6 +14,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -23,12 +24,14 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from gateway.publishing.config import Broker, DestinationConfig, TlsConfig
+from gateway.publishing import route
+from gateway.publishing.config import Broker, DestinationConfig, HmacConfig, TlsConfig
 from gateway.publishing.errors import BrokerError, BrokerRefused
+from gateway.publishing.login import Login
 from gateway.publishing.tls import TlsContext, expired, tls_context, translate
 
 CONNECT_S = 10.0
-"""for the TCP connection, for the TLS handshake, and again for the broker's answer"""
+"""for the TCP connection, the proxy's answer, the TLS handshake, and again for the broker's answer"""
 CLOSE_S = 0.5
 LARGEST_PACKET = 268_435_455  # MQTT 5, 1.5.5: largest remaining length
 DEFAULT_RECEIVE_MAXIMUM = 65_535  # MQTT 5, 3.2.2.3.3
@@ -47,10 +50,11 @@ _CONNACK_ADVICE = {
     0x8C: "the broker wants another way of authentication: ask its operator",
     0x95: "the broker finds the connect packet too large",
     0x97: "a quota of the broker is exceeded: ask its operator",
-    0x9A: "the broker keeps no retained messages, which status and catalogue need: ask its operator",
+    0x9A: "the broker keeps no retained messages: set `retain: false`, or ask its operator",
     0x9B: "the broker does not offer QoS 1, which delivery needs: use another broker",
     0x9F: "too many connections in a short time",
 }
+_LOGIN_REFUSED = {0x86, 0x87}
 _TOO_LARGE = 0x95
 _TEMPORARY = {0x88, 0x89, 0x9F}
 _UNSPECIFIED = 0x80
@@ -64,14 +68,6 @@ HEARD_BYTES = 128_000
 # Mosquitto answers an oversized message with "Packet too large" in the PUBACK. MQTT 5, 3.4.2.1 does not list the code
 # there, so that paho would call it a protocol error and cut the connection, again and again.
 ReasonCode.names = {**ReasonCode.names, _TOO_LARGE: {"Packet too large": [*PacketTypes.indexes]}}
-
-
-class Login(NamedTuple):
-    """Who we say that we are."""
-
-    client_id: str
-    user: str | None = None
-    password: str | None = None
 
 
 class Will(NamedTuple):
@@ -138,12 +134,16 @@ def publish_properties(version: int | str, schema: str, encoding: str, ask: Ask 
 
 
 class _Client(paho.Client):
-    """Remembers its socket: paho forgets it when the websocket's handshake fails, and then nobody would close it."""
+    """Takes the socket that `reach` connects, below TLS and the websocket.
 
+    It remembers it: paho forgets it when the websocket's handshake fails, and then nobody would close it.
+    """
+
+    reach: Callable[[], socket.socket]
     opened: socket.socket | None = None
 
     def _create_socket_connection(self) -> socket.socket:
-        self.opened = super()._create_socket_connection()
+        self.opened = self.reach()
         return self.opened
 
 
@@ -167,7 +167,7 @@ class Connection:
         """`listen`: with MQTT 5 alone."""
         self._config = config
         self._broker = broker
-        self._where = broker.where
+        self._where = route.place(config, broker)
         self._login = login
         self._will = will
         self._acknowledged = acknowledged
@@ -246,10 +246,12 @@ class Connection:
             transport="tcp" if self._broker.path is None else "websockets",
             reconnect_on_failure=False,
         )
+        client.reach = partial(route.connect, config, self._broker, CONNECT_S)
         client.connect_timeout = CONNECT_S
         client.max_inflight_messages_set(config.window)
         client.max_queued_messages_set(config.window + 1)
-        client.will_set(self._will.topic, self._will.payload, QOS, retain=True)
+        if config.retain:
+            client.will_set(self._will.topic, self._will.payload, QOS, retain=True)
         if self._login.user is not None:
             client.username_pw_set(self._login.user, self._login.password)
         if self._broker.path is not None:
@@ -278,8 +280,8 @@ class Connection:
                     clean_start=True if self._config.mqtt == 5 else paho.MQTT_CLEAN_START_FIRST_ONLY,
                     properties=None if self._listen is None else _connect_properties(),
                 )
-            except (OSError, ValueError) as problem:
-                error = translate(self._broker, problem, self._config.tls)
+            except (OSError, ValueError, BrokerError) as problem:
+                error = problem if isinstance(problem, BrokerError) else self._translate(problem)
                 for opened in (self._tls, self._client.opened):
                     if opened is not None:
                         opened.close()
@@ -292,6 +294,9 @@ class Connection:
         error = await done
         if error is not None:
             raise error
+
+    def _translate(self, problem: Exception) -> BrokerError:
+        return translate(self._where, self._broker, problem, self._config.tls, self._client.reach)
 
     async def _leave(self) -> None:
         if self._left:
@@ -317,12 +322,18 @@ class Connection:
         if reason.is_failure:
             kind = BrokerError if reason.value in _TEMPORARY else BrokerRefused
             advice = _CONNACK_ADVICE.get(reason.value, "ask the broker's operator")
+            if (
+                reason.value in _LOGIN_REFUSED
+                and self._config.user
+                and isinstance(self._config.user.password, HmacConfig)
+            ):
+                advice += ", and this box's clock, with which the password is signed"
             answer = kind(f"{self._where} refused the connection ({reason}): {advice}")
         else:
             answer = Limits(
                 getattr(properties, "ReceiveMaximum", DEFAULT_RECEIVE_MAXIMUM),
                 getattr(properties, "MaximumPacketSize", LARGEST_PACKET),
-                bool(getattr(properties, "RetainAvailable", 1)),
+                self._config.retain and bool(getattr(properties, "RetainAvailable", 1)),
             )
         self._call(_resolve, self._answer, answer)
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import logging
 import random
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from typing import Any
@@ -23,8 +22,9 @@ from gateway.publishing.config import Broker, DestinationConfig
 from gateway.publishing.delivery import Delivery, Drained, Held, Progress, Tools
 from gateway.publishing.errors import BrokerError, BrokerRefused
 from gateway.publishing.hidden import Hidden
+from gateway.publishing.login import make_login
 from gateway.publishing.maker import Learned, Maker
-from gateway.publishing.mqtt import LARGEST_PACKET, Connection, Login, Will, publish_properties
+from gateway.publishing.mqtt import LARGEST_PACKET, Connection, Will, publish_properties
 from gateway.publishing.outbox import Outbox, Traffic
 from gateway.publishing.reports import Reporter, Schedule
 from gateway.publishing.sources import LogReader, LogTail, Source, State
@@ -69,7 +69,6 @@ class Publisher:
         self._config = config
         self._origin = documents.Origin(enterprise, gateway)
         self._topic = config.topic.format(enterprise=enterprise, gateway=gateway)
-        self._login = _login(config, enterprise, gateway)
         self._version = version
         self._source = Source(log, tail)
         self._points = points
@@ -202,7 +201,7 @@ class Publisher:
         connection = Connection(
             self._config,
             broker,
-            self._login,
+            make_login(self._config, *self._origin, broker.host, started, session),
             Will(f"{self._topic}/status", will),
             outbox.acknowledged,
             closed,
@@ -339,21 +338,6 @@ class Publisher:
         level = {"refused": logging.ERROR, "down": logging.WARNING, "holding": logging.WARNING}.get(state, logging.INFO)
         place = f" at {self._broker}" if state == "online" else ""
         logger.log(level, "destination %s: %s%s%s", self._config.name, state, place, f": {reason}" if reason else "")
-
-
-def _login(config: DestinationConfig, enterprise: str, gateway: str) -> Login:
-    keys = {"enterprise": enterprise, "gateway": gateway, "destination": config.name}
-    client_id = config.client_id or default_client_id(enterprise, gateway, config.name)
-    if config.user is None:
-        return Login(client_id.format(**keys))
-    password = config.user.password
-    secret = None if password is None else password.get_secret_value()
-    return Login(client_id.format(**keys), config.user.name.format(**keys), secret)
-
-
-def default_client_id(enterprise: str, gateway: str, destination: str) -> str:
-    """At most 64 letters, digits, "-" and "_"; the end is the part that tells gateways apart and is kept."""
-    return re.sub(r"[^A-Za-z0-9_-]", "-", f"{enterprise}-{gateway}-{destination}")[-64:]
 
 
 def _tell(lost: asyncio.Future[BrokerError], error: BrokerError) -> None:

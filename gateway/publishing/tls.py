@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -68,12 +69,17 @@ def expired(tls: TlsConfig | None) -> str | None:
     return f"our certificate {tls.certificate} expired on {_day(ends)}: renew it, the new file is read at the next try"
 
 
-def translate(broker: Broker, error: Exception, tls: TlsConfig | None) -> BrokerError:
-    """Why a connection could not be made. Blocks: for an expired certificate of the broker it looks up its date."""
-    where = broker.where
+def translate(
+    where: str, broker: Broker, error: Exception, tls: TlsConfig | None, reach: Callable[[], socket.socket]
+) -> BrokerError:
+    """Why a connection could not be made, `where` first.
+
+    Blocks: for an expired certificate of the broker it looks up its date over another connection, which `reach` opens.
+    """
     match error:
         case ssl.SSLCertVerificationError(verify_code=code) if code == _HAS_EXPIRED:
-            return BrokerRefused(f"{where}: the broker's certificate {_since(broker)}; its operator must renew it")
+            since = _since(broker, reach)
+            return BrokerRefused(f"{where}: the broker's certificate {since}; its operator must renew it")
         case ssl.SSLCertVerificationError():
             return BrokerRefused(
                 f"{where}: the broker's certificate is not trusted ({error.verify_message}); check `tls: ca`"
@@ -95,12 +101,18 @@ def translate(broker: Broker, error: Exception, tls: TlsConfig | None) -> Broker
             return BrokerError(f"{where}: cannot connect ({error})")
 
 
-def _since(broker: Broker) -> str:
+def _since(broker: Broker, reach: Callable[[], socket.socket]) -> str:
     """Since when the certificate that the broker shows has expired; it may also be one above it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
     try:
-        shown = ssl.get_server_certificate((broker.host, broker.port), timeout=_LOOK_S)
-        ends = _ends(shown.encode())
-    except (OSError, ValueError):
+        with reach() as link:
+            link.settimeout(_LOOK_S)
+            with context.wrap_socket(link, server_hostname=broker.host) as encrypted:
+                shown = encrypted.getpeercert(binary_form=True)
+        ends = x509.load_der_x509_certificate(shown or b"").not_valid_after_utc
+    except (OSError, ValueError, BrokerError):
         return "has expired"
     if ends > datetime.now(UTC):
         return "is signed by one that has expired"

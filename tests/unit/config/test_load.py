@@ -90,7 +90,7 @@ def test_secrets_come_from_environment_and_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("secret", ["hunter2", "it's\\a\"secret\n", "tcp://me:pa%ss@host/x", "密码"])
 @pytest.mark.parametrize("key", ["url", "format", "name", "max_grade", "topic", "zzz"])
 def test_a_secret_never_shows_in_a_message(tmp_path: Path, secret: str, key: str) -> None:
-    keys = {"name": "other", "url": "mqtt://x", "max_grade": 1, key: "/${env:S}"}
+    keys = {"name": "other", "url": "mqtt://x", "max_grade": 1, key: "/${env:S}/"}
     gateway = f"{GATEWAY}  - {json.dumps(keys)}\n"
     said = problems_of(write(tmp_path, gateway), environment={"S": secret})
     assert secret.strip() not in said

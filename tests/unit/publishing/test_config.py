@@ -67,7 +67,7 @@ def test_brokers_in_order_with_the_ports_of_their_schemes() -> None:
         ({"from": 20261120}, "expected oldest, now or a time"),
         ({"alternatives": ["http://h"]}, "expected mqtt://host:port"),
         ({"client_id": "{box}"}, "unknown {box}"),
-        ({"user": {"name": "{box}"}}, "unknown {box} in the text; known are {destination}, {enterprise}, {gateway}"),
+        ({"user": {"name": "{box}"}}, "unknown {box} in the text; known are {destination}, {enterprise}, "),
         ({"max_packet": "10B"}, "greater than or equal to 1000"),
         ({"window": 0}, "greater than or equal to 1"),
     ],
