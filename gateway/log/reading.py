@@ -26,6 +26,10 @@ logger = logging.getLogger(__name__)
 class Outline(NamedTuple):
     """What heads say of a segment, or of the segments of a block together."""
 
+    position: int
+    """of the first segment"""
+    end: int
+    """the position after the last one"""
     series: list[SeriesHead]
     commit_time: int
     """ns since the epoch; of the last one"""
@@ -63,12 +67,20 @@ class Reading:
     ) -> Iterator[Segment]:
         """Segments from `start` on, decoded; see `LogStore.read`. Raises LogFormatError, LogIOError.
 
-        Those that are not `wanted` are passed over without being decoded, a block as a whole.
+        Those that are not `wanted` are passed over without being read, a block as a whole.
         """
+        if wanted is None:
+            yield from self._decoded_from(start, stop)
+            return
+        for rows in self.rows(start, stop, at_once=_HEADS_AT_ONCE, bodies=False):
+            for row in rows:
+                if self._wanted(row, wanted):
+                    end = row.end if stop is None else min(stop, row.end)
+                    yield from self._decoded_from(max(start, row.position), end)
+
+    def _decoded_from(self, start: int, stop: int | None) -> Iterator[Segment]:
         for rows in self.rows(start, stop, at_once=1):
             for row in rows:
-                if wanted is not None and not self._wanted(row, wanted):
-                    continue
                 if row.last is None:
                     yield self._segment(row)
                 else:
@@ -207,12 +219,12 @@ def _outline(row: Row) -> Outline:
     if row.last is None:
         head = codec.decode_head(row.head, row.position)
         return Outline(
-            head.series, head.commit_time, head.defines,
+            row.position, row.end, head.series, head.commit_time, head.defines,
             head.min_source, head.max_source, head.min_received, head.max_received,
         )  # fmt: skip
     block = blocks.decode_block_head(row.head, row.position)
     series = [one for held in block.segments for one in held.series]
     return Outline(
-        series, block.segments[-1].commit_time, True,
+        row.position, row.end, series, block.segments[-1].commit_time, True,
         block.min_source, block.max_source, block.min_received, block.max_received,
     )  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from gateway.log.records import Labels, StreamRecord
+from gateway.publishing.config import DestinationConfig
 
 
 class Rule(NamedTuple):
@@ -40,6 +41,15 @@ class Rule(NamedTuple):
             None if classes is None else frozenset(classes),
             None if domains is None else frozenset(domains),
         )
+
+
+def rule_of(config: DestinationConfig) -> Rule:
+    """What a destination may see by its config."""
+    return Rule(
+        config.max_grade,
+        None if config.classes is None else frozenset(config.classes),
+        None if config.domains is None else frozenset(config.domains),
+    )
 
 
 class Clearance:

@@ -50,13 +50,17 @@ class Chunk:
 class Lane:
     """One reader of the log with its outstanding chunks."""
 
-    def __init__(self, name: str, position: int, settle: Settle, park: Park, *, yields: bool = False) -> None:
+    def __init__(
+        self, name: str, position: int, settle: Settle, park: Park, *, yields: bool = False, counted: bool = True
+    ) -> None:
         self.name = name
         """live, backlog or replay, as on the wire"""
         self.yields = yields
         """whether what waits in other lanes goes first"""
         self.park = park
         """takes an entry for what the broker refuses for good"""
+        self.counted = counted
+        """whether what it carries counts in the account; else it was counted before"""
         self.position = position
         """what is read next"""
         self._settle = settle

@@ -7,6 +7,7 @@ write that moves its count in the account, so a crash costs duplicates and never
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -129,6 +130,15 @@ class Parking:
             for key, _, one in list(state.items(self._prefix))
             if "resend" in one and key not in self._changes
         ]
+
+    def spans(self, state: State) -> dict[Series, list[tuple[int, int]]]:
+        """Offsets first <= n < end of everything that is parked, per series. Blocks."""
+        entries = {key: one for key, _, one in state.items(self._prefix)} | self._changes
+        found: defaultdict[Series, list[tuple[int, int]]] = defaultdict(list)
+        for one in entries.values():
+            if one is not None:
+                found[Series(one["stream"], one["device"])].append((one["n"], one["n"] + one["count"]))
+        return dict(found)
 
 
 def save(state: State, changes: dict[str, dict[str, Any] | None], books: tuple[str, dict[str, Any], int]) -> int:

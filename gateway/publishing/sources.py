@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
 from gateway.log.records import Segment, SeriesHead
+
+_HEADS_AT_ONCE = 5_000
+"""a thread cannot be cancelled: what it does at once must not hold up a stop"""
 
 
 class LogReader(Protocol):
@@ -92,6 +95,16 @@ class Source:
         """Position of the first segment with a reading or event whose time (ns) is `time` or later; else the end."""
         return await asyncio.to_thread(self._first_since, time)
 
+    async def next_with(self, start: int, end: int, wanted: Callable[[SeriesHead], bool]) -> int:
+        """The first position of [start, end) whose segment has a wanted head; `end` when there is none."""
+        while start < end:
+            stop = min(end, start + _HEADS_AT_ONCE)
+            found = await asyncio.to_thread(self._next_with, start, stop, wanted)
+            if found is not None:
+                return found
+            start = stop
+        return end
+
     async def bounds(self) -> tuple[int, int]:
         """First position, and the one that the next segment will have."""
         return await asyncio.to_thread(self._log.bounds)
@@ -105,3 +118,6 @@ class Source:
             if any(head.max_time >= time for head in heads):
                 return position
         return end
+
+    def _next_with(self, start: int, end: int, wanted: Callable[[SeriesHead], bool]) -> int | None:
+        return next((at for at, heads in self._log.heads(start, end) if any(map(wanted, heads))), None)
