@@ -229,7 +229,7 @@ async def test_one_session_that_a_crash_left_is_waited_for(
 ) -> None:
     """A server with room for one session: ours, of the process before, which ends by its timeout alone."""
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(connect, "_SESSION_TIMEOUT_S", 10.0)
+    monkeypatch.setattr(connect, "SESSION_TIMEOUT_S", 10.0)
     async with (
         interop_server(tmp_path, counters=POINTS, max_sessions=1) as server,
         OpcUaWire("127.0.0.1", server.port) as wire,

@@ -40,7 +40,7 @@ async def trusting(server: InteropServer, folder: Path, security: str) -> dict[s
     "security", ["None", "Basic256Sha256/Sign", "Basic256Sha256/SignAndEncrypt", "Aes256_Sha256_RsaPss/SignAndEncrypt"]
 )
 async def test_renewing_the_channel_under_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, security: str) -> None:
-    monkeypatch.setattr(connect, "_CHANNEL_LIFETIME_S", 8.0)
+    monkeypatch.setattr(connect, "CHANNEL_LIFETIME_S", 8.0)
     options = {"counters": COUNTERS, "period_ms": 50, "quiet_time": True}
     async with interop_server(tmp_path, **options) as server, TcpPipe("127.0.0.1", server.port) as pipe:
         keys = await trusting(server, tmp_path, security)

@@ -142,7 +142,7 @@ async def test_an_outage_that_lost_a_subscription_is_not_filled(server: InteropS
 async def test_spent_memory_for_longer_than_a_session_lives(
     server: InteropServer, wire: OpcUaWire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connect, "_SESSION_TIMEOUT_S", 3.0)
+    monkeypatch.setattr(connect, "SESSION_TIMEOUT_S", 3.0)
     one = two_subscriptions(server, wire)
     async with one.running(COUNTERS):
         await complete(one)

@@ -21,6 +21,11 @@ LIFETIME_S: Final = 600.0
 _NOTIFICATIONS_PER_PUBLISH: Final = 10_000
 _REVISED: Final = 1.01
 """intervals travel as milliseconds in a Double; a hundredth is rounding"""
+_SHORTEST_S: Final = 0.001
+_LONGEST_S: Final = 86_400.0
+"""a publishing interval outside of these is none that a server could mean"""
+_RARE_LIFE_S: Final = 60.0
+"""keep-alives further apart than this are told: for as long a dead subscription looks alive"""
 TOO_MANY_SUBSCRIPTIONS: Final = 0x80770000
 _TOO_MANY_SUBSCRIPTIONS: Final = frozenset({TOO_MANY_SUBSCRIPTIONS})
 _NOTHING_TO_DO: Final = 0x800F0000
@@ -56,7 +61,7 @@ async def create(session: Calls, publishing_s: float) -> Made | None:
     answer = await session.attempt(doing, request, ua.CreateSubscriptionResponse, _TOO_MANY_SUBSCRIPTIONS)
     if answer is None:
         return None
-    made = _made(answer.Parameters.SubscriptionId, answer.Parameters)
+    made = _made(answer.Parameters.SubscriptionId, answer.Parameters, publishing_s)
     if made.publishing_s > publishing_s * _REVISED and made.keep_alive_s > max(KEEP_ALIVE_S, made.publishing_s):
         made = await _reckoned_anew(session, made)
     if made.lifetime_s < LIFETIME_S * 0.99:
@@ -66,6 +71,14 @@ async def create(session: Calls, publishing_s: float) -> Made | None:
             session.url,
             made.lifetime_s,
             LIFETIME_S,
+        )
+    if made.keep_alive_s > max(_RARE_LIFE_S, made.publishing_s * _REVISED):
+        _logger.warning(
+            "%s: the server shows only every %.0f s that our subscription lives, we asked for every %.0f s; if it "
+            "stops publishing, that is noticed after three times as long",
+            session.url,
+            made.keep_alive_s,
+            KEEP_ALIVE_S,
         )
     if made.publishing_s > publishing_s * _REVISED:
         _logger.info(
@@ -90,7 +103,7 @@ async def _reckoned_anew(session: Calls, made: Made) -> Made:
         Priority=0,
     )
     answer, _ = await session.answer("adjusting a subscription", request, ua.ModifySubscriptionResponse)
-    return made if answer is None else _made(made.id, answer.Parameters)
+    return made if answer is None else _made(made.id, answer.Parameters, made.publishing_s)
 
 
 def _counts(publishing_s: float) -> tuple[int, int]:
@@ -99,10 +112,19 @@ def _counts(publishing_s: float) -> tuple[int, int]:
     return max(math.ceil(LIFETIME_S / publishing_s), 3 * keep_alive), keep_alive
 
 
-def _made(id: int, revised: ua.CreateSubscriptionResult | ua.ModifySubscriptionResult) -> Made:
+def _made(
+    id: int, revised: ua.CreateSubscriptionResult | ua.ModifySubscriptionResult, asked_publishing_s: float
+) -> Made:
+    """What the server granted. What no server can mean (0, NaN, a thousand years) is taken for what it was asked."""
     publishing_s = revised.RevisedPublishingInterval / 1000
+    if not _SHORTEST_S <= publishing_s <= _LONGEST_S:
+        publishing_s = asked_publishing_s
+    lifetime, keep_alive = _counts(publishing_s)
     return Made(
-        id, publishing_s, publishing_s * revised.RevisedMaxKeepAliveCount, publishing_s * revised.RevisedLifetimeCount
+        id,
+        publishing_s,
+        publishing_s * (revised.RevisedMaxKeepAliveCount or keep_alive),
+        publishing_s * (revised.RevisedLifetimeCount or lifetime),
     )
 
 

@@ -300,7 +300,7 @@ class Subscriptions:
             await services.delete(kit.session, [receiver.progress.id])
             self._ended.remove(receiver.progress.id)
             receiver = None
-            await asyncio.sleep(random.uniform(0, min(_FIRST_PAUSE_S * 2 ** (deaths - 1), _LONGEST_PAUSE_S)))
+            await asyncio.sleep(random.uniform(0, longest_pause_s(deaths)))
 
     async def _live(self, kept: _Kept, receiver: Receiver, kit: Kit, loop: PublishLoop) -> None:
         name = f"{kit.session.url}: subscription {receiver.progress.id}"
@@ -359,6 +359,12 @@ class Subscriptions:
     def _note(self, session: Session) -> Note:
         kept = [_left(slot, slot.kept, session) for slot in self._slots if slot.kept is not None]
         return Note(session.server_uri, session.url, self._started, tuple(kept), tuple(self._ended))
+
+
+def longest_pause_s(deaths: int) -> float:
+    """Before a subscription is made once more, after so many that did not live long. It doubles up to a bound."""
+    doublings = min(deaths - 1, 30)  # of thousands of deaths the power would be more than a float holds
+    return min(_FIRST_PAUSE_S * 2.0**doublings, _LONGEST_PAUSE_S)
 
 
 def _catch_up(left: Remembered) -> Note | None:

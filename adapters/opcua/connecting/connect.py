@@ -23,14 +23,11 @@ from adapters.opcua.session.endpoints import Memory, ServerMemory, Unwell, none_
 from adapters.opcua.session.health import level_text, no_data
 from adapters.opcua.session.limits import allowed_rate
 from adapters.opcua.session.pace import Pace, Priority
-from adapters.opcua.session.session import Session
+from adapters.opcua.session.session import CHANNEL_LIFETIME_S, SESSION_TIMEOUT_S, Session
 from gateway.contract import AdapterError, LinkLost
 
 _logger = logging.getLogger(__name__)
 
-_SESSION_TIMEOUT_S: Final = 60.0
-"""short, so that a gateway which lost its network does not use up a small server's sessions"""
-_CHANNEL_LIFETIME_S: Final = 3600.0
 _CLOSE_S: Final = 1.5
 _TURN_S: Final = 1.0
 """a goodbye waits no longer for the budget: later than this after any other request it is within it anyway"""
@@ -142,8 +139,8 @@ def _client(config: ConnectionConfig, pace: Pace) -> Client:
     client.name = client.description = "edge-gateway"
     client.product_uri = "urn:edge-gateway"
     client.application_uri = application_uri()
-    client.session_timeout = round(_SESSION_TIMEOUT_S * 1000)
-    client.secure_channel_timeout = round(_CHANNEL_LIFETIME_S * 1000)
+    client.session_timeout = round(SESSION_TIMEOUT_S * 1000)
+    client.secure_channel_timeout = round(CHANNEL_LIFETIME_S * 1000)
     # What the library sends by itself counts too; opening and closing channels passes by this hook.
     client.uaclient.pre_request_hook = functools.partial(pace.wait, Priority.SESSION)
     return client

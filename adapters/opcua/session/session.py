@@ -28,6 +28,11 @@ _SERVER_ARRAY: Final = 2254
 _NAMESPACE_ARRAY: Final = 2255
 """node ids of namespace 0 (Part 6, annex A: NodeIds.csv)"""
 
+SESSION_TIMEOUT_S: Final = 60.0
+"""short, so that a gateway which lost its network does not use up a small server's sessions"""
+CHANNEL_LIFETIME_S: Final = 3600.0
+_LEAST_REVISED_S: Final = 0.1
+"""a session or a channel that lasts for less is nothing that a server could mean: it is taken for what it was asked"""
 _BEAT_S: Final = 5.0
 """between two looks at the server's health, which also show at once that a connection is half open"""
 _RENEW_AT: Final = 0.75
@@ -195,12 +200,13 @@ class Session:
             sink.degraded(health.condition)
             told = [node for node, value in zip(nodes, found, strict=True) if _code(value) not in MISSING]
             nodes = told or nodes[:1]
-            await asyncio.sleep(min(_BEAT_S, self.client.session_timeout / 1000 / 3))
+            await asyncio.sleep(min(_BEAT_S, _lasting_s(self.client.session_timeout, SESSION_TIMEOUT_S) / 3))
 
     async def _renew(self) -> None:
         clock = asyncio.get_running_loop()
         while True:
-            due = self._channel_since + self.client.secure_channel_timeout / 1000 * _RENEW_AT
+            lifetime_s = _lasting_s(self.client.secure_channel_timeout, CHANNEL_LIFETIME_S)
+            due = self._channel_since + lifetime_s * _RENEW_AT
             await asyncio.sleep(max(0.0, due - clock.time()))
             await self.pace.wait(Priority.SESSION)
             self._channel_since = clock.time()
@@ -208,6 +214,12 @@ class Session:
                 await self.client.open_secure_channel(renew=True)
                 self.client.uaclient.revolve_security_token()
             stack.keep_old_keys(self.client)
+
+
+def _lasting_s(revised_ms: float, asked_s: float) -> float:
+    """How long a server says that something lasts; what it was asked for where that is nonsense (0, NaN)."""
+    revised_s = revised_ms / 1000
+    return revised_s if revised_s >= _LEAST_REVISED_S else asked_s
 
 
 def _code(value: ua.DataValue) -> int:
