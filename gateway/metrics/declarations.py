@@ -201,7 +201,20 @@ DECLARATIONS = (
     Declaration(
         "edge_gateway_destination_delay_seconds",
         "gauge",
-        "Age of the newest live reading when it was acknowledged, gateway clock.",
+        "Age of the newest live reading when it was delivered, gateway clock.",
+        ("destination",),
+    ),
+    # where the centre is to confirm (`confirm: centre`)
+    Declaration(
+        "edge_gateway_account_confirmed_total",
+        "counter",
+        "Of the delivered, confirmed by the centre as stored. This and the next: with `confirm: centre` alone.",
+        ("destination",),
+    ),
+    Declaration(
+        "edge_gateway_destination_unconfirmed",
+        "gauge",
+        "Messages that wait for the centre's answer.",
         ("destination",),
     ),
 )

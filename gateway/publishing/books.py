@@ -39,8 +39,13 @@ class Books:
         points: PointTable,
         clock: Clock,
         save_s: float = SAVE_S,
+        *,
+        confirming: bool = False,
     ) -> None:
-        """`start`: where a destination without saved books begins; a number is a source time, ns."""
+        """`start`: where a destination without saved books begins; a number is a source time, ns.
+
+        `confirming`: what is delivered was confirmed by the centre.
+        """
         self._name = name
         self._rule = rule
         self._start = start
@@ -49,6 +54,7 @@ class Books:
         self._points = points
         self._clock = clock
         self._save_s = save_s
+        self._confirming = confirming
         self._key = f"destination/{name}"
         self._version = 0
         self._saved: dict[str, Any] | None = None
@@ -61,6 +67,7 @@ class Books:
         self._failing = False
         self.loaded = asyncio.Event()
         self.ledger = Ledger(Ranges(), Clearance(rule))
+        self.ledger.confirming = confirming
 
     async def load(self) -> None:
         """Read the saved books and count again what is waiting. Raises LogError."""
@@ -91,6 +98,7 @@ class Books:
         ledger.recounted(end)
         if trimmed and (lost := ledger.write_off(TRIMMED)):
             logger.error("destination %s: the log no longer holds %d readings that were waiting", self._name, lost)
+        ledger.confirming = self._confirming
         self.ledger = ledger
         self._check()
         self.loaded.set()

@@ -16,6 +16,7 @@ from pydantic import (
     Field,
     SecretStr,
     StringConstraints,
+    ValidationInfo,
     WithJsonSchema,
     model_validator,
 )
@@ -102,6 +103,12 @@ def _check_source(text: str) -> str:
     except ValueError as error:
         raise ValueError(f"expected an address of this box such as 192.168.1.5, found {text!r}") from error
     return text
+
+
+def _check_confirm(choice: Any, info: ValidationInfo) -> Any:
+    if choice == "centre" and info.data.get("mqtt") == "3.1.1":
+        raise ValueError("expected broker: MQTT 3.1.1 has no way for a centre to answer; use `mqtt: 5`, found centre")
+    return choice
 
 
 def _parse_rate(text: Any) -> int:
@@ -311,6 +318,12 @@ class DestinationConfig(StrictModel):
     health: Annotated[Duration, Field(ge=1)] = 60.0
     no_subscribers: Literal["hold", "deliver"] = Field(
         default="hold", description="what to do when the broker says that nobody subscribes"
+    )
+    confirm: Annotated[Literal["broker", "centre"], BeforeValidator(_check_confirm)] = Field(
+        default="broker", description="who says that a reading is delivered: the broker, or the centre that stored it"
+    )
+    confirm_timeout: Annotated[Duration, Field(ge=0.1, le=3600)] = Field(
+        default=30.0, description="without the centre's answer for so long a message is sent again"
     )
 
     @property

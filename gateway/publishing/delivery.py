@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, NamedTuple
 
-from gateway.contract import Clock
 from gateway.log.records import Segment
-from gateway.publishing import documents
 from gateway.publishing.again import Again
-from gateway.publishing.books import Books
-from gateway.publishing.catalogues import Catalogues
-from gateway.publishing.config import DestinationConfig
-from gateway.publishing.errors import BrokerError, BrokerRefused
-from gateway.publishing.hidden import Hidden
-from gateway.publishing.lanes import Chunk, Event, Lane, contents
-from gateway.publishing.maker import Maker
-from gateway.publishing.mqtt import publish_properties
-from gateway.publishing.outbox import Outbox
-from gateway.publishing.parked import Marked, entry
-from gateway.publishing.runs import Run, within
-from gateway.publishing.sources import Source
-from gateway.publishing.verdicts import TOO_LARGE, Verdict, advice, verdict, word
+from gateway.publishing.attempt import Drained, Outcome, Tools
+from gateway.publishing.errors import BrokerError
+from gateway.publishing.lanes import Lane, contents
+from gateway.publishing.mqtt import Heard
+from gateway.publishing.parked import Marked
+from gateway.publishing.runs import within
+from gateway.publishing.sending import Sender
 
 READ_BYTES = 1_000_000
 """encoded segments per read of the log"""
@@ -36,65 +25,8 @@ GONE = "no-longer-in-the-log"
 """reason of a parked entry that cannot be sent again"""
 SILENCE_S = 60.0
 """a connection on which nothing is acknowledged for so long is given up"""
-_LOCAL_REFUSAL = "packet-too-large"
 
 logger = logging.getLogger(__name__)
-
-
-class Held(NamedTuple):
-    """Nobody subscribes to what we sent."""
-
-    topic: str
-
-
-class Drained(NamedTuple):
-    """Everything there was is delivered, and we were asked to stop; or there was no more time for it."""
-
-
-Outcome = Held | Drained | BrokerError
-
-
-@dataclass(slots=True)
-class Progress:
-    """What a publisher shows of its deliveries, beside the ledger."""
-
-    delay_s: float | None = None
-    """age of the newest reading of the last live message when it was acknowledged"""
-    parking: set[str] = field(default_factory=set)
-    """reasons for parking that were logged"""
-
-
-class Tools(NamedTuple):
-    """What one connection's deliveries share."""
-
-    config: DestinationConfig
-    origin: documents.Origin
-    topic: str
-    source: Source
-    books: Books
-    outbox: Outbox
-    catalogues: Catalogues
-    hidden: Hidden
-    maker: Maker
-    clock: Clock
-    stopping: asyncio.Event
-    progress: Progress
-    delivered: Callable[[], None]
-    """called for every message that was delivered"""
-
-
-class _Message(NamedTuple):
-    """What an acknowledgement is about."""
-
-    lane: Lane
-    chunk: Chunk
-    content: Run | Event
-    topic: str
-    nbytes: int
-
-    @property
-    def readings(self) -> int:
-        return self.content.count if isinstance(self.content, Run) else 1
 
 
 class Delivery:
@@ -105,16 +37,17 @@ class Delivery:
         self._ledger = tools.books.ledger
         self._name = tools.config.name
         self._in_order = tools.config.catch_up == "oldest-first"
-        self._hold = tools.config.no_subscribers == "hold"
-        self._resend: deque[_Message] = deque()
-        self._resend_wanted = asyncio.Event()
-        self._over = False
         self._outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self._sender = Sender(tools, self.end)
 
     def end(self, outcome: Outcome) -> None:
         """Let `run` return `outcome`, unless it has one already."""
         if not self._outcome.done():
             self._outcome.set_result(outcome)
+
+    def heard(self, batch: Sequence[Heard]) -> None:
+        """Answers of the centre came."""
+        self._sender.heard(batch)
 
     async def run(self) -> Outcome:
         """Deliver until something ends it: a refusal, nobody subscribed, or nothing left to do when stopping."""
@@ -127,7 +60,8 @@ class Delivery:
                 else:
                     lanes = [self._start(group, "live", self._live), self._start(group, "backlog", self._backlog)]
                 others = [
-                    self._start(group, "resend", self._resends),
+                    self._start(group, "resend", self._sender.run),
+                    self._start(group, "confirmations", self._sender.keep_asking),
                     self._start(group, "parked", self._parked),
                     self._start(group, "watch", self._watch),
                     self._start(group, "drain", partial(self._drain, lanes)),
@@ -136,7 +70,7 @@ class Delivery:
                 for task in lanes + others:
                     task.cancel()
         finally:
-            self._over = True
+            self._sender.close()
         return outcome
 
     def _start(self, group: asyncio.TaskGroup, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
@@ -150,7 +84,7 @@ class Delivery:
 
     async def _drain(self, lanes: list[asyncio.Task[None]]) -> None:
         await asyncio.wait(lanes)
-        while self._tools.outbox.window.messages or self._resend:
+        while self._tools.outbox.window.messages or self._sender.busy:
             await self._tools.outbox.window.idle()
             await asyncio.sleep(0)
         self.end(Drained())
@@ -226,24 +160,11 @@ class Delivery:
         for position, series, readings in withheld:
             chunk.withheld[position][series] += readings
         for run in runs:
-            await self._send_run(lane, chunk, run)
+            await self._sender.send_run(lane, chunk, run)
         for event in events:
-            await self._send_event(lane, chunk, event)
+            await self._sender.send_event(lane, chunk, event)
         lane.seal(chunk)
         await asyncio.sleep(0)
-
-    async def _resends(self) -> None:
-        while True:
-            while self._resend:
-                message = self._resend[0]
-                if isinstance(message.content, Run):
-                    for half in message.content.split(message.readings // 2):
-                        if half is not None:
-                            await self._send_run(message.lane, message.chunk, half)
-                self._resend.popleft()
-                message.lane.acknowledge(message.chunk)  # only now: its halves count in its place
-            self._resend_wanted.clear()
-            await self._resend_wanted.wait()
 
     # -- what was parked and is to be sent again --
 
@@ -268,13 +189,13 @@ class Delivery:
             rest = within(run, marked.n, marked.end) if run.series == marked.series else None
             while rest is not None:
                 chunk = again.begin(rest.n)
-                after = await self._send_piece(again.lane, chunk, rest)
+                after = await self._sender.send_piece(again.lane, chunk, rest)
                 await again.sent(chunk, rest.n + rest.count if after is None else after.n)
                 rest = after
         for event in found.events:
             if event.record.series == marked.series and marked.n <= event.record.n < marked.end:
                 chunk = again.begin(event.record.n)
-                await self._send_event(again.lane, chunk, event)
+                await self._sender.send_event(again.lane, chunk, event)
                 await again.sent(chunk, event.record.n + 1)
         again.close()
         logger.info("destination %s: sent again from n=%d of %s: %s", self._name, marked.n, marked.series.device, again)
@@ -291,89 +212,3 @@ class Delivery:
             found += more
             start = more[-1].position + 1
         return found
-
-    # -- messages --
-
-    async def _send_run(self, lane: Lane, chunk: Chunk, run: Run) -> None:
-        rest: Run | None = run
-        while rest is not None:
-            rest = await self._send_piece(lane, chunk, rest)
-
-    async def _send_piece(self, lane: Lane, chunk: Chunk, run: Run) -> Run | None:
-        """One message of as much of the run as fits; returns the rest."""
-        tools, device = self._tools, run.series.device
-        while (version := tools.catalogues.version(device)) is None:
-            await tools.catalogues.ensure(device)
-        payload, piece, rest = tools.maker.make(run, lane.name, version)
-        message = _Message(lane, chunk, piece, f"{tools.topic}/{device}/readings", len(payload))
-        # What is sent again on request is tried whatever was refused before: somebody mended the broker.
-        if len(payload) > (tools.maker.packet_bytes if lane.name == "replay" else tools.maker.payload_bytes):
-            chunk.pending += 1
-            self._park(message, _LOCAL_REFUSAL)
-        else:
-            await self._send(message, payload, tools.maker.properties)
-        await asyncio.sleep(0)
-        return rest
-
-    async def _send_event(self, lane: Lane, chunk: Chunk, event: Event) -> None:
-        document = documents.event(self._tools.origin, event.record)
-        payload = documents.encode(document)
-        message = _Message(lane, chunk, event, f"{self._tools.topic}/events", len(payload))
-        await self._send(message, payload, publish_properties(self._tools.config.mqtt, document["schema"], "none"))
-
-    async def _send(self, message: _Message, payload: bytes, properties: Any) -> None:
-        message.chunk.pending += 1
-        done = partial(self._acknowledged, message)
-        await self._tools.outbox.send(message.topic, payload, done, backlog=message.lane.yields, properties=properties)
-
-    def _acknowledged(self, message: _Message, code: int) -> None:
-        if self._over:  # sent again by the next attempt, from the ranges
-            return
-        if code == TOO_LARGE:
-            self._tools.maker.too_large(message.nbytes, message.readings)
-        match verdict(code, message.readings, self._hold):
-            case Verdict.DELIVERED:
-                self._tools.delivered()
-                self._tools.maker.took(message.nbytes)
-                self._note_delay(message)
-                message.lane.acknowledge(message.chunk)
-            case Verdict.HOLD:
-                self.end(Held(message.topic))
-            case Verdict.SPLIT:
-                self._resend.append(message)
-                self._resend_wanted.set()
-            case Verdict.PARK:
-                self._park(message, word(code))
-            case Verdict.STOP:
-                self.end(BrokerRefused(f"the broker refuses {message.topic} ({word(code)}): {advice(code)}"))
-
-    def _park(self, message: _Message, reason: str) -> None:
-        content, parked = message.content, message.chunk.parked
-        if isinstance(content, Run):
-            series, n = content.series, content.n
-            for part in content.slices:
-                parked[part.position][series] += part.readings
-            positions = content.slices[0].position, content.slices[-1].position
-        else:
-            series, n = content.record.series, content.record.n
-            parked[content.position][series] += 1
-            positions = content.position, content.position
-        time = self._tools.clock.time_ns()
-        message.lane.park(entry(series, n, message.readings, positions, reason, message.topic, time))
-        if reason not in self._tools.progress.parking:
-            self._tools.progress.parking.add(reason)
-            logger.error(
-                "destination %s: set aside %d readings of %s from n=%d, the broker never takes them (%s); "
-                "further ones are counted as parked",
-                self._name,
-                message.readings,
-                series.device,
-                n,
-                reason,
-            )
-        message.lane.acknowledge(message.chunk)
-
-    def _note_delay(self, message: _Message) -> None:
-        if isinstance(message.content, Run) and message.lane.name == "live":
-            received = message.content.slices[-1].record.batch.received_time
-            self._tools.progress.delay_s = (self._tools.clock.time_ns() - received) / 1e9

@@ -66,6 +66,7 @@ def account(
         "from": rfc3339(start),
         "to": rfc3339(end),
         "complete_until": None if complete_until is None else rfc3339(complete_until),
+        "confirm": "centre" if ledger.confirming else "broker",
         "entries": [
             _entry(ledger, series) for series in sorted(ledger.accounts) if ledger.clearance.sees(series.stream)
         ],
@@ -155,6 +156,7 @@ def _entry(ledger: Ledger, series: Series) -> Document:
         "last_time": rfc3339(counts.last_time) if some else None,
         "accepted": counts.accepted,
         "delivered": counts.delivered,
+        "confirmed": counts.confirmed,
         "withheld": counts.withheld,
         "parked": counts.parked,
         "waiting": counts.waiting,

@@ -23,6 +23,8 @@ TRIMMED = "trimmed"
 """reason of a drop that nobody told us about: the log no longer holds what our position needs"""
 DAMAGED = "damaged"
 """reason of a drop: the log holds bytes that are not what was written"""
+_ENTRY_FIELDS = 11
+"""of a saved account"""
 
 
 @dataclass(slots=True)
@@ -40,6 +42,8 @@ class SeriesAccount:
     parked: int = 0
     waiting: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    confirmed: int = 0
+    """of the delivered, how many the centre said are stored"""
 
     @property
     def accepted(self) -> int:
@@ -78,6 +82,8 @@ class Ledger:
 
     def __init__(self, ranges: Ranges, clearance: Clearance) -> None:
         self.clearance = clearance
+        self.confirming = False
+        """what is delivered from now on was confirmed by the centre"""
         self._ranges = ranges
         self._accounts: dict[Series, SeriesAccount] = {}
         self._spans: dict[int | None, dict[Series, Span]] = {part.end: {} for part in ranges}
@@ -161,6 +167,7 @@ class Ledger:
                     account.dropped[DAMAGED] += rest
                 else:
                     account.delivered += rest
+                    account.confirmed += rest if self.confirming else 0
                 account.waiting -= head.readings
                 spans[head.series] = Span(head.n + head.readings, spans[head.series].end)
         if (part := self._range_of(end - 1)) is not None:
@@ -176,6 +183,7 @@ class Ledger:
             account.parked -= moved + withheld
             account.withheld += withheld
             account.delivered += moved
+            account.confirmed += moved if self.confirming else 0
 
     def drop(self, position: int, heads: Iterable[SeriesHead], reason: str) -> None:
         """Everything below `position` leaves the log; `heads` are of all segments that leave (position order)."""
@@ -231,6 +239,7 @@ class Ledger:
                     account.withheld,
                     account.parked,
                     dict(account.dropped),
+                    account.confirmed,
                 ]
                 for series, account in self._accounts.items()
             ],
@@ -240,11 +249,12 @@ class Ledger:
     def from_state(cls, state: dict[str, Any], clearance: Clearance) -> Ledger:
         """What `to_state` gave; `recount` every range and call `recounted` before use."""
         ledger = cls(Ranges.from_state(state["ranges"]), clearance)
-        for stream, device, first_n, next_n, first_time, last_time, delivered, withheld, parked, dropped in state[
-            "accounts"
-        ]:
+        for stream, device, first_n, next_n, first_time, last_time, *counts, dropped, confirmed in map(
+            _entry, state["accounts"]
+        ):
+            delivered, withheld, parked = counts
             ledger._accounts[Series(stream, device)] = SeriesAccount(
-                first_n, next_n, first_time, last_time, delivered, withheld, parked, 0, Counter(dropped)
+                first_n, next_n, first_time, last_time, delivered, withheld, parked, 0, Counter(dropped), confirmed
             )
         return ledger
 
@@ -295,3 +305,8 @@ class Ledger:
             account.dropped[reason] += count
         else:
             account.withheld += count
+
+
+def _entry(saved: list[Any]) -> list[Any]:
+    """An account as it was saved; before centres could confirm there was no count of that."""
+    return saved if len(saved) == _ENTRY_FIELDS else [*saved, 0]

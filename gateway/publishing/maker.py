@@ -68,8 +68,8 @@ class Maker:
         self._configured_bytes = max(_LEAST_BYTES, min(config.batch.max_bytes, bandwidth // 2))
         beside = bandwidth // _BESIDE_LIVE if config.catch_up == "live-first" else self._configured_bytes
         self._beside_live_bytes = max(_LEAST_BYTES, min(self._configured_bytes, beside))
-        schema = "readings/1" if config.format == "json" else "columns/1"
-        self.properties: Any = publish_properties(config.mqtt, schema, config.compression)
+        self.schema = "readings/1" if config.format == "json" else "columns/1"
+        self.properties: Any = publish_properties(config.mqtt, self.schema, config.compression)
         self._reading_bytes: dict[str, float] = {}
         self._prefixes: dict[str, tuple[int, PointPrefixes]] = {}
 

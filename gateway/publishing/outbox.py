@@ -40,6 +40,7 @@ class _Sent:
     backlog: bool
     done: Done
     time_ns: int
+    keep: bool
 
 
 class Outbox:
@@ -62,15 +63,29 @@ class Outbox:
         self, topic: str, payload: bytes, done: Done, *, retain: bool = False, backlog: bool = False, properties: Any
     ) -> None:
         """Wait for a slot and hand over; `done` is called when the PUBACK comes. Raises BrokerError when cut."""
+        await self.window.acquire(len(payload), backlog)
+        self.hand_over(topic, payload, done, retain=retain, backlog=backlog, properties=properties)
+
+    def hand_over(
+        self,
+        topic: str,
+        payload: bytes,
+        done: Done,
+        *,
+        retain: bool = False,
+        backlog: bool = False,
+        properties: Any,
+        keep: bool = False,
+    ) -> None:
+        """The same with a slot that was taken already. `keep`: the PUBACK does not give it back, the caller does."""
         if self._link is None:
             raise RuntimeError("the outbox has no connection")
         nbytes = len(payload)
-        await self.window.acquire(nbytes, backlog)
         now = self._clock.monotonic_ns()
         if not self._sent:
             self.last_progress_ns = now
         mid = self._link.publish(topic, payload, retain, properties)
-        self._sent[mid] = _Sent(nbytes, backlog, done, now)
+        self._sent[mid] = _Sent(nbytes, backlog, done, now, keep)
         self._traffic.messages += 1
         self._traffic.nbytes += nbytes
 
@@ -95,7 +110,8 @@ class Outbox:
                 continue
             self._traffic.acknowledged += 1
             self._traffic.latency_ns += now - sent.time_ns
-            self.window.release(sent.nbytes, sent.backlog)
+            if not sent.keep:
+                self.window.release(sent.nbytes, sent.backlog)
             sent.done(code)
 
     def silent_s(self) -> float:

@@ -8,6 +8,7 @@ import logging
 import random
 from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
+from functools import partial
 from typing import Any
 
 from gateway.backoff import Backoff
@@ -15,16 +16,17 @@ from gateway.contract import Clock
 from gateway.log.records import SeriesHead
 from gateway.points.table import PointTable
 from gateway.publishing import documents
+from gateway.publishing.attempt import Drained, Held, Progress, Tools
 from gateway.publishing.books import SAVE_S, Books
 from gateway.publishing.catalogues import Catalogues
 from gateway.publishing.clearance import Rule
 from gateway.publishing.config import Broker, DestinationConfig
-from gateway.publishing.delivery import Delivery, Drained, Held, Progress, Tools
+from gateway.publishing.delivery import Delivery
 from gateway.publishing.errors import BrokerError, BrokerRefused
 from gateway.publishing.hidden import Hidden
 from gateway.publishing.login import make_login
 from gateway.publishing.maker import Learned, Maker
-from gateway.publishing.mqtt import LARGEST_PACKET, Connection, Will, publish_properties
+from gateway.publishing.mqtt import LARGEST_PACKET, Connection, Heard, Listen, Will, publish_properties
 from gateway.publishing.outbox import Outbox, Traffic
 from gateway.publishing.reports import Reporter, Schedule
 from gateway.publishing.sources import LogReader, LogTail, Source, State
@@ -38,6 +40,12 @@ GOODBYE_S = 1.0
 CUT_S = 0.1
 STOP_S = 4.5
 """a stop takes no longer, whatever the broker does"""
+_LEVELS = {
+    "refused": logging.ERROR,
+    "down": logging.WARNING,
+    "holding": logging.WARNING,
+    "unconfirmed": logging.WARNING,
+}
 
 logger = logging.getLogger(__name__)
 
@@ -69,6 +77,7 @@ class Publisher:
         self._config = config
         self._origin = documents.Origin(enterprise, gateway)
         self._topic = config.topic.format(enterprise=enterprise, gateway=gateway)
+        self._answers = f"{self._topic}/confirm/{config.name}"
         self._version = version
         self._source = Source(log, tail)
         self._points = points
@@ -79,7 +88,10 @@ class Publisher:
             None if config.classes is None else frozenset(config.classes),
             None if config.domains is None else frozenset(config.domains),
         )
-        self._books = Books(config.name, rule, config.start, self._source, state, points, clock, save_s)
+        confirming = config.confirm == "centre"
+        self._books = Books(
+            config.name, rule, config.start, self._source, state, points, clock, save_s, confirming=confirming
+        )
         schedule = Schedule(config.account, timezone, clock.time_ns())
         self._reporter = Reporter(config, self._origin, self._topic, self._books, schedule, clock, health)
         self._backoff = Backoff(self._random)
@@ -205,6 +217,7 @@ class Publisher:
             Will(f"{self._topic}/status", will),
             outbox.acknowledged,
             closed,
+            Listen(self._answers, self._heard) if self._config.confirm == "centre" else None,
         )
         async with connection:
             window.slots = min(self._config.window, connection.limits.receive_maximum)
@@ -269,6 +282,7 @@ class Publisher:
             self._config,
             self._origin,
             self._topic,
+            self._answers,
             self._source,
             self._books,
             outbox,
@@ -279,6 +293,7 @@ class Publisher:
             self._stopping,
             self._progress,
             delivered,
+            partial(self._set_state, "unconfirmed"),
         )
         while not self._stopping.is_set():
             self._delivery = Delivery(tools)
@@ -293,6 +308,10 @@ class Publisher:
                     await self._pause(self._hold_backoff)
                 case Drained():
                     return
+
+    def _heard(self, batch: list[Heard]) -> None:
+        if self._delivery is not None:
+            self._delivery.heard(batch)
 
     async def _goodbye(self, outbox: Outbox, session: str) -> bool:
         try:
@@ -335,7 +354,7 @@ class Publisher:
         self._state, self._reason, self._told = state, reason, told
         if state == "down" and not changed:
             return  # one line for an outage; `reason` keeps up with what the last attempt met
-        level = {"refused": logging.ERROR, "down": logging.WARNING, "holding": logging.WARNING}.get(state, logging.INFO)
+        level = _LEVELS.get(state, logging.INFO)
         place = f" at {self._broker}" if state == "online" else ""
         logger.log(level, "destination %s: %s%s%s", self._config.name, state, place, f": {reason}" if reason else "")
 

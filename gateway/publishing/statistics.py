@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from gateway.publishing.attempt import Progress
 from gateway.publishing.books import Books
-from gateway.publishing.delivery import Progress
 from gateway.publishing.outbox import Traffic
 from gateway.publishing.window import Window
 
@@ -24,11 +24,24 @@ class Counts(NamedTuple):
     unbalanced: int = 0
 
 
+class Confirming(NamedTuple):
+    """How it stands with a centre that is to confirm; counts since the process began but the first."""
+
+    confirmed: int
+    """readings that the centre said are stored, since the destination's start"""
+    unconfirmed: int
+    """messages that wait for its answer"""
+    resent: int
+    """messages that were sent again because it did not answer in time"""
+    ignored: int
+    """answers that named nothing that was waited for"""
+
+
 class Condition(NamedTuple):
     """How a destination is."""
 
     state: str
-    """connecting, online, holding, refused, down or stopped"""
+    """connecting, online, holding, unconfirmed, refused, down or stopped"""
     since: int
     """ns since the epoch: when the state began"""
     reason: str
@@ -41,7 +54,7 @@ class Statistics(NamedTuple):
     """Counts since the destination's start; traffic since the process began."""
 
     state: str
-    """connecting, online, holding, refused, down or stopped"""
+    """connecting, online, holding, unconfirmed, refused, down or stopped"""
     since: int
     """ns since the epoch: when the state began"""
     reason: str
@@ -62,7 +75,9 @@ class Statistics(NamedTuple):
     backlog_segments: int
     """positions in the closed ranges: what the backlog lane still has before it"""
     delay_s: float | None
-    """age of the newest reading of the last live message when it was acknowledged"""
+    """age of the newest reading of the last live message when it was delivered"""
+    confirming: Confirming | None
+    """None = nobody is to confirm but the broker"""
 
 
 def collect(
@@ -75,6 +90,7 @@ def collect(
     """Put together what a publisher shows."""
     devices: dict[str, Counts] = {}
     total = Counts()
+    confirmed = 0
     for series, account in books.ledger.accounts.items():
         counts = Counts(
             account.accepted,
@@ -87,6 +103,7 @@ def collect(
         )
         devices[series.device] = _sum(devices.get(series.device, Counts()), counts)
         total = _sum(total, counts)
+        confirmed += account.confirmed
     backlog = books.ledger.ranges.backlog
     return Statistics(
         *condition,
@@ -100,6 +117,9 @@ def collect(
         0 if window is None else window.nbytes,
         sum((part.end or part.start) - part.start for part in backlog),
         progress.delay_s,
+        Confirming(confirmed, progress.unconfirmed, progress.resent, progress.ignored)
+        if books.ledger.confirming
+        else None,
     )
 
 

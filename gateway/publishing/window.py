@@ -51,6 +51,11 @@ class Window:
         used[1] -= nbytes
         self.changed()
 
+    def charge(self, nbytes: int) -> None:
+        """Count bytes that are sent once more in a slot that is still taken; what comes next waits for them."""
+        if self._bucket:
+            self._bucket.take(nbytes, self._clock.monotonic_ns())
+
     def changed(self) -> None:
         """Let the waiting look again, after a release or when `slots` was changed."""
         for event in self._wake:

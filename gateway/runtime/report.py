@@ -197,5 +197,8 @@ def _destination_samples(name: str, seen: Statistics) -> Iterator[Sample]:
     yield Sample("edge_gateway_destination_bytes_total", seen.nbytes, one)
     yield Sample("edge_gateway_destination_in_flight", seen.in_flight, one)
     yield Sample("edge_gateway_destination_puback_seconds_total", seen.puback_seconds, one)
+    if seen.confirming is not None:
+        yield Sample("edge_gateway_account_confirmed_total", seen.confirming.confirmed, one)
+        yield Sample("edge_gateway_destination_unconfirmed", seen.confirming.unconfirmed, one)
     if seen.delay_s is not None:
         yield Sample("edge_gateway_destination_delay_seconds", seen.delay_s, one)

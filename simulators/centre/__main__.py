@@ -30,6 +30,7 @@ def main() -> None:
     run.add_argument("--client-id", default="centre")
     run.add_argument("--mqtt311", action="store_true", help="speak MQTT 3.1.1 instead of 5")
     run.add_argument("--ca", type=Path, metavar="FILE", help="certificate authority of an mqtts broker")
+    run.add_argument("--silent", action="store_true", help="answer nothing, even where a gateway wants confirmation")
     run.set_defaults(call=_run)
     report = commands.add_parser("report", help="say what is stored; exit 1 unless the account agrees exactly")
     report.add_argument("db", type=Path)
@@ -55,6 +56,7 @@ def _run(args: argparse.Namespace) -> int:
         client_id=args.client_id,
         mqtt311=args.mqtt311,
         ca=args.ca,
+        confirm=not args.silent,
     )
     told = False
     with centre:

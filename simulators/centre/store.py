@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 from itertools import repeat
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,6 +27,28 @@ ISLANDS = """
 
 Device = tuple[str, str, str]
 """(enterprise, gateway, device)"""
+
+
+class Taken(NamedTuple):
+    """What became of a message."""
+
+    offsets: dict[str, Any] | None = None
+    """enterprise, gateway, stream, device, n and count; None where it brings none, or they cannot be read"""
+    stored: int = 0
+    """readings and events that are stored now, or were before"""
+    refused: str | None = None
+    """kind of error for which they will never be taken"""
+    later: bool = False
+    """they will be taken once something else has come"""
+
+    @classmethod
+    def of(cls, message: dict[str, Any], stored: int) -> Taken:
+        """For a message with offsets, as far as it can be read."""
+        offsets = {key: message.get(key) for key in ("enterprise", "gateway", "stream", "device", "n")}
+        offsets["count"] = message.get("count", 1)
+        texts, numbers = list(offsets.values())[:4], list(offsets.values())[4:]
+        whole = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
+        return cls(offsets if whole else None, stored)
 
 
 class Store:
@@ -74,24 +96,26 @@ class Store:
 
     def take(
         self, topic: str, payload: bytes, received_at: int, *, encoding: str | None = None, retained: bool = False
-    ) -> int:
-        """Store one message (inside a transaction) and return its number of readings and events.
+    ) -> Taken:
+        """Store one message (inside a transaction) and say what of it is stored.
 
         What is wrong with it is counted, not raised: it shows in the report.
         """
         if not payload:
-            return 0  # a retained message was cleared
+            return Taken()  # a retained message was cleared
+        message: dict[str, Any] = {}
         try:
             message = parse(decompress(payload, encoding))
             name = self._schemas.validate(message)
             if name in ("readings/1", "columns/1"):
-                return self._take_readings(topic, decode(message), received_at, name, len(payload))
+                return Taken.of(message, self._take_readings(topic, decode(message), received_at, name, len(payload)))
             if message.get("device") == "_events":
-                return self._take_event(topic, message, received_at, len(payload))
+                return Taken.of(message, self._take_event(topic, message, received_at, len(payload)))
             self._take_other(name, message, received_at, retained)
         except WireError as error:
             self._count_error(error, topic, payload, received_at)
-        return 0
+            return Taken.of(message, 0)._replace(refused=error.kind, later=error.kind == "no-catalogue")
+        return Taken()
 
     def _take_readings(self, topic: str, readings: Readings, received_at: int, name: str, size: int) -> int:
         device = (readings.enterprise, readings.gateway, readings.device)
@@ -190,6 +214,8 @@ class Store:
                 "INSERT INTO status VALUES (?, ?, ?, ?, ?, ?)",
                 (*gateway, received_at, message["state"], retained, body),
             )
+        elif name == "confirm/1":
+            return  # our own answer: the subscription to everything brings it back
         elif name == "health/1":
             self._db.execute("INSERT OR REPLACE INTO health VALUES (?, ?, ?, ?)", (*gateway, received_at, body))
         else:

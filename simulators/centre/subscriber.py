@@ -21,9 +21,10 @@ from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
+from simulators.centre.confirm import confirmation
 from simulators.centre.report import Report
 from simulators.centre.schemas import DEFAULT_FOLDER, SchemaSet
-from simulators.centre.store import Store
+from simulators.centre.store import Store, Taken
 
 COMMIT_S = 0.1
 """longest time a message waits for its commit"""
@@ -47,6 +48,9 @@ class Arrival(NamedTuple):
     encoding: str | None
     retained: bool
     received_at: int
+    response: str | None
+    """where an answer is wanted"""
+    correlation: bytes | None
 
 
 class Centre:
@@ -62,8 +66,11 @@ class Centre:
         client_id: str = "centre",
         mqtt311: bool = False,
         ca: Path | None = None,
+        confirm: bool = True,
     ) -> None:
         """`broker`: mqtt(s)://[user:password@]host[:port]. The session outlives the connection: nothing is missed.
+
+        `confirm`: answer messages that ask for it (MQTT 5 response topic), once what they bring is stored.
 
         Raises ValueError for another kind of URL, FileNotFoundError where there are no schemas.
         """
@@ -75,6 +82,7 @@ class Centre:
         self._db = Path(db)
         self._schemas = SchemaSet(schemas)
         self._mqtt311 = mqtt311
+        self._confirm = confirm
         self._arrivals: queue.Queue[Arrival] = queue.Queue(maxsize=2 * WINDOW)
         self._connection = 0
         self._subscribed = threading.Event()
@@ -178,6 +186,8 @@ class Centre:
             encoding,
             message.retain,
             time.time_ns(),
+            getattr(message.properties, "ResponseTopic", None),
+            getattr(message.properties, "CorrelationData", None),
         )
         while not self._closing.is_set():
             try:
@@ -213,11 +223,23 @@ class Centre:
     def _write(self, batch: list[Arrival]) -> None:
         store = self._store
         store.begin()
-        taken = sum(
-            store.take(x.topic, x.payload, x.received_at, encoding=x.encoding, retained=x.retained) for x in batch
-        )
+        taken = [store.take(x.topic, x.payload, x.received_at, encoding=x.encoding, retained=x.retained) for x in batch]
         store.commit()
-        self._taken += taken
-        for arrival in batch:
+        self._taken += sum(one.stored for one in taken)
+        for arrival, one in zip(batch, taken, strict=True):
             if arrival.qos and arrival.connection == self._connection:
                 self._client.ack(arrival.mid, arrival.qos)
+            if self._confirm and arrival.response is not None:
+                self._answer(arrival, one)
+
+    def _answer(self, arrival: Arrival, taken: Taken) -> None:
+        """Only now: it is stored. What cannot be stored yet, or is nobody's, gets no answer and comes again."""
+        answer = confirmation(taken)
+        if answer is None or arrival.response is None:
+            return
+        properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+        properties.ContentType = "application/json"
+        properties.UserProperty = [("schema", "confirm/1")]
+        if arrival.correlation is not None:
+            properties.CorrelationData = arrival.correlation
+        self._client.publish(arrival.response, answer, qos=1, properties=properties)

@@ -1,4 +1,4 @@
-"""A broker that does what a test tells it: acknowledges, withholds, refuses by reason code, or takes its time.
+"""A broker that does what a test tells it: lets in, acknowledges, withholds, refuses by reason code, or takes its time.
 
 Speaks as much of MQTT 5 as a publisher with QoS 1 needs (OASIS MQTT 5.0, 3.1 to 3.14), written for the tests alone.
 """
@@ -10,14 +10,28 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import NamedTuple, Self
 
 import orjson
 
 Answer = Callable[[str], int | None]
 """gets the topic; returns the PUBACK's reason code, or None to withhold it"""
 
-_CONNACK, _PUBACK, _PINGRESP = 2, 4, 13
+
+class Connect(NamedTuple):
+    """What a client says of itself (3.1)."""
+
+    client_id: str
+    user: str | None
+    password: str | None
+    will: str | None
+    """the topic of the will"""
+
+
+Welcome = Callable[[Connect], int]
+"""returns the CONNACK's reason code"""
+
+_CONNACK, _PUBACK, _SUBACK, _PINGRESP = 2, 4, 9, 13
 
 
 class ScriptedBroker:
@@ -26,8 +40,13 @@ class ScriptedBroker:
     def __init__(self, answer: Answer = lambda topic: 0, *, pace_s: float = 0.0) -> None:
         """`pace_s`: least time between two acknowledgements. `answer` may be replaced at any time."""
         self.answer = answer
+        self.subscription = 1
+        """reason code for every subscription; below 0x80 it is granted, though nothing is ever passed on"""
         self.port = 0
         self.connections = 0
+        self.welcome: Welcome = lambda connect: 0
+        self.retained = 0
+        """messages that were to be retained"""
         self.taken: Counter[int] = Counter()
         """how often each offset came in a readings message that was acknowledged with success"""
         self._pace_s = pace_s
@@ -64,9 +83,14 @@ class ScriptedBroker:
         body = await reader.readexactly(await _length(reader))
         match first >> 4:
             case 1:
-                writer.write(bytes([_CONNACK << 4, 3, 0, 0, 0]))
+                code = self.welcome(_connect(body))
+                writer.write(bytes([_CONNACK << 4, 3, 0, code, 0]))
+                return code == 0
             case 3:
+                self.retained += first & 1
                 await self._publish(body, writer)
+            case 8:
+                writer.write(bytes([_SUBACK << 4, 4]) + body[:2] + bytes([0, self.subscription]))
             case 12:
                 writer.write(bytes([_PINGRESP << 4, 0]))
             case 14:
@@ -85,6 +109,32 @@ class ScriptedBroker:
             document = orjson.loads(rest[rest.index(b'{"schema"') :])
             self.taken.update(range(document["n"], document["n"] + document["count"]))
         writer.write(bytes([_PUBACK << 4, 3]) + rest[:2] + bytes([code]))
+
+
+def _connect(body: bytes) -> Connect:
+    """The fields of a CONNECT packet of MQTT 5 (3.1.2 and 3.1.3)."""
+    assert body[:7] == b"\x00\x04MQTT\x05"
+    flags, at = body[7], 10
+
+    def skip_properties() -> None:
+        nonlocal at
+        assert body[at] < 0x80, "more properties than tests have"
+        at += 1 + body[at]
+
+    def field() -> str:
+        nonlocal at
+        size = int.from_bytes(body[at : at + 2], "big")
+        at += 2 + size
+        return body[at - size : at].decode()
+
+    skip_properties()
+    client_id, will = field(), None
+    if flags & 0x04:
+        skip_properties()
+        will = field()
+        field()
+    user = field() if flags & 0x80 else None
+    return Connect(client_id, user, field() if flags & 0x40 else None, will)
 
 
 async def _length(reader: asyncio.StreamReader) -> int:

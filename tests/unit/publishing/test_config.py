@@ -46,6 +46,11 @@ def test_brokers_in_order_with_the_ports_of_their_schemes() -> None:
     )
 
 
+def test_topics_of_cloud_platforms_begin_with_a_slash_or_a_dollar() -> None:
+    for topic in ("/a1pk/{gateway}/user/data", "$oc/devices/{gateway}/user"):
+        assert config(topic=topic).topic == topic
+
+
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
@@ -68,8 +73,18 @@ def test_brokers_in_order_with_the_ports_of_their_schemes() -> None:
         ({"alternatives": ["http://h"]}, "expected mqtt://host:port"),
         ({"client_id": "{box}"}, "unknown {box}"),
         ({"user": {"name": "{box}"}}, "unknown {box} in the text; known are {destination}, {enterprise}, "),
+        ({"topic": "a/b/"}, "a slash at its end"),
+        ({"topic": "a/$b"}, "without"),
+        ({"proxy": {"url": "https://p:3128"}}, "expected http://host:port, found 'https://p:3128'"),
+        ({"proxy": {"url": "http://p"}}, "expected http://host:port"),
+        ({"proxy": {"url": "https://u:hunter2@p:3128"}}, "do not belong into the url"),
+        ({"proxy": {"url": "http://p:3128", "user": {"name": "a:b", "password": "x"}}}, "pattern"),
+        ({"source": "eth0"}, "expected an address of this box such as 192.168.1.5, found 'eth0'"),
+        ({"interface": "no/such"}, "pattern"),
         ({"max_packet": "10B"}, "greater than or equal to 1000"),
         ({"window": 0}, "greater than or equal to 1"),
+        ({"confirm": "centre", "mqtt": "3.1.1"}, "MQTT 3.1.1 has no way for a centre to answer; use `mqtt: 5`"),
+        ({"confirm": "me"}, "'broker' or 'centre'"),
     ],
 )
 def test_mistakes(keys: dict[str, Any], message: str) -> None:

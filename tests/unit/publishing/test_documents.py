@@ -106,6 +106,6 @@ def test_account_shows_entitled_streams_only() -> None:
     (entry,) = decoded(documents.encode(document))["entries"]
     assert entry == {
         "device": "boiler-1", "stream": "S1", "first_n": 0, "last_n": 9, "first_time": documents.rfc3339(NOW),
-        "last_time": documents.rfc3339(NOW + 4_000_000), "accepted": 10, "delivered": 5, "withheld": 0, "parked": 0,
-        "waiting": 5, "dropped": {}, "complete_n": 5,
+        "last_time": documents.rfc3339(NOW + 4_000_000), "accepted": 10, "delivered": 5, "confirmed": 0, "withheld": 0,
+        "parked": 0, "waiting": 5, "dropped": {}, "complete_n": 5,
     }  # fmt: skip

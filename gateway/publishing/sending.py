@@ -1,0 +1,291 @@
+"""The messages of one attempt: made, sent, and what becomes of them by the word of the broker, or of the centre."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from gateway.log.records import Series
+from gateway.publishing import documents
+from gateway.publishing.attempt import Held, Outcome, Tools
+from gateway.publishing.confirming import Confirmations, Part, Waiting
+from gateway.publishing.errors import BrokerRefused
+from gateway.publishing.lanes import Chunk, Event, Lane
+from gateway.publishing.mqtt import Ask, Heard, publish_properties
+from gateway.publishing.parked import entry
+from gateway.publishing.runs import Run, within
+from gateway.publishing.verdicts import TOO_LARGE, Verdict, advice, verdict, word
+
+ASK_S = 0.5
+"""between two looks for answers that are overdue"""
+_LOCAL_REFUSAL = "packet-too-large"
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Message:
+    """What an acknowledgement is about."""
+
+    lane: Lane
+    chunk: Chunk
+    content: Run | Event
+    topic: str
+    schema: str
+    encoding: str
+    payload: bytes
+
+    @property
+    def readings(self) -> int:
+        """How many readings; an event counts as one."""
+        return self.content.count if isinstance(self.content, Run) else 1
+
+    @property
+    def series(self) -> Series:
+        """Whose offsets it carries."""
+        return self.content.series if isinstance(self.content, Run) else self.content.record.series
+
+    @property
+    def n(self) -> int:
+        """Offset of the first."""
+        return self.content.n if isinstance(self.content, Run) else self.content.record.n
+
+
+class Sender:
+    """Sends runs and events for a delivery, and tells their lanes when they are done with."""
+
+    def __init__(self, tools: Tools, end: Callable[[Outcome], None]) -> None:
+        self._tools = tools
+        self._end = end
+        self._name = tools.config.name
+        self._hold = tools.config.no_subscribers == "hold"
+        self._resend: deque[Message] = deque()
+        self._resend_wanted = asyncio.Event()
+        self._confirmations: Confirmations[Message] | None = None
+        if tools.config.confirm == "centre":
+            self._confirmations = Confirmations(tools.origin, tools.config.confirm_timeout, tools.clock)
+        self._over = False
+
+    @property
+    def busy(self) -> bool:
+        """Something is to be split and sent once more."""
+        return bool(self._resend)
+
+    def close(self) -> None:
+        """The attempt is over: what is under way is sent again by the next one, from the ranges."""
+        self._over = True
+        for waiting in self._confirmations or ():
+            if waiting.taken:
+                self._release(waiting.message)
+        self._tools.progress.unconfirmed = 0
+
+    async def run(self) -> None:
+        """Split and send again what the broker finds too large, until cancelled."""
+        while True:
+            while self._resend:
+                message = self._resend[0]
+                if isinstance(message.content, Run):
+                    for half in message.content.split(message.readings // 2):
+                        if half is not None:
+                            await self.send_run(message.lane, message.chunk, half)
+                self._resend.popleft()
+                message.lane.acknowledge(message.chunk)  # only now: its halves count in its place
+            self._resend_wanted.clear()
+            await self._resend_wanted.wait()
+
+    async def send_run(self, lane: Lane, chunk: Chunk, run: Run) -> None:
+        """As many messages as it takes."""
+        rest: Run | None = run
+        while rest is not None:
+            rest = await self.send_piece(lane, chunk, rest)
+
+    async def send_piece(self, lane: Lane, chunk: Chunk, run: Run) -> Run | None:
+        """One message of as much of the run as fits; returns the rest."""
+        tools, device = self._tools, run.series.device
+        while (version := tools.catalogues.version(device)) is None:
+            await tools.catalogues.ensure(device)
+        payload, piece, rest = tools.maker.make(run, lane.name, version)
+        topic = f"{tools.topic}/{device}/readings"
+        message = Message(lane, chunk, piece, topic, tools.maker.schema, tools.config.compression, payload)
+        # What is sent again on request is tried whatever was refused before: somebody mended the broker.
+        if len(payload) > (tools.maker.packet_bytes if lane.name == "replay" else tools.maker.payload_bytes):
+            chunk.pending += 1
+            self._park(message, _LOCAL_REFUSAL)
+        else:
+            await self._send(message)
+        await asyncio.sleep(0)
+        return rest
+
+    async def send_event(self, lane: Lane, chunk: Chunk, event: Event) -> None:
+        """One message."""
+        document = documents.event(self._tools.origin, event.record)
+        topic, payload = f"{self._tools.topic}/events", documents.encode(document)
+        await self._send(Message(lane, chunk, event, topic, document["schema"], "none", payload))
+
+    async def _send(self, message: Message) -> None:
+        message.chunk.pending += 1
+        await self._tools.outbox.window.acquire(len(message.payload), message.lane.yields)
+        if self._confirmations is None:
+            self._hand_over(message, partial(self._acknowledged, message))
+            return
+        waiting = self._confirmations.expect(message, message.series, message.n, message.n + message.readings)
+        self._tools.progress.unconfirmed = len(self._confirmations)
+        self._hand_over(message, partial(self._taken, waiting), waiting.correlation)
+
+    def _hand_over(self, message: Message, done: Callable[[int], None], correlation: bytes | None = None) -> None:
+        """Over to the broker; with `correlation` the slot stays taken until the centre has answered."""
+        tools = self._tools
+        ask = None if correlation is None else Ask(tools.answers, correlation)
+        if ask is None and isinstance(message.content, Run):
+            properties: Any = tools.maker.properties
+        else:
+            properties = publish_properties(tools.config.mqtt, message.schema, message.encoding, ask)
+        tools.outbox.hand_over(
+            message.topic,
+            message.payload,
+            done,
+            backlog=message.lane.yields,
+            properties=properties,
+            keep=correlation is not None,
+        )
+
+    def _release(self, message: Message) -> None:
+        self._tools.outbox.window.release(len(message.payload), message.lane.yields)
+
+    # -- what the broker says --
+
+    def _acknowledged(self, message: Message, code: int) -> None:
+        if self._over:  # sent again by the next attempt, from the ranges
+            return
+        nbytes = len(message.payload)
+        if code == TOO_LARGE:
+            self._tools.maker.too_large(nbytes, message.readings)
+        match verdict(code, message.readings, self._hold):
+            case Verdict.DELIVERED:
+                self._tools.maker.took(nbytes)
+                self._delivered(message)
+            case Verdict.HOLD:
+                self._end(Held(message.topic))
+            case Verdict.SPLIT:
+                self._resend.append(message)
+                self._resend_wanted.set()
+            case Verdict.PARK:
+                self._park(message, word(code))
+            case Verdict.STOP:
+                self._end(BrokerRefused(f"the broker refuses {message.topic} ({word(code)}): {advice(code)}"))
+
+    def _delivered(self, message: Message) -> None:
+        self._tools.delivered()
+        if isinstance(message.content, Run) and message.lane.name == "live":
+            received = message.content.slices[-1].record.batch.received_time
+            self._tools.progress.delay_s = (self._tools.clock.time_ns() - received) / 1e9
+        message.lane.acknowledge(message.chunk)
+
+    def _park(self, message: Message, reason: str) -> None:
+        self._set_aside(message, message.content, reason, "broker")
+        message.lane.acknowledge(message.chunk)
+
+    def _set_aside(self, message: Message, content: Run | Event, reason: str, who: str) -> None:
+        """Never taken by `who`: counted as parked once the chunk is settled."""
+        parked = message.chunk.parked
+        if isinstance(content, Run):
+            series, n, count = content.series, content.n, content.count
+            for part in content.slices:
+                parked[part.position][series] += part.readings
+            positions = content.slices[0].position, content.slices[-1].position
+        else:
+            series, n, count = content.record.series, content.record.n, 1
+            parked[content.position][series] += 1
+            positions = content.position, content.position
+        time = self._tools.clock.time_ns()
+        message.lane.park(entry(series, n, count, positions, reason, message.topic, time))
+        if reason not in self._tools.progress.parking:
+            self._tools.progress.parking.add(reason)
+            logger.error(
+                "destination %s: set aside %d readings of %s from n=%d, the %s never takes them (%s); "
+                "further ones are counted as parked",
+                self._name,
+                count,
+                series.device,
+                n,
+                who,
+                reason,
+            )
+
+    # -- what the centre says --
+
+    def heard(self, batch: Iterable[Heard]) -> None:
+        """Answers of the centre came, for whichever messages."""
+        for payload, correlation in batch:
+            done = None if self._confirmations is None else self._confirmations.answered(payload, correlation)
+            if done is None:
+                self._tools.progress.ignored += 1
+                if self._tools.progress.ignored == 1:
+                    logger.warning(
+                        "destination %s: an answer on %s names nothing that is waited for: %.200r; further ones are "
+                        "passed over silently",
+                        self._name,
+                        self._tools.answers,
+                        payload,
+                    )
+            for waiting in done or ():
+                if waiting.taken:  # else once the broker has said so: its window is ours
+                    self._confirmed(waiting)
+
+    async def keep_asking(self) -> None:
+        """Send again what the centre does not answer for, until cancelled."""
+        if self._confirmations is None:
+            return
+        while True:
+            await asyncio.sleep(min(ASK_S, self._tools.config.confirm_timeout / 4))
+            for waiting in self._confirmations.overdue():
+                message = waiting.message
+                self._tools.outbox.window.charge(len(message.payload))
+                self._confirmations.sent_again(waiting)
+                self._tools.progress.resent += 1
+                self._hand_over(message, partial(self._taken, waiting), waiting.correlation)
+            if self._confirmations.silent:
+                self._tools.unanswered(
+                    f"the broker takes readings, and no answer of the centre comes on {self._tools.answers}; see "
+                    "whether the centre runs and confirms (docs/centre.md), and whether the broker's access rules let "
+                    "this client read there, or set `confirm: broker`"
+                )
+
+    def _taken(self, waiting: Waiting[Message], code: int) -> None:
+        """The broker has acknowledged a message for which the centre is to answer."""
+        message = waiting.message
+        if self._over:
+            self._release(message)
+        elif not waiting.left:
+            self._confirmed(waiting)
+        elif verdict(code, message.readings, self._hold) is Verdict.DELIVERED:
+            waiting.taken = True
+            self._tools.maker.took(len(message.payload))
+        else:
+            self._let_go(waiting)
+            self._acknowledged(message, code)
+
+    def _confirmed(self, waiting: Waiting[Message]) -> None:
+        """The centre has answered for every offset of a message."""
+        self._let_go(waiting)
+        for part in waiting.refused:
+            self._refused(waiting.message, part)
+        self._delivered(waiting.message)
+
+    def _refused(self, message: Message, part: Part) -> None:
+        content: Run | Event | None = message.content
+        if isinstance(content, Run):
+            content = within(content, part.first, part.end)
+        if content is not None:
+            self._set_aside(message, content, f"centre-{part.reason}", "centre")
+
+    def _let_go(self, waiting: Waiting[Message]) -> None:
+        if self._confirmations is not None:
+            self._confirmations.forget(waiting)
+            self._tools.progress.unconfirmed = len(self._confirmations)
+        self._release(waiting.message)

@@ -1,0 +1,216 @@
+"""`confirm: centre`: a reading is delivered when the centre says that it is stored, and not before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gateway.log.records import EventRecord
+from gateway.publishing.publisher import Publisher
+from gateway.publishing.statistics import Confirming
+from simulators.centre.subscriber import Centre
+from tests.support.answering import AnsweringCentre, Asked, answer
+from tests.support.broker import Mosquitto
+from tests.support.destination import BASE, Plant, delivered, running, state_of
+from tests.support.fakelog import NOW, readings
+from tests.support.scripted_broker import ScriptedBroker
+from tests.support.wait import eventually
+
+CENTRE: dict[str, Any] = {"confirm": "centre", "confirm_timeout": "200ms"}
+GAP = {
+    "schema": "gap/1",
+    "id": "g",
+    "of": "boiler-1",
+    "points": None,
+    "from": None,
+    "to": None,
+    "reason": "device-down",
+}
+PATIENT_S = 20.0
+
+
+def confirming(publisher: Publisher) -> Confirming:
+    found = publisher.statistics().confirming
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("format", ["json", "columns"])
+async def test_the_simulated_centre_confirms_what_it_has_stored(tmp_path: Path, format: str) -> None:
+    plant = Plant()
+    async with Mosquitto() as broker:
+        with Centre(broker.url, "iiot/v1/#", tmp_path / "c.db") as centre:
+            centre.wait_ready()
+            publisher = plant.publisher(broker, confirm="centre", format=format, compression="zstd")
+            async with running(publisher):
+                for k in range(20):
+                    plant.log.append(readings(50, start=k * 50), EventRecord("S1", NOW, dict(GAP)))
+                await eventually(lambda: delivered(publisher, 1020), PATIENT_S)
+                assert centre.taken >= 1020, "it was stored before it counted as delivered"
+                assert confirming(publisher)[:2] == (1020, 0)
+                assert state_of(publisher) == ("online", "")
+            with centre.report() as report:
+                await eventually(lambda: report.accounts() and report.reconcile().exact, PATIENT_S)
+                (account,) = report.accounts()
+                assert account["confirm"] == "centre"
+                assert {e["device"]: e["confirmed"] for e in account["entries"]} == {"boiler-1": 1000, "_events": 20}
+                assert (report.errors(), report.conflicts(), report.missing()) == ({}, [], [])
+    assert publisher.statistics().total.unbalanced == 0
+
+
+async def test_the_acknowledgement_of_the_broker_alone_frees_nothing() -> None:
+    plant = Plant()
+    for k in range(60):
+        plant.log.append(readings(10, start=k * 10))
+    async with Mosquitto() as broker:
+        with AnsweringCentre(broker.port, lambda asked: []) as centre:
+            keys = {**CENTRE, "window": 7, "batch": {"max_wait": "50ms", "max_bytes": "2KB"}}
+            async with running(plant.publisher(broker, **keys)) as publisher:
+                await eventually(lambda: state_of(publisher)[0] == "unconfirmed", PATIENT_S)
+                assert f"{BASE}/confirm/centre" in state_of(publisher)[1]
+                # Nothing but the one message that tries the way, again and again, less and less often.
+                await eventually(lambda: confirming(publisher).resent >= 2, PATIENT_S)
+                assert {asked.document["n"] for asked in centre.asked} == {0}
+                assert len({asked.correlation for asked in centre.asked}) == 1
+                statistics = publisher.statistics()
+                assert (statistics.total.delivered, statistics.total.waiting, statistics.in_flight) == (0, 600, 1)
+                centre.answers = lambda asked: [asked.stored()]
+                await eventually(lambda: delivered(publisher, 600), PATIENT_S)
+                assert state_of(publisher) == ("online", "")
+                # The centre falls silent in the middle: the window is the bound, whatever the broker acknowledges.
+                centre.answers = lambda asked: []
+                for k in range(60, 120):
+                    plant.log.append(readings(10, start=k * 10))
+                await eventually(lambda: state_of(publisher)[0] == "unconfirmed", PATIENT_S)
+                assert publisher.statistics().in_flight <= 7
+                assert confirming(publisher).unconfirmed <= 7
+                centre.answers = lambda asked: [asked.stored()]
+                await eventually(lambda: delivered(publisher, 1200), PATIENT_S)
+    assert confirming(publisher)[:2] == (1200, 0)
+    assert publisher.statistics().total.unbalanced == 0
+
+
+async def test_late_and_double_answers_count_once() -> None:
+    plant = Plant()
+    held: list[Asked] = []
+
+    def later(asked: Asked) -> Sequence[dict[str, Any]]:
+        held.append(asked)
+        return []
+
+    async with Mosquitto() as broker:
+        with AnsweringCentre(broker.port, later) as centre:
+            async with running(plant.publisher(broker, **CENTRE)) as publisher:
+                plant.log.append(readings(10))
+                await eventually(lambda: len(held) >= 2, PATIENT_S, "sent again")
+                centre.say(held[0], held[0].stored())
+                await eventually(lambda: delivered(publisher, 10), PATIENT_S)
+                centre.say(held[1], held[1].stored())
+                await eventually(lambda: confirming(publisher).ignored == 1, PATIENT_S)
+                centre.answers = lambda asked: [asked.stored(), asked.stored()]
+                plant.log.append(readings(10, start=10))
+                await eventually(lambda: delivered(publisher, 20), PATIENT_S)
+                await eventually(lambda: confirming(publisher).ignored >= 2, PATIENT_S)
+    assert confirming(publisher).confirmed == 20
+    assert publisher.statistics().total.unbalanced == 0
+
+
+async def test_what_the_centre_refuses_is_parked_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    plant = Plant()
+
+    def part(asked: Asked) -> Sequence[dict[str, Any]]:
+        """The middle of the readings is refused, in an answer of its own; of the events it can read nothing."""
+        if asked.document["device"] == "_events":
+            return [{"schema": "confirm/1", "refused": [{"reason": "Not a word\n"}]}]
+        n, count = asked.document["n"], asked.document["count"]
+        ends = [asked.entry(n=n, count=3), asked.entry(n=n + 5, count=count - 5)]
+        return [answer(stored=ends), answer(refused=[asked.entry(n=n + 3, count=2, reason="no-such-point")])]
+
+    async with Mosquitto() as broker:
+        with AnsweringCentre(broker.port, part):
+            async with running(plant.publisher(broker, **CENTRE)) as publisher:
+                plant.log.append(readings(10), EventRecord("S1", NOW, dict(GAP)))
+                await eventually(lambda: publisher.statistics().total.parked == 3, PATIENT_S)
+                await eventually(lambda: delivered(publisher, 8), PATIENT_S)
+            assert publisher.statistics().total.unbalanced == 0
+    entries = {entry["device"]: entry for _, _, entry in plant.state.items("parked/")}
+    assert (entries["boiler-1"]["n"], entries["boiler-1"]["count"]) == (3, 2)
+    assert entries["boiler-1"]["reason"] == "centre-no-such-point"
+    assert (entries["_events"]["n"], entries["_events"]["reason"]) == (0, "centre-no-reason")
+    assert "the centre never takes them (centre-no-such-point)" in caplog.text
+
+
+async def test_answers_for_others_and_for_nothing_are_passed_over() -> None:
+    plant = Plant()
+
+    def wrong(asked: Asked) -> Sequence[dict[str, Any] | bytes]:
+        return [
+            answer(gateway="gw-2", stored=[asked.entry()]),
+            answer(stored=[asked.entry(stream="S9")]),
+            answer(stored=[asked.entry(n=asked.document["n"] + 1000)]),
+            answer(stored=[asked.entry(n=-1), asked.entry(count=0), asked.entry(n="0"), 7]),
+            answer(stored="all"),
+            {"schema": "confirm/2"},
+            b"\xff",
+            b"[]",
+        ]
+
+    async with Mosquitto() as broker:
+        with AnsweringCentre(broker.port, wrong) as centre:
+            async with running(plant.publisher(broker, **CENTRE)) as publisher:
+                plant.log.append(readings(10))
+                await eventually(lambda: confirming(publisher).ignored >= 8, PATIENT_S)
+                assert publisher.statistics().total.delivered == 0
+                # With the correlation of a stranger, but with our offsets: it is stored.
+                centre.answers = lambda asked: []
+                centre.say(centre.asked[0], centre.asked[0].stored(), correlation=b"somebody else's")
+                await eventually(lambda: delivered(publisher, 10), PATIENT_S)
+
+
+async def test_an_answer_on_another_connection_counts() -> None:
+    plant = Plant()
+    async with Mosquitto() as broker:
+        with AnsweringCentre(broker.port, lambda asked: []) as centre:
+            async with running(plant.publisher(broker, **CENTRE)) as publisher:
+                plant.log.append(readings(10))
+                await eventually(lambda: len(centre.asked) >= 1, PATIENT_S)
+                first = centre.asked[0]
+                broker.restart()
+                await eventually(lambda: centre.asked[-1].correlation[:8] != first.correlation[:8], PATIENT_S)
+                await eventually(lambda: confirming(publisher).unconfirmed == 1, PATIENT_S)
+                centre.say(first, first.stored())
+                await eventually(lambda: delivered(publisher, 10), PATIENT_S)
+    assert publisher.statistics().total.unbalanced == 0
+
+
+async def test_a_broker_that_refuses_the_subscription_is_a_state_that_says_so() -> None:
+    plant = Plant()
+    plant.log.append(readings(10))
+    async with ScriptedBroker() as broker:
+        broker.subscription = 0x87
+        async with running(plant.publisher(broker.port, **CENTRE)) as publisher:
+            await eventually(lambda: state_of(publisher)[0] == "refused", PATIENT_S)
+            reason = state_of(publisher)[1]
+            assert f"refuses the subscription to {BASE}/confirm/centre (Not authorized)" in reason
+            assert "or set `confirm: broker`" in reason
+            assert publisher.statistics().total.waiting == 10
+            assert broker.taken.total() == 0, "nothing is sent for which no answer can come"
+
+
+async def test_a_broker_that_grants_the_subscription_and_passes_nothing_on_is_seen_too() -> None:
+    """Mosquitto with an access list: it checks what a client may read at each message alone."""
+    plant = Plant()
+    acl = f"user gw\ntopic write {BASE}/#\n\nuser centre\ntopic readwrite iiot/#\n"
+    async with Mosquitto(users={"gw": "x", "centre": "y"}, acl=acl) as broker:
+        with AnsweringCentre(broker.port, lambda asked: [asked.stored()], user=("centre", "y")):
+            user = {"name": "gw", "password": "x"}
+            async with running(plant.publisher(broker, user=user, **CENTRE)) as publisher:
+                plant.log.append(readings(10))
+                await eventually(lambda: state_of(publisher)[0] == "unconfirmed", PATIENT_S)
+                assert "whether the broker's access rules let this client read there" in state_of(publisher)[1]
+                broker.change(acl=acl.replace("topic write", "topic readwrite"))
+                await eventually(lambda: delivered(publisher, 10), PATIENT_S)
+                assert state_of(publisher) == ("online", "")
