@@ -118,6 +118,7 @@ class LogStore:
         lock_inode = inode(folder / LOCK_NAME)
         outcome = recovery.judge(found, identity=identity, witness=seen, lock_inode=lock_inode)
         witness.open()
+        _keep_name(witness.path)  # a copy of the log is known by having no witness
         try:
             session = _session(found, clock, lock_inode, witness, boot)
             preamble = found.preamble
@@ -347,7 +348,7 @@ def _lock_folder(folder: Path) -> int:
     path = folder / LOCK_NAME
     with translated(folder):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(folder)
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         except (PermissionError, FileExistsError, NotADirectoryError) as error:
             raise LogError(
@@ -366,6 +367,20 @@ def _lock_folder(folder: Path) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
     return lock
+
+
+def _make_folder(folder: Path) -> None:
+    """Make it and what is missing above it. Its own name must last too: no sync of what is in it covers that."""
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in missing:
+        _keep_name(path)
+
+
+def _keep_name(path: Path) -> None:
+    """Make a name durable, as far as the folder above can be opened."""
+    with contextlib.suppress(OSError):
+        datafile.sync_folder(path.parent)
 
 
 def _session(found: recovery.Found, clock: Clock, lock_inode: int, witness: Witness, boot: str | None) -> Session:

@@ -1,0 +1,135 @@
+"""The power fails and the disk loses what it had not synced; and a disk that says so without having done it.
+
+How the failure is made: tests/support/power_cut.py.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.appending import MODULE, Promises
+from tests.support.kills import killed_child
+from tests.support.power_cut import Loss, PowerCut
+
+CUTS = 8
+LOSSES: tuple[Loss, ...] = ("in order", "sectors")
+
+WRITES = """
+import os, sys
+file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+for k in range(20):
+    os.pwrite(file, bytes([k + 1]) * 3000, k * 3000)
+    if k == 9:
+        os.fsync(file)
+        folder = os.open(os.path.dirname(sys.argv[1]), os.O_RDONLY)
+        os.fsync(folder)
+os.rename(sys.argv[1], sys.argv[1] + ".renamed")
+os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+os._exit(0)
+"""
+
+
+def run(cut: PowerCut, script: str, *arguments: str) -> None:
+    environment = {**os.environ, **cut.environment()}
+    subprocess.run([sys.executable, "-c", script, *arguments], env=environment, check=True)
+
+
+@pytest.mark.parametrize("loss", ["in order", "sectors"])
+def test_what_was_synced_stays_and_the_rest_is_lost_in_all_ways(tmp_path: Path, loss: Loss) -> None:
+    chance = random.Random(5)
+    whole = b"".join(bytes([k + 1]) * 3000 for k in range(20))
+    renamed, torn, all_there, nothing = 0, 0, 0, 0
+    for k in range(30):
+        cut = PowerCut(tmp_path / f"disk{k}", tmp_path / f"home{k}")
+        path = cut.folder / "file"
+        run(cut, WRITES, str(path))
+        failure = cut.fail(chance, loss=loss)
+        assert failure.unsynced == 12, "ten writes, a renaming, a creation"
+        after = path.with_name("file.renamed")
+        found = after.read_bytes() if after.exists() else path.read_bytes()
+        renamed += after.exists()
+        assert found[:30_000] == whole[:30_000]
+        lost = sum(left != right for left, right in zip(found, whole, strict=False)) + len(whole) - len(found)
+        assert lost <= 30_000
+        all_there += lost == 0
+        nothing += lost > 20_000
+        torn += lost % 3000 != 0
+        assert (failure.lost == 0) == (lost == 0 and after.exists() and path.exists())
+    assert min(30 - renamed, torn, all_there, nothing) > 0
+    assert renamed > 0
+
+
+def test_a_disk_that_lies_loses_what_was_synced(tmp_path: Path) -> None:
+    cut = PowerCut(tmp_path / "disk", tmp_path / "home")
+    run(cut, WRITES, str(cut.folder / "file"))
+    while cut.fail(random.Random(1), lie_s=60.0, loss="in order").lost == 0:
+        run(cut, WRITES, str(cut.folder / "file"))
+    found = {path.name: path.stat().st_size for path in cut.folder.iterdir()}
+    assert found != {"file": 0, "file.renamed": 60_000}
+
+
+COMMITS = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("PRAGMA journal_mode=WAL")
+connection.execute("PRAGMA synchronous=FULL")
+connection.execute("PRAGMA wal_autocheckpoint=20")
+connection.execute("CREATE TABLE IF NOT EXISTS t (x)")
+for k in range(int(sys.argv[2])):
+    connection.execute("INSERT INTO t VALUES (?)", (k.to_bytes(4, "big") * 500,))
+connection.execute("PRAGMA cache_size=5")
+connection.execute("BEGIN")
+for k in range(30):
+    connection.execute("INSERT INTO t VALUES (?)", (b"not committed" * 300,))
+import os
+os.kill(os.getpid(), 9)
+"""
+
+
+def test_sqlite_keeps_every_commit_on_an_honest_disk(tmp_path: Path) -> None:
+    """The shim sees every sync of SQLite's, or this would lose commits."""
+    chance = random.Random(5)
+    lost = 0
+    for count in (3, 17, 60, 150):
+        cut = PowerCut(tmp_path / f"disk{count}", tmp_path / f"home{count}")
+        path = cut.folder / "t.db"
+        environment = {**os.environ, **cut.environment()}
+        subprocess.run([sys.executable, "-c", COMMITS, str(path), str(count)], env=environment, check=False)
+        lost += cut.fail(chance).lost
+        with sqlite3.connect(path) as connection:
+            assert connection.execute("SELECT count(*) FROM t").fetchone() == (count,)
+            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        connection.close()
+    assert lost, "there was something to lose"
+
+
+def test_the_first_power_cut_costs_neither_the_log_nor_its_stream(tmp_path: Path) -> None:
+    """The names of the folder and of the witness beside it must be durable too, not only what is in them."""
+    cut = PowerCut(tmp_path / "disk", tmp_path / "home")
+    folder = cut.folder / "var" / "log"
+    promises = Promises()
+    for _ in range(2):
+        promises.take(killed_child(MODULE, folder, tmp_path / "out", random.Random(5), **cut.environment()))
+        cut.fail(random.Random(5), loss="all")
+        assert promises.lost(folder) == []
+    assert len({stream for stream, _ in promises.offsets}) == 1, "nothing is in doubt"
+
+
+def test_every_durable_position_survives_a_power_cut(tmp_path: Path) -> None:
+    chance = random.Random(5)
+    cut = PowerCut(tmp_path / "disk", tmp_path / "home")
+    folder = cut.folder / "log"
+    promises = Promises()
+    lost = 0
+    for _ in range(CUTS):
+        promises.take(killed_child(MODULE, folder, tmp_path / "out", chance, **cut.environment()))
+        lost += cut.fail(chance, loss=chance.choice(LOSSES)).lost
+        assert promises.lost(folder) == []
+    assert lost, "there was something to lose"

@@ -1,0 +1,102 @@
+"""A process that appends to a log for ever and says what is durable, for tests that end it; and the check afterwards.
+
+    python -m tests.support.appending FOLDER
+
+It prints a line for each segment once it is durable: position, stream, first offset, count, the values' first bytes.
+Closed files are made into blocks all the while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from gateway.contract.batch import Batch, ValueType
+from gateway.contract.clock import SystemClock
+from gateway.log import LogStore, Recovery, Writer
+from gateway.log.records import BatchRecord, Segment
+
+MODULE = "tests.support.appending"
+
+
+def open_log(folder: Path) -> tuple[LogStore, Recovery]:
+    """The log as the process opens it."""
+    return LogStore.open(folder, identity="kill", clock=SystemClock(), rotate_bytes=200_000)
+
+
+def describe(segment: Segment) -> str:
+    """Stream, first offset, count and the values' first bytes."""
+    (record,) = segment.records
+    assert isinstance(record, BatchRecord)
+    return f"{record.stream} {record.n} {len(record.batch)} {record.batch.values.tobytes().hex()[:80]}"
+
+
+@dataclass(slots=True)
+class Promises:
+    """What was said to be durable, over all lives of the process."""
+
+    durable: dict[int, str] = field(default_factory=dict)
+    """by position"""
+    offsets: set[tuple[str, int]] = field(default_factory=set)
+
+    def take(self, lines: list[str]) -> None:
+        """Fails where a position or an offset comes a second time."""
+        for line in lines:
+            position, described = line.split(" ", 1)
+            assert int(position) not in self.durable, f"position {position} was used twice"
+            self.durable[int(position)] = described
+            stream, n, count, _ = described.split()
+            offsets = {(stream, int(n) + k) for k in range(int(count))}
+            assert not offsets & self.offsets, f"an offset was used twice: {described}"
+            self.offsets |= offsets
+
+    def lost(self, folder: Path) -> list[int]:
+        """Positions that the log no longer holds as they were promised; the log is left as it is."""
+        with tempfile.TemporaryDirectory() as home:
+            copy = shutil.copytree(folder, Path(home) / "log")
+            store, _ = open_log(copy)
+            found = {segment.position: describe(segment) for segment in store.read(0, 10**12) if segment.records}
+            store.close()
+        return [position for position, promised in self.durable.items() if found.get(position) != promised]
+
+
+async def main(folder: Path) -> None:
+    """Until it is killed."""
+    clock = SystemClock()
+    store, recovery = open_log(folder)
+    stream = f"S{store.bounds().end}"
+    if recovery.continuity is None and recovery.next_n:
+        stream = max(recovery.next_n, key=lambda series: int(series.stream[1:])).stream
+    next_n = {series: n for series, n in recovery.next_n.items() if series.stream == stream}
+
+    def report(segments: list[Segment]) -> None:
+        for segment in segments:
+            sys.stdout.write(f"{segment.position} {describe(segment)}\n")
+        sys.stdout.flush()
+
+    chance = np.random.default_rng(store.bounds().end)
+
+    def compact() -> None:
+        while store.compact(lambda _: True) is not None:
+            pass
+
+    compacting = asyncio.get_running_loop().run_in_executor(None, compact)
+    async with Writer(store, next_n=next_n, commit_s=0, clock=clock, on_commit=report) as writer:
+        while True:
+            if compacting.done():
+                compacting.result()
+                compacting = asyncio.get_running_loop().run_in_executor(None, compact)
+            count = int(chance.integers(1, 2000))
+            values = chance.normal(size=count)
+            batch = Batch.of("d", ValueType.FLOAT64, range(count), values, received_time=clock.time_ns(), monotonic=0)
+            await (await writer.write([BatchRecord(stream, batch)], batch.nbytes, "d")).durable()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(Path(sys.argv[1])))
