@@ -12,7 +12,7 @@ import time
 from gateway.publishing.config import Broker, DestinationConfig, ProxyConfig
 from gateway.publishing.errors import BrokerError, BrokerRefused
 
-_MOST_BYTES = 65_536
+_MOST_BYTES = 16_384
 """of a proxy's answer before the connection begins"""
 _NOT_NOW = {http.HTTPStatus.BAD_GATEWAY, http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.GATEWAY_TIMEOUT}
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hmac
 import logging
 import shutil
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,6 +18,7 @@ from gateway.log.records import BatchRecord
 from tests.support.broker import Mosquitto, free_port
 from tests.support.destination import Plant, delivered, make_certificates, running, state_of
 from tests.support.fakelog import NOW, readings
+from tests.support.scripted_broker import Connect, ScriptedBroker
 from tests.support.subscriber import Subscriber
 from tests.support.wait import eventually
 
@@ -176,3 +180,61 @@ async def test_login_and_client_id_are_made_from_templates() -> None:
             async with running(plant.publisher(broker, user=user, client_id="box-{gateway}")) as publisher:
                 await eventually(lambda: delivered(publisher, 10))
             assert " as box-gw-1 (p5" in broker.log_text
+
+
+async def test_a_signed_password_is_made_anew_for_each_connection(caplog: pytest.LogCaptureFixture) -> None:
+    """The broker checks it by itself, in the way of the platforms: the time in the client id, never used twice."""
+    plant = Plant()
+    plant.log.append(readings(10))
+    seen: list[Connect] = []
+
+    def welcome(connect: Connect) -> int:
+        device, _, rest = connect.client_id.partition("|timestamp=")
+        time_ms = int(rest.removesuffix("|"))
+        signed = hmac.new(b"s3cret", f"clientId{device}timestamp{time_ms}".encode(), "sha256").hexdigest()
+        right = connect.password == signed and abs(time_ms / 1000 - time.time()) < 60 and connect not in seen
+        seen.append(connect)
+        return 0 if right else 0x86
+
+    message = "clientId{gateway}timestamp{timestamp_ms}"
+    keys: dict[str, Any] = {"client_id": "{gateway}|timestamp={timestamp_ms}|"}
+    password = {"hmac": "sha256", "secret": "s3cret", "message": message}
+    async with ScriptedBroker() as broker:
+        broker.welcome = welcome
+        wrong = plant.publisher(broker.port, **keys, user={"name": "gw", "password": password | {"secret": "other"}})
+        async with running(wrong):
+            await eventually(lambda: "and this box's clock" in state_of(wrong)[1])
+        async with running(plant.publisher(broker.port, **keys, user={"name": "gw", "password": password})) as right:
+            await eventually(lambda: delivered(right, 10))
+            broker.cut()
+            plant.log.append(readings(10, start=10))
+            await eventually(lambda: delivered(right, 20))
+    assert "s3cret" not in caplog.text
+
+
+async def test_a_broker_without_retained_messages_says_which_key_helps() -> None:
+    plant = Plant()
+    plant.log.append(readings(10))
+    async with Mosquitto(options=["retain_available false"]) as broker:
+        with Subscriber(broker.port) as centre:
+            async with running(plant.publisher(broker)) as asking:
+                await eventually(lambda: "set `retain: false`" in state_of(asking)[1])
+            async with running(plant.publisher(broker, retain=False)) as publisher:
+                await eventually(lambda: delivered(publisher, 10))
+            await eventually(lambda: centre.of("catalogue/1") and centre.of("status/1"))
+
+
+async def test_with_retain_off_there_is_neither_a_will_nor_a_retained_message() -> None:
+    plant = Plant()
+    plant.log.append(readings(10))
+    seen: list[Connect] = []
+    async with ScriptedBroker() as broker:
+        broker.welcome = lambda connect: seen.append(connect) or 0
+        for retain in (True, False):
+            async with running(plant.publisher(broker.port, retain=retain)) as publisher:
+                await eventually(lambda: delivered(publisher, 10))
+            assert (seen[-1].will is not None) == retain
+            assert bool(broker.retained) == retain
+            broker.retained = 0
+            plant = Plant()
+            plant.log.append(readings(10))
