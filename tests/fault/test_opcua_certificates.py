@@ -85,21 +85,21 @@ def pki_with(folder: Path, ours: Pair, server: Pair) -> Path:
 
 
 def soon(name: str, **keys: Any) -> Pair:
-    """A certificate that is valid for a few seconds from now on."""
-    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=8)
+    """A certificate that is valid for a short time from now on, in which a busy machine can connect."""
+    end = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=15)
     return make_pair(name, end=end.replace(microsecond=0), **keys)
 
 
 async def expired(pair: Pair) -> None:
     end = pair.certificate.not_valid_after_utc
-    await eventually(lambda: datetime.datetime.now(datetime.UTC) > end, 12)
+    await eventually(lambda: datetime.datetime.now(datetime.UTC) > end)
 
 
 async def assert_goes_on(one: Device) -> None:
     """It has been well all along, has lost nothing, and new values come."""
     values = one.values(0)
     assert values == list(range(values[0], values[-1] + 1))
-    await eventually(lambda: one.values(0)[-1] > values[-1] + 2, 2)
+    await eventually(lambda: one.values(0)[-1] > values[-1] + 2)
     assert one.state.state == "up"
     assert one.state.outages == 0
 
@@ -117,7 +117,7 @@ async def test_our_certificate_expires(tmp_path: Path, neighbour: Device) -> Non
             neighbour.slowest_s = 0.0
             server.iserver._external_sessions.clear()  # else it lets us into the old one
             pipe.cut()
-            await eventually(lambda: one.state.state == "refused", 10, str(one.state))
+            await eventually(lambda: one.state.state == "refused", 20, str(one.state))
             error = one.state.error or ""
             assert (
                 f"our certificate {pki / 'own' / 'certificate.der'} expired on {datetime.date.today():%Y-%m-}" in error
@@ -141,13 +141,13 @@ async def test_the_servers_certificate_expires(tmp_path: Path, neighbour: Device
         one = secured(pipe.port, pki)
         async with serving(port, shown):
             task = asyncio.create_task(one.supervisor.run(one, 0))  # type: ignore[arg-type]
-            await eventually(lambda: one.values(0), 6)
+            await eventually(lambda: one.values(0), 15)
             await expired(shown)
             await eventually(lambda: one.values(0)[-1] > one.values(0)[0] + 10)
             assert one.state.state == "up", "a connection that stands is not touched"
             neighbour.slowest_s = 0.0
             pipe.cut()
-            await eventually(lambda: one.state.state == "refused", 10, str(one.state))
+            await eventually(lambda: one.state.state == "refused", 20, str(one.state))
             error = one.state.error or ""
             assert (
                 f"the server's certificate sha256:{shown.fingerprint} (CN=plant server) is trusted, but it expired"
@@ -181,7 +181,7 @@ async def test_a_server_that_says_nothing_and_closes_the_connection(tmp_path: Pa
         pipe.most = 1
         task = asyncio.create_task(one.supervisor.run(one, 0))  # type: ignore[arg-type]
         try:
-            await eventually(lambda: one.state.state == "refused", 10, str(one.state))
+            await eventually(lambda: one.state.state == "refused", 20, str(one.state))
             assert "certs renew" in (one.state.error or "")
         finally:
             task.cancel()

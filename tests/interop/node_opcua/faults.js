@@ -1,4 +1,4 @@
-// What the server refuses, swallows and writes down of the requests that it gets.
+// What the server refuses, holds back and writes down of the requests that it gets.
 "use strict";
 const { ServiceFault } = require("node-opcua-types");
 const { TransferResult } = require("node-opcua-service-subscription");
@@ -14,14 +14,15 @@ function name(request) {
 class Faults {
     constructor(server, options) {
         this.server = server;
-        this.rules = new Map(); // address of the loopback network, "" = everybody -> { refused, swallowed }
+        this.rules = new Map(); // address of the loopback network, "" = everybody -> { refused, held }
+        this.waiting = []; // what was held back: [channel, deal with it]
         this.clear();
         const handle = server.on_request.bind(server);
         server.on_request = (message, channel) => {
             const service = name(message.request);
             this.write(service, message.request);
-            const { refused, swallowed } = this.of(channel.remoteAddress);
-            if (swallowed.includes(service)) return;
+            const { refused, held } = this.of(channel.remoteAddress);
+            if (held.includes(service)) return this.waiting.push([channel, () => handle(message, channel)]);
             if (!refused[service]) return handle(message, channel);
             channel.send_response("MSG", new ServiceFault({ responseHeader: { serviceResult: StatusCodes[refused[service]] } }), message);
         };
@@ -33,12 +34,19 @@ class Faults {
     }
 
     of(address) {
-        return this.rules.get((address || "").replace("::ffff:", "")) || this.rules.get("") || { refused: {}, swallowed: [] };
+        return this.rules.get((address || "").replace("::ffff:", "")) || this.rules.get("") || { refused: {}, held: [] };
     }
 
-    // refused: service -> status code by name; swallowed: services that get no answer; from: whose, if not everybody's
-    set({ refused = {}, swallowed = [], from = "" }) {
-        this.rules.set(from, { refused, swallowed });
+    // refused: service -> status code by name; held: services that get no answer until they are held no more, as at a
+    // server that stands still; from: whose, if not everybody's
+    set({ refused = {}, held = [], from = "" }) {
+        this.rules.set(from, { refused, held });
+        const waiting = this.waiting;
+        this.waiting = [];
+        for (const [channel, handle] of waiting) {
+            if (this.of(channel.remoteAddress).held.length) this.waiting.push([channel, handle]);
+            else if (channel.isOpened) handle();
+        }
     }
 
     clear() {

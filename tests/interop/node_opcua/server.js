@@ -21,7 +21,7 @@
 //   {"op": "state", "state": 3}                 ServerStatus.State
 //   {"op": "level", "level": 255, "returns": "2026-...Z"}   ServiceLevel, EstimatedReturnTime
 //   {"op": "shutdown", "seconds"}               state Shutdown with a countdown, then it ends
-//   {"op": "stall"} | {"op": "resume"}          PublishRequests are swallowed while everything else goes on
+//   {"op": "stall"} | {"op": "resume"}          PublishRequests wait while everything else goes on
 //   {"op": "refuse", "services": {"CreateSession": "BadTooManySessions"}}   answered with a fault; {} = none
 //                                               both with "from": "127.0.0.7" for one client only
 //   {"op": "recertify"}                         the certificate file is another now
@@ -155,7 +155,7 @@ function answer(server, namespace, folder, { op, ...of }) {
             server.shutdown(of.seconds * 1000, () => process.exit(0));
             return {};
         case "stall":
-            faults.set({ swallowed: ["Publish"], from: of.from });
+            faults.set({ held: ["Publish"], from: of.from });
             return {};
         case "resume":
             faults.set({ from: of.from });
