@@ -25,6 +25,37 @@ def parked(
     raise typer.Exit(command.main(config_dir, destination, resend=resend, as_json=json))
 
 
+@app.command()
+def replay(
+    config_dir: Annotated[Path, typer.Argument(metavar="CONFIG_DIR", help="the folder with gateway.yaml and devices/")],
+    destination: Annotated[str | None, typer.Option("--destination", help="to this destination")] = None,
+    since: Annotated[
+        str | None, typer.Option("--from", metavar="TIME", help="from here on, e.g. 2026-11-20T08:00:00+08:00")
+    ] = None,
+    until: Annotated[str | None, typer.Option("--to", metavar="TIME", help="up to here, itself left out")] = None,
+    device: Annotated[
+        list[str] | None, typer.Option("--device", help="of this device alone; repeatable, * and ? stand for others")
+    ] = None,
+    by: Annotated[str, typer.Option("--by", help="the time that is meant: source or received")] = "source",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="only say how many readings it would be")] = False,
+    list_: Annotated[bool, typer.Option("--list", help="show what was asked for and how far it is")] = False,
+    cancel: Annotated[int | None, typer.Option("--cancel", metavar="ID", help="end a replay")] = None,
+    json: Annotated[bool, typer.Option("--json", help="report as JSON")] = False,
+) -> None:
+    """Have a destination be sent the readings of a time range again, in lane replay, behind everything else."""
+    from gateway.commands import log_replay as command  # noqa: PLC0415 - only what is called is imported
+    from gateway.contract import ConfigError  # noqa: PLC0415 - see above
+
+    asked = command.Asked(destination, since, until, tuple(device or ()), by, dry_run)
+    if list_ or cancel is not None:
+        if asked != command.Asked(destination) or (list_ and cancel is not None):
+            raise ConfigError("--list and --cancel: each stands alone, --list with --destination at most")
+        if cancel is not None:
+            raise typer.Exit(command.main_cancel(config_dir, cancel, as_json=json))
+        raise typer.Exit(command.main_list(config_dir, destination, as_json=json))
+    raise typer.Exit(command.main(config_dir, asked, as_json=json))
+
+
 Place = Annotated[Path, typer.Argument(metavar="DIR|CONFIG_DIR", help="the log's folder, or the config's")]
 Json = Annotated[bool, typer.Option("--json", help="report as JSON")]
 Device = Annotated[str | None, typer.Option("--device", help="of this device alone; * and ? stand for others")]

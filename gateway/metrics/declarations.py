@@ -11,7 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 MOST_FULL_DEVICES: Final = 1000
 """devices that have every series of a device, which the 2,000 series beside 3 per device leave room for"""
-MOST_DESTINATIONS: Final = 40
+MOST_DESTINATIONS: Final = 39
 """beside as many devices"""
 
 
@@ -202,6 +202,12 @@ DECLARATIONS = (
         "edge_gateway_destination_delay_seconds",
         "gauge",
         "Age of the newest live reading when it was delivered, gateway clock.",
+        ("destination",),
+    ),
+    Declaration(
+        "edge_gateway_replay_waiting",
+        "gauge",
+        "Readings that replays (`log replay`) still have before them; the account counted them when they came first.",
         ("destination",),
     ),
     # where the centre is to confirm (`confirm: centre`)

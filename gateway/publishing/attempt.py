@@ -16,6 +16,7 @@ from gateway.publishing.errors import BrokerError
 from gateway.publishing.hidden import Hidden
 from gateway.publishing.maker import Maker
 from gateway.publishing.outbox import Outbox
+from gateway.publishing.replays import Replays
 from gateway.publishing.sources import Source
 
 
@@ -58,6 +59,7 @@ class Tools(NamedTuple):
     """topic on which the centre answers"""
     source: Source
     books: Books
+    replays: Replays
     outbox: Outbox
     catalogues: Catalogues
     hidden: Hidden

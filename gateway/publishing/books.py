@@ -169,6 +169,13 @@ class Books:
         async with self._writing:  # or an entry whose end is being saved would be found once more
             return await asyncio.to_thread(self.parking.marked, self._state)
 
+    async def parked(self) -> dict[Series, list[tuple[int, int]]]:
+        """Offsets first <= n < end of what is parked, per series. Raises LogError."""
+        if not any(account.parked for account in self.ledger.accounts.values()):
+            return {}
+        async with self._writing:  # or an entry that is being saved would be found nowhere
+            return await asyncio.to_thread(self.parking.spans, self._state)
+
     def complete_until(self) -> int | None:
         """Everything accepted before this time (ns) is delivered or accounted for; None = nothing is known yet."""
         self._take_marks()

@@ -14,6 +14,7 @@ from gateway.publishing.errors import BrokerError
 from gateway.publishing.lanes import Lane, contents
 from gateway.publishing.mqtt import Heard
 from gateway.publishing.parked import Marked
+from gateway.publishing.replaying import Replaying
 from gateway.publishing.runs import within
 from gateway.publishing.sending import Sender
 
@@ -63,6 +64,7 @@ class Delivery:
                     self._start(group, "resend", self._sender.run),
                     self._start(group, "confirmations", self._sender.keep_asking),
                     self._start(group, "parked", self._parked),
+                    self._start(group, "replay", Replaying(self._tools, self._sender).run),
                     self._start(group, "watch", self._watch),
                     self._start(group, "drain", partial(self._drain, lanes)),
                 ]

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from gateway.contract import Clock, GatewayError
 from gateway.log.errors import StateConflictError
 from gateway.publishing.ledger import Settled
+from gateway.publishing.ranges import Range
 from gateway.publishing.selection import Selection
 from gateway.publishing.sources import State
 from gateway.rfc3339 import rfc3339
@@ -59,6 +60,9 @@ class Replay:
     """waiting, running, done or cancelled"""
     at: int = 0
     """everything below this position is sent again, or was left out"""
+    undelivered: list[Range] | None = None
+    """what of it had not been delivered when the gateway heard of the request: that goes in the lanes live and backlog,
+    before this, and is not sent twice; None = it has not heard of it yet"""
     counts: Counter[str] = field(default_factory=Counter)
     """of what lies below: readings and events by `COUNTS`"""
     ended: int | None = None
@@ -76,6 +80,12 @@ class Replay:
     def missing(self) -> int:
         """Readings that were meant and are neither sent nor left out: still to come; in the end, not in the log."""
         return max(0, self.request.readings - sum(self.counts[name] for name in COUNTS))
+
+    def heard(self, ranges: Iterable[Range]) -> None:
+        """The gateway hears of the request; `ranges` are undelivered now."""
+        first, end = self.request.first, self.request.end
+        parts = ((max(one.start, first), end if one.end is None else min(one.end, end)) for one in ranges)
+        self.undelivered = [Range(low, high) for low, high in parts if low < high]
 
     def begin(self) -> None:
         """A new connection: what was handed over and is not settled is handed over again."""
@@ -110,6 +120,7 @@ class Replay:
             "user": user,
             "state": self.state,
             "at": self.at,
+            "undelivered": None if self.undelivered is None else [[part.start, part.end] for part in self.undelivered],
             "counts": {name: self.counts[name] for name in COUNTS},
             "ended": self.ended,
         }
@@ -124,7 +135,8 @@ class Replay:
             state["destination"], selection, first, end, state["readings"], state["requested"], state["user"]
         )
         id = int(key.removeprefix(PREFIX))
-        return cls(id, request, state["state"], state["at"], Counter(state["counts"]), state["ended"])
+        undelivered = None if state["undelivered"] is None else [Range(*part) for part in state["undelivered"]]
+        return cls(id, request, state["state"], state["at"], undelivered, Counter(state["counts"]), state["ended"])
 
     def __str__(self) -> str:
         selection = self.request.selection
@@ -187,9 +199,12 @@ class Shown(NamedTuple):
 class Replays:
     """One destination's replays, one at a time in the order of the requests; `run` it beside the connections."""
 
-    def __init__(self, destination: str, state: State, clock: Clock, save_s: float) -> None:
-        """`save_s`: least time between two writes of the progress."""
+    def __init__(
+        self, destination: str, undelivered: Callable[[], Iterable[Range]], state: State, clock: Clock, save_s: float
+    ) -> None:
+        """`undelivered` gives what is, now; `save_s`: least time between two writes of the progress."""
         self._destination = destination
+        self._undelivered = undelivered
         self._state = state
         self._clock = clock
         self._save_ns = int(save_s * 1e9)
@@ -225,11 +240,12 @@ class Replays:
                 return self._current
             self._ready.clear()
 
-    def begun(self, replay: Replay) -> None:
+    async def begun(self, replay: Replay) -> None:
         """Its turn has come."""
         if replay.state == "waiting":
             replay.state = "running"
             logger.info("destination %s: replay %d begins: %s", self._destination, replay.id, replay)
+            await self.look(save=True)
 
     async def ended(self, replay: Replay) -> None:
         """Everything of it is sent."""
@@ -258,8 +274,7 @@ class Replays:
                 self._saved, self._saved_ns = document, now
             if kept is None or kept["state"] not in OPEN:
                 self._let_go(current)
-        found = await asyncio.to_thread(all_replays, self._state)
-        mine = [one for one in found if one.request.destination == self._destination and one.state in OPEN]
+        mine = await asyncio.to_thread(self._open, tuple(self._undelivered()))
         if self._current is None and mine:
             self._take_up(mine[0])
         self._others = [one for one in mine if self._current is None or one.id != self._current.id]
@@ -279,6 +294,19 @@ class Replays:
             replay.state = "cancelled"
             self._tell(replay, "was cancelled")
         replay.over.set()
+
+    def _open(self, undelivered: Iterable[Range]) -> list[Replay]:
+        """What is to be sent, in the order of the requests; blocks."""
+        found: list[Replay] = []
+        for key, version, one in list(self._state.items(PREFIX)):
+            replay = Replay.from_state(key, one)
+            if replay.request.destination != self._destination or replay.state not in OPEN:
+                continue
+            if replay.undelivered is None:
+                replay.heard(undelivered)
+                self._state.put_many([(key, replay.to_state(), version)])
+            found.append(replay)
+        return found
 
     def _store(self, key: str, document: dict[str, Any] | None) -> dict[str, Any] | None:
         """Write the progress, but never over a cancellation; returns what is there then. Blocks."""

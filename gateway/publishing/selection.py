@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
@@ -12,9 +13,10 @@ import numpy.typing as npt
 from gateway.contract.batch import Batch
 from gateway.log.reading import Outline
 from gateway.log.records import EVENTS_DEVICE, BatchRecord, EventRecord, Segment, Series, SeriesHead, StreamRecord
+from gateway.publishing.clearance import Clearance
 from gateway.publishing.hidden import Hidden
 from gateway.publishing.lanes import Event
-from gateway.publishing.ledger import Ledger
+from gateway.publishing.ranges import Range
 from gateway.publishing.runs import Run, Slice, gather, visible
 
 Spans = Mapping[Series, Sequence[tuple[int, int]]]
@@ -102,44 +104,51 @@ class Found(NamedTuple):
     """readings and events: sent, withheld, waiting, parked"""
 
 
-def select(segments: Iterable[Segment], selection: Selection, ledger: Ledger, hidden: Hidden, parked: Spans) -> Found:
-    """What may be sent again: what the destination was given before and is still entitled to.
+class Exempt(NamedTuple):
+    """What is not sent again, though it is meant."""
 
-    What waits for its first delivery is left to the lanes live and backlog, which count it; what is parked is left to
-    `log parked --resend`. Both would else be at the receiver without the account knowing.
-    """
+    undelivered: Sequence[Range] = ()
+    """goes in the lanes live and backlog"""
+    parked: Spans = MappingProxyType({})
+    """goes with `log parked --resend`; else it would be at the receiver without the account knowing"""
+
+
+def select(
+    segments: Iterable[Segment], selection: Selection, clearance: Clearance, hidden: Hidden, exempt: Exempt
+) -> Found:
+    """What may be sent again: what the destination was given before and is still entitled to."""
     slices: list[Slice] = []
     events: list[Event] = []
     counts: Counter[str] = Counter()
     for segment in segments:
-        waits = segment.position in ledger.ranges
+        waits = any(part.holds(segment.position) for part in exempt.undelivered)
         for record in segment.records:
             match record:
                 case BatchRecord():
                     meant = selection.rows(record.batch)
                     total = int(meant.sum())
-                    if total and (reason := _reason(record, segment, ledger, waits=waits)):
+                    if total and (reason := _reason(record, segment, clearance, waits=waits)):
                         counts[reason] += total
                     elif total:
-                        slices += _slices(record, segment.position, meant, hidden, parked, counts)
+                        slices += _slices(record, segment.position, meant, hidden, exempt.parked, counts)
                 case EventRecord() if selection.means(record):
-                    if reason := _reason(record, segment, ledger, waits=waits):
+                    if reason := _reason(record, segment, clearance, waits=waits):
                         counts[reason] += 1
-                    elif _spanned(np.array([record.n]), parked.get(record.series, ())).any():
+                    elif _spanned(np.array([record.n]), exempt.parked.get(record.series, ())).any():
                         counts["parked"] += 1
                     else:
                         events.append(Event(record, segment.position))
                         counts["sent"] += 1
                 case StreamRecord():
-                    ledger.clearance.learn(record)
+                    clearance.learn(record)
                 case _:
                     pass
     return Found(gather(slices), events, counts)
 
 
-def _reason(record: BatchRecord | EventRecord, segment: Segment, ledger: Ledger, *, waits: bool) -> str | None:
+def _reason(record: BatchRecord | EventRecord, segment: Segment, clearance: Clearance, *, waits: bool) -> str | None:
     """Why all of a record is left out."""
-    if not ledger.clearance.allows(record.stream, segment.position):
+    if not clearance.allows(record.stream, segment.position):
         return "withheld"
     return "waiting" if waits else None
 

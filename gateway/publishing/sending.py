@@ -112,8 +112,9 @@ class Sender:
         payload, piece, rest = tools.maker.make(run, lane.name, version)
         topic = f"{tools.topic}/{device}/readings"
         message = Message(lane, chunk, piece, topic, tools.maker.schema, tools.config.compression, payload)
-        # What is sent again on request is tried whatever was refused before: somebody mended the broker.
-        if len(payload) > (tools.maker.packet_bytes if lane.name == "replay" else tools.maker.payload_bytes):
+        # What was parked is tried whatever was refused before: somebody mended the broker.
+        tried = lane.name == "replay" and lane.counted
+        if len(payload) > (tools.maker.packet_bytes if tried else tools.maker.payload_bytes):
             chunk.pending += 1
             self._park(message, _LOCAL_REFUSAL)
         else:
@@ -204,7 +205,7 @@ class Sender:
             positions = content.position, content.position
         time = self._tools.clock.time_ns()
         message.lane.park(entry(series, n, count, positions, reason, message.topic, time))
-        if reason not in self._tools.progress.parking:
+        if message.lane.counted and reason not in self._tools.progress.parking:
             self._tools.progress.parking.add(reason)
             logger.error(
                 "destination %s: set aside %d readings of %s from n=%d, the %s never takes them (%s); "

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from gateway.publishing.attempt import Progress
 from gateway.publishing.books import Books
 from gateway.publishing.outbox import Traffic
+from gateway.publishing.replays import Shown
 from gateway.publishing.window import Window
 
 
@@ -74,6 +75,7 @@ class Statistics(NamedTuple):
     in_flight_bytes: int
     backlog_segments: int
     """positions in the closed ranges: what the backlog lane still has before it"""
+    replays: Shown
     delay_s: float | None
     """age of the newest reading of the last live message when it was delivered"""
     confirming: Confirming | None
@@ -82,6 +84,7 @@ class Statistics(NamedTuple):
 
 def collect(
     books: Books,
+    replays: Shown,
     traffic: Traffic,
     progress: Progress,
     window: Window | None,
@@ -116,6 +119,7 @@ def collect(
         0 if window is None else window.messages,
         0 if window is None else window.nbytes,
         sum((part.end or part.start) - part.start for part in backlog),
+        replays,
         progress.delay_s,
         Confirming(confirmed, progress.unconfirmed, progress.resent, progress.ignored)
         if books.ledger.confirming

@@ -200,5 +200,6 @@ def _destination_samples(name: str, seen: Statistics) -> Iterator[Sample]:
     if seen.confirming is not None:
         yield Sample("edge_gateway_account_confirmed_total", seen.confirming.confirmed, one)
         yield Sample("edge_gateway_destination_unconfirmed", seen.confirming.unconfirmed, one)
+    yield Sample("edge_gateway_replay_waiting", seen.replays.waiting, one)
     if seen.delay_s is not None:
         yield Sample("edge_gateway_destination_delay_seconds", seen.delay_s, one)

@@ -14,6 +14,7 @@ from gateway.contract import SystemClock
 from gateway.log import LogFullError, StateStore
 from gateway.log.records import Series
 from gateway.publishing.ledger import Settled
+from gateway.publishing.ranges import Range
 from gateway.publishing.replays import (
     KEPT,
     Replay,
@@ -66,7 +67,7 @@ def request(destination: str = "centre", first: int = 10, end: int = 20, reading
 
 
 def replays(state: Store, destination: str = "centre", save_s: float = 0.0) -> Replays:
-    return Replays(destination, state, SystemClock(), save_s)
+    return Replays(destination, lambda: [Range(0, 12), Range(19, None)], state, SystemClock(), save_s)
 
 
 def settle(replay: Replay, end: int, sent: int, refused: int = 0, **counts: int) -> None:
@@ -88,8 +89,9 @@ async def test_from_the_request_to_the_end(state: Store, caplog: pytest.LogCaptu
     assert known.shown() == Shown()
     await known.look()
     replay = await known.next()
-    assert (replay, replay.at, known.shown()) == (asked, 10, Shown(1, 100, 0))
-    known.begun(replay)
+    assert (replay.id, replay.request, replay.at) == (asked.id, asked.request, 10)
+    assert (replay.undelivered, known.shown()) == ([Range(10, 12), Range(19, 20)], Shown(1, 100, 0))
+    await known.begun(replay)
     settle(replay, 15, 40, withheld=3)
     assert known.shown() == Shown(1, 57, 40)
     await known.look()
@@ -122,15 +124,16 @@ async def test_the_next_process_goes_on_where_the_last_one_saved(
     killed = replays(state)
     await killed.look()
     replay = await killed.next()
-    killed.begun(replay)
+    await killed.begun(replay)
     settle(replay, 14, 30)
     await killed.look()
     settle(replay, 16, 20)  # not saved any more
-    again = replays(state)
+    again = Replays("centre", list, state, SystemClock(), 0.0)
     await again.look()
     replay = await again.next()
     assert (replay.at, replay.counts["sent"], again.shown()) == (14, 30, Shown(1, 70, 0))
-    again.begun(replay)
+    assert replay.undelivered == [Range(10, 12), Range(19, 20)], "as it was when it was first heard of"
+    await again.begun(replay)
     settle(replay, 20, 70)
     await again.ended(replay)
     assert stored(state, 1)["counts"]["sent"] == 100
@@ -174,7 +177,7 @@ async def test_a_cancellation_is_never_written_over(
     known = replays(state)
     await known.look()
     replay = await known.next()
-    known.begun(replay)
+    await known.begun(replay)
     settle(replay, 15, 40)
 
     def by_hand() -> None:

@@ -15,10 +15,9 @@ from gateway.log.records import BatchRecord, EventRecord, PointRecord, Segment, 
 from gateway.points.table import PointTable
 from gateway.publishing.clearance import Clearance, Rule
 from gateway.publishing.hidden import Hidden
-from gateway.publishing.ledger import Ledger
-from gateway.publishing.ranges import Ranges
+from gateway.publishing.ranges import Range
 from gateway.publishing.runs import Run
-from gateway.publishing.selection import Found, Selection, Spans, select
+from gateway.publishing.selection import Exempt, Found, Selection, Spans, select
 from tests.support.fakelog import NOW, define, stream
 from tests.support.logs import STREAM, T0, SetClock, definitions, event, open_log, segment
 
@@ -52,12 +51,14 @@ class Destination:
         self.points.apply([stream(), stream("S2", grade=2), *define()])
         clearance = Clearance(rule)
         clearance.apply(self.points.streams(), 0)
-        self.ledger = Ledger(Ranges(waits_from), clearance)
+        self.clearance = clearance
+        self.undelivered = [Range(waits_from, 200)]
 
     def select(self, selection: Selection, *records: BatchRecord | EventRecord, parked: Spans | None = None) -> Found:
         """The k-th record lies at position k."""
         segments = [Segment(k, [record]) for k, record in enumerate(records)]
-        return select(segments, selection, self.ledger, Hidden(self.points, self.ledger.clearance), parked or {})
+        exempt = Exempt(self.undelivered, parked or {})
+        return select(segments, selection, self.clearance, Hidden(self.points, self.clearance), exempt)
 
 
 def offsets(runs: list[Run]) -> list[tuple[int, int]]:
@@ -107,9 +108,9 @@ def test_what_the_clearance_closes_is_withheld_even_where_it_waits() -> None:
 
 def test_a_relaxed_rule_releases_nothing_that_was_accepted_before_it() -> None:
     destination = Destination()
-    relaxed = Clearance.from_state(Rule(2), destination.ledger.clearance.to_state())
+    relaxed = Clearance.from_state(Rule(2), destination.clearance.to_state())
     relaxed.apply(destination.points.streams(), 1)
-    destination.ledger.clearance = relaxed
+    destination.clearance = relaxed
     records = [column(0, 5, stream_id="S2"), column(5, 5, stream_id="S2")]
     found = destination.select(between(0, 10), *records)
     assert offsets(found.runs) == [(5, 5)]
