@@ -86,6 +86,10 @@ class Clearance:
         opened = self._opened.get(stream)
         return opened is not None and position >= opened
 
+    def since(self, stream: str) -> int | None:
+        """The position from which on the stream may be sent; None = none of it may."""
+        return self._opened.get(stream)
+
     def sees(self, stream: str) -> bool:
         """Whether the stream is open from some position on: its catalogue may be shown."""
         return self._opened.get(stream) is not None

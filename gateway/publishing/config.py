@@ -316,6 +316,9 @@ class DestinationConfig(StrictModel):
     )
     account: Annotated[Duration, Field(ge=1)] = Field(default=3600.0, description="between two loss accounts")
     health: Annotated[Duration, Field(ge=1)] = 60.0
+    image: Annotated[Duration, Field(ge=1, le=86_400)] | None = Field(
+        default=None, description="between two images of a device: the last values of all its points; absent = none"
+    )
     no_subscribers: Literal["hold", "deliver"] = Field(
         default="hold", description="what to do when the broker says that nobody subscribes"
     )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from gateway.contract.batch import NO_TIME, Batch
-from gateway.publishing.encode_json import Header, envelope
+from gateway.publishing.encode_json import Header, envelope, image_envelope
 from gateway.publishing.fragments import NULL, integer_block, original_fragments, value_block
 from gateway.publishing.runs import Run, Slice
 from gateway.rfc3339 import rfc3339
@@ -22,7 +22,15 @@ Column = npt.NDArray[Any]
 
 def encode_columns(header: Header, run: Run) -> bytes:
     """One columns/1 message, UTF-8 JSON."""
-    slices = run.slices
+    return _message(b"columns/1", envelope(header, run), run.slices)
+
+
+def encode_image_columns(header: Header, run: Run, time: int) -> bytes:
+    """One image-columns/1 message, UTF-8 JSON: what image/1 says, as columns. `time` in ns: when it was taken."""
+    return _message(b"image-columns/1", image_envelope(header, run, time), run.slices)
+
+
+def _message(schema: bytes, head: bytes, slices: Sequence[Slice]) -> bytes:
     points = _column(slices, lambda batch: batch.points)
     times = _column(slices, lambda batch: batch.source_time)
     values = b",".join(_values(part) for part in slices)
@@ -35,8 +43,9 @@ def encode_columns(header: Header, run: Run) -> bytes:
         )
         if column.any()
     )
-    return b'{"schema":"columns/1",%s,"points":[%s],"t0":"%s","dt":%s,"v":[%s]%s%s}' % (
-        envelope(header, run),
+    return b'{"schema":"%s",%s,"points":[%s],"t0":"%s","dt":%s,"v":[%s]%s%s}' % (
+        schema,
+        head,
         integer_block(points),
         rfc3339(int(times[0])).encode(),
         _scalar_or_list(times - times[0]),

@@ -6,7 +6,7 @@ by one call. What the pieces mean is in docs/schemas/readings-1.schema.json.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, repeat
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from gateway.contract.status import quality, reason
 from gateway.log.records import PointRecord
 from gateway.publishing.fragments import NULL, original_fragments, text_fragment, time_fragments, value_fragments
 from gateway.publishing.runs import Run, Slice
+from gateway.rfc3339 import rfc3339
 
 _BASES = {basis.value: basis.name.lower().encode() for basis in Basis}
 _FLAGS = tuple((flag.value, b'"%s"' % flag.name.lower().encode()) for flag in Flag if flag.name)
@@ -29,7 +30,7 @@ class Header(NamedTuple):
     enterprise: str
     gateway: str
     lane: str
-    """live, backlog or replay"""
+    """live, backlog, replay or image"""
     catalogue: int
 
 
@@ -45,24 +46,42 @@ class PointPrefixes(dict[int, bytes]):
 
 def encode_readings(header: Header, run: Run, prefixes: PointPrefixes) -> bytes:
     """One readings/1 message, UTF-8 JSON."""
-    basis = _common_basis(run.slices)
-    body = b",".join(_slice_text(part, prefixes, basis) for part in run.slices)
+    return _message(b"readings/1", envelope(header, run), run.slices, prefixes)
+
+
+def encode_image(header: Header, run: Run, prefixes: PointPrefixes, time: int) -> bytes:
+    """One image/1 message, UTF-8 JSON: readings that have no place in the counting. `time` in ns: when it was taken."""
+    return _message(b"image/1", image_envelope(header, run, time), run.slices, prefixes)
+
+
+def _message(schema: bytes, head: bytes, slices: Sequence[Slice], prefixes: PointPrefixes) -> bytes:
+    basis = _common_basis(slices)
+    body = b",".join(_slice_text(part, prefixes, basis) for part in slices)
     extra = b"" if basis == Basis.SOURCE else b'"basis":"%s",' % _BASES[basis]
-    return b'{"schema":"readings/1",%s,%s"readings":[%s]}' % (envelope(header, run), extra, body)
+    return b'{"schema":"%s",%s,%s"readings":[%s]}' % (schema, head, extra, body)
 
 
 def envelope(header: Header, run: Run) -> bytes:
     """The keys that readings/1 and columns/1 share, without braces."""
-    return b'"enterprise":%s,"gateway":%s,"stream":%s,"device":%s,"n":%d,"count":%d,"lane":%s,"catalogue":%d' % (
+    return b'%s,"n":%d,%s' % (_place(header, run), run.n, _what(header, run))
+
+
+def image_envelope(header: Header, run: Run, time: int) -> bytes:
+    """The keys that image/1 and image-columns/1 share, without braces."""
+    return b'%s,"time":"%s",%s' % (_place(header, run), rfc3339(time).encode(), _what(header, run))
+
+
+def _place(header: Header, run: Run) -> bytes:
+    return b'"enterprise":%s,"gateway":%s,"stream":%s,"device":%s' % (
         text_fragment(header.enterprise),
         text_fragment(header.gateway),
         text_fragment(run.series.stream),
         text_fragment(run.series.device),
-        run.n,
-        run.count,
-        text_fragment(header.lane),
-        header.catalogue,
     )
+
+
+def _what(header: Header, run: Run) -> bytes:
+    return b'"count":%d,"lane":%s,"catalogue":%d' % (run.count, text_fragment(header.lane), header.catalogue)
 
 
 def _prefix(point: str, id: str | None) -> bytes:

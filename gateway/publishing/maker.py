@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 from gateway.points.table import PointTable
 from gateway.publishing.compress import compressor
 from gateway.publishing.config import DestinationConfig
 from gateway.publishing.documents import Origin
-from gateway.publishing.encode_columns import encode_columns
-from gateway.publishing.encode_json import Header, PointPrefixes, encode_readings
+from gateway.publishing.encode_columns import encode_columns, encode_image_columns
+from gateway.publishing.encode_json import Header, PointPrefixes, encode_image, encode_readings
 from gateway.publishing.mqtt import LARGEST_PACKET, publish_properties
 from gateway.publishing.runs import Run
 
@@ -70,6 +72,8 @@ class Maker:
         self._beside_live_bytes = max(_LEAST_BYTES, min(self._configured_bytes, beside))
         self.schema = "readings/1" if config.format == "json" else "columns/1"
         self.properties: Any = publish_properties(config.mqtt, self.schema, config.compression)
+        image = "image/1" if config.format == "json" else "image-columns/1"
+        self.image_properties: Any = publish_properties(config.mqtt, image, config.compression)
         self._reading_bytes: dict[str, float] = {}
         self._prefixes: dict[str, tuple[int, PointPrefixes]] = {}
 
@@ -90,17 +94,24 @@ class Maker:
 
     def make(self, run: Run, lane: str, catalogue: int) -> Made:
         """A message of as many readings from the run's start as fit."""
-        device = run.series.device
-        most_bytes = self.most_bytes if lane == "live" else min(self.most_bytes, self._beside_live_bytes)
         header = Header(*self._origin, lane, catalogue)
+        return self._fit(run, lane == "live", partial(self._encode, header))
+
+    def image(self, run: Run, catalogue: int, time: int) -> Made:
+        """A message of an image, taken at `time` (ns), with as many readings from the run's start as fit."""
+        return self._fit(run, False, partial(self._encode_image, Header(*self._origin, "image", catalogue), time))
+
+    def _fit(self, run: Run, live: bool, encode: Callable[[Run], bytes]) -> Made:
+        device = run.series.device
+        most_bytes = self.most_bytes if live else min(self.most_bytes, self._beside_live_bytes)
         guess = self._reading_bytes.get(device, _FIRST_GUESS[self._format])
         piece, rest = run.split(max(1, int(_AIM * most_bytes / guess)))
-        payload = self._encode(header, piece)
+        payload = encode(piece)
         while len(payload) > most_bytes and piece.count > 1:
             fitting = piece.count * most_bytes // len(payload)
             piece, more = piece.split(max(1, min(fitting, piece.count - 1)))
             rest = _joined(more, rest)
-            payload = self._encode(header, piece)
+            payload = encode(piece)
         self._reading_bytes[device] = 0.5 * guess + 0.5 * len(payload) / piece.count
         return Made(self._compress(payload), piece, rest)
 
@@ -116,6 +127,11 @@ class Maker:
         if self._format == "columns":
             return encode_columns(header, run)
         return encode_readings(header, run, self._prefixes_of(run.series.device))
+
+    def _encode_image(self, header: Header, time: int, run: Run) -> bytes:
+        if self._format == "columns":
+            return encode_image_columns(header, run, time)
+        return encode_image(header, run, self._prefixes_of(run.series.device), time)
 
     def _prefixes_of(self, device: str) -> PointPrefixes:
         version = self._points.version(device)

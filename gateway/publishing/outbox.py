@@ -89,7 +89,9 @@ class Outbox:
         self._traffic.messages += 1
         self._traffic.nbytes += nbytes
 
-    async def call(self, topic: str, payload: bytes, *, retain: bool = False, properties: Any) -> int:
+    async def call(
+        self, topic: str, payload: bytes, *, retain: bool = False, backlog: bool = False, properties: Any
+    ) -> int:
         """Send and wait for the PUBACK; returns its reason code."""
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
 
@@ -97,7 +99,7 @@ class Outbox:
             if not answer.done():
                 answer.set_result(code)
 
-        await self.send(topic, payload, done, retain=retain, properties=properties)
+        await self.send(topic, payload, done, retain=retain, backlog=backlog, properties=properties)
         return await answer
 
     def acknowledged(self, batch: list[Acknowledgement]) -> None:

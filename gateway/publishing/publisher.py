@@ -24,6 +24,7 @@ from gateway.publishing.config import Broker, DestinationConfig
 from gateway.publishing.delivery import Delivery
 from gateway.publishing.errors import BrokerError, BrokerRefused
 from gateway.publishing.hidden import Hidden
+from gateway.publishing.images import Images, Way
 from gateway.publishing.login import make_login
 from gateway.publishing.maker import Learned, Maker
 from gateway.publishing.mqtt import LARGEST_PACKET, Connection, Heard, Listen, Will, publish_properties
@@ -99,6 +100,11 @@ class Publisher:
         self._replays = Replays(config.name, lambda: self._books.ledger.ranges, state, clock, save_s)
         schedule = Schedule(config.account, timezone, clock.time_ns())
         self._reporter = Reporter(config, self._origin, self._topic, self._books, schedule, clock, health)
+        self._images: Images | None = None
+        if config.image is not None:
+            self._images = Images(
+                config.name, config.image, self._source, points, clock, lambda: self._books.ledger.clearance
+            )
         self._backoff = Backoff(self._random)
         self._hold_backoff = Backoff(self._random)
         self._traffic = Traffic()
@@ -134,13 +140,17 @@ class Publisher:
                 books = group.create_task(self._books.run(), name=f"{name} books")
                 replays = group.create_task(self._replays.run(), name=f"{name} replays")
                 sessions = group.create_task(self._sessions(), name=f"{name} sessions")
+                followers = [books]
+                if self._images is not None:
+                    followers.append(group.create_task(self._images.follow(), name=f"{name} last values"))
                 try:
                     await asyncio.wait([sessions])
                 except asyncio.CancelledError:
                     await self._stop(sessions)
                     raise
                 finally:
-                    books.cancel()
+                    for task in followers:
+                        task.cancel()
                     replays.cancel()
         finally:
             self._set_state("stopped", "")
@@ -305,6 +315,21 @@ class Publisher:
             delivered,
             partial(self._set_state, "unconfirmed"),
         )
+
+        def well() -> bool:
+            return self._state == "online" and (window.slots == slots or not window.messages)
+
+        async with asyncio.TaskGroup() as group:
+            beside: list[asyncio.Task[None]] = []
+            if self._images is not None:
+                way = Way(self._topic, outbox, catalogues, hidden, maker, well)
+                beside.append(group.create_task(self._images.run(way), name=f"{self._config.name} images"))
+            await self._attempt(tools, window)
+            for task in beside:
+                task.cancel()
+
+    async def _attempt(self, tools: Tools, window: Window) -> None:
+        """Deliver again and again until we are told to stop. Raises BrokerError."""
         while not self._stopping.is_set():
             self._delivery = Delivery(tools)
             match await self._delivery.run():

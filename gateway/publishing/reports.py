@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 
 from gateway.contract import Clock
 from gateway.publishing import documents
+from gateway.publishing.aside import Aside
 from gateway.publishing.books import Books
 from gateway.publishing.config import DestinationConfig
 from gateway.publishing.mqtt import publish_properties
 from gateway.publishing.outbox import Outbox
-from gateway.publishing.verdicts import advice, word
 
 SECOND_NS = 1_000_000_000
 DAY_S = 86_400
 TICK_S = 1.0
-REFUSAL_NS = 3600 * SECOND_NS
-"""how long a refused kind of report is not tried again"""
-
-logger = logging.getLogger(__name__)
 
 
 class Period(NamedTuple):
@@ -87,7 +82,7 @@ class Reporter:
         self._period_start = clock.time_ns()
         self._health_ns = round(config.health * SECOND_NS)
         self._health_due = 0
-        self._refused: dict[str, int] = {}
+        self._aside = Aside(config.name, clock)
 
     async def run(self, outbox: Outbox) -> None:
         """Publish what is due until cancelled. Raises BrokerError when the connection breaks."""
@@ -124,15 +119,9 @@ class Reporter:
 
     async def _publish(self, outbox: Outbox, kind: str, document: documents.Document) -> None:
         topic = f"{self._topic}/{kind}"
-        properties = publish_properties(self._config.mqtt, document["schema"], "none")
-        if self._clock.monotonic_ns() < self._refused.get(topic, 0):
-            return  # some brokers cut the connection whenever they refuse
-        code = await outbox.call(topic, documents.encode(document), properties=properties)
-        if code < 0x80:
-            self._refused.pop(topic, None)
+        if not self._aside.open(topic):
             return
-        if topic not in self._refused:
-            logger.error(
-                "destination %s: the broker refuses %s (%s): %s", self._config.name, topic, word(code), advice(code)
-            )
-        self._refused[topic] = self._clock.monotonic_ns() + REFUSAL_NS
+        properties = publish_properties(self._config.mqtt, document["schema"], "none")
+        code = await self._aside.publish(outbox, topic, documents.encode(document), properties, backlog=False)
+        if code >= 0x80:
+            self._aside.refuse(topic, code)

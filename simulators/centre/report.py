@@ -201,6 +201,11 @@ class Report:
         )
         return [Reading(*(*row[:6], json.loads(row[6]), *row[7:])) for row in rows]
 
+    def image(self, device: str) -> dict[str, tuple[int, Any, int, str]]:
+        """Point -> (time in ns, value, status, when the image was taken) of its last image."""
+        rows = self._db.execute("SELECT p, t_ns, value, status, taken FROM images WHERE device = ?", (device,))
+        return {row[0]: (row[1], json.loads(row[2]), row[3], row[4]) for row in rows}
+
     def events(self, schema: str | None = None) -> list[dict[str, Any]]:
         """Event bodies in the order of source and offset."""
         rows = self._db.execute(

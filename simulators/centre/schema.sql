@@ -45,6 +45,10 @@ CREATE TABLE IF NOT EXISTS status (
 CREATE TABLE IF NOT EXISTS health (
   enterprise TEXT NOT NULL, gateway TEXT NOT NULL, received_at INTEGER NOT NULL, body TEXT NOT NULL,
   PRIMARY KEY (enterprise, gateway));
+CREATE TABLE IF NOT EXISTS images (
+  enterprise TEXT NOT NULL, gateway TEXT NOT NULL, device TEXT NOT NULL, p TEXT NOT NULL, id TEXT, stream TEXT NOT NULL,
+  t_ns INTEGER NOT NULL, value TEXT NOT NULL, status INTEGER NOT NULL, basis INTEGER NOT NULL, flags INTEGER NOT NULL,
+  original TEXT, taken TEXT NOT NULL, PRIMARY KEY (enterprise, gateway, device, p));
 CREATE TABLE IF NOT EXISTS errors (kind TEXT PRIMARY KEY, count INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS error_samples (
   kind TEXT NOT NULL, received_at INTEGER NOT NULL, topic TEXT NOT NULL, detail TEXT NOT NULL, start TEXT NOT NULL);

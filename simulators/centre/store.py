@@ -111,18 +111,18 @@ class Store:
                 return Taken.of(message, self._take_readings(topic, decode(message), received_at, name, len(payload)))
             if message.get("device") == "_events":
                 return Taken.of(message, self._take_event(topic, message, received_at, len(payload)))
-            self._take_other(name, message, received_at, retained)
+            if name in ("image/1", "image-columns/1"):
+                self._take_image(decode(message), message["time"])
+            else:
+                self._take_other(name, message, received_at, retained)
         except WireError as error:
             self._count_error(error, topic, payload, received_at)
             return Taken.of(message, 0)._replace(refused=error.kind, later=error.kind == "no-catalogue")
         return Taken()
 
     def _take_readings(self, topic: str, readings: Readings, received_at: int, name: str, size: int) -> int:
-        device = (readings.enterprise, readings.gateway, readings.device)
-        if name == "columns/1":
-            refs = self._refs_of_indexes(device, readings)
-        else:
-            refs = [self._ref(device, p, id) for p, id in readings.points]
+        assert readings.n is not None, "the schema says so"
+        refs = self._refs_of(readings)
         source = self._source(readings.enterprise, readings.gateway, readings.stream, readings.device)
         message = self._db.execute(
             "INSERT INTO messages (topic, received_at, schema, lane, catalogue, bytes) VALUES (?, ?, ?, ?, ?, ?)",
@@ -147,6 +147,25 @@ class Store:
         self._db.executemany("INSERT INTO reading_rows VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
         seen.add(readings.n, end)
         return len(refs)
+
+    def _take_image(self, readings: Readings, taken: str) -> None:
+        """What the plant is like; no readings to be stored as such, because they have no offsets."""
+        names = {ref: (key[1], key[2]) for key, ref in self._refs.items()}
+        refs = self._refs_of(readings)
+        columns = (readings.times, readings.values, readings.status, readings.basis, readings.flags, readings.originals)
+        self._db.executemany(
+            "INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (readings.enterprise, readings.gateway, readings.device, *names[ref], readings.stream, *row, taken)
+                for ref, *row in zip(refs, *columns, strict=True)
+            ],
+        )
+
+    def _refs_of(self, readings: Readings) -> list[int]:
+        device = (readings.enterprise, readings.gateway, readings.device)
+        if readings.indexes:
+            return self._refs_of_indexes(device, readings)
+        return [self._ref(device, p, id) for p, id in readings.points]
 
     def _refs_of_indexes(self, device: Device, readings: Readings) -> list[int]:
         known = self._versions.get(device, -1)

@@ -46,7 +46,8 @@ class Readings:
     gateway: str
     stream: str
     device: str
-    n: int
+    n: int | None
+    """None in an image"""
     lane: str
     catalogue: int
     points: list[tuple[str, str | None]]
@@ -102,8 +103,8 @@ def parse_time(text: str) -> int:
 
 
 def decode(message: dict[str, Any]) -> Readings:
-    """The readings of a valid `readings/1` or `columns/1` message. Raises WireError where its parts disagree."""
-    readings = _decode_objects(message) if message["schema"] == "readings/1" else _decode_columns(message)
+    """The readings of a valid message of readings, or of an image. Raises WireError where its parts disagree."""
+    readings = _decode_objects(message) if "readings" in message else _decode_columns(message)
     lengths = {len(readings.points or readings.indexes)}
     lengths |= {len(c) for c in (readings.times, readings.values, readings.status, readings.basis, readings.flags)}
     lengths.add(len(readings.originals))
@@ -149,8 +150,8 @@ def _decode_columns(message: dict[str, Any]) -> Readings:
 
 
 def _readings(message: dict[str, Any], **columns: Any) -> Readings:
-    keys = ("enterprise", "gateway", "stream", "device", "n", "lane", "catalogue")
-    return Readings(**{key: message[key] for key in keys}, **columns)
+    keys = ("enterprise", "gateway", "stream", "device", "lane", "catalogue")
+    return Readings(**{key: message[key] for key in keys}, n=message.get("n"), **columns)
 
 
 def _column(content: T | list[T], count: int) -> list[T]:
