@@ -12,7 +12,7 @@ import contextlib
 import datetime
 import functools
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -195,23 +195,20 @@ class Backfill:
     async def _take(self, hole: Hole, sink: Sink, pages: list[Page]) -> None:
         """Offer what of an answer is missing, and wait until it is in the log."""
         moment = Moment(self._clock.time_ns(), self._clock.monotonic_ns())
-        batches: list[Batch] = []
-        newest: dict[int, int] = {}
-        count: dict[int, int] = {}
+        taken: dict[int, list[Batch]] = {}
         for page in pages:
             row = int(np.searchsorted(hole.points, page.point))
+            low, high, known = int(hole.low[row]), int(hole.high[row]), hole.known_at_low(row)
             for built in self._builder.build(page.items, moment).batches:
-                batch = _missing(built, int(hole.low[row]), int(hole.high[row]))
+                batch = _missing(built, low, high, known)
                 if batch is not None:
-                    batches.append(batch)
-                    newest[row] = max(newest.get(row, 0), int(batch.source_time[-1]))
-                    count[row] = count.get(row, 0) + len(batch)
-        if not batches:
+                    taken.setdefault(row, []).append(batch)
+        if not taken:
             return
-        receipt = await sink.offer(batches)
-        for row, time in newest.items():
-            hole.low[row] = time
-            hole.readings[row] += count[row]
+        receipt = await sink.offer([batch for batches in taken.values() for batch in batches])
+        for row, batches in taken.items():
+            newest = max(int(batch.source_time[-1]) for batch in batches)
+            hole.came(row, newest, _readings_at(batches, newest), sum(map(len, batches)))
         await receipt.durable()
 
     def _finish(self, hole: Hole, source: _Source) -> None:
@@ -259,10 +256,17 @@ def _groups(hole: Hole, rows: npt.NDArray[np.int64]) -> Iterator[npt.NDArray[np.
         start = at
 
 
-def _missing(batch: Batch, low: int, high: int) -> Batch | None:
-    """Of one point's history what lies between two times, both excluded: in order, marked, nothing twice."""
+def _missing(batch: Batch, low: int, high: int, known: set[Hashable] | None) -> Batch | None:
+    """Of one point's history what lies between two times, both excluded: in order, marked, nothing twice.
+
+    With `known` the readings of the time `low` itself that are not among these, too.
+    """
     times = batch.source_time
-    keep = (times > low) & (times < high) & (batch.basis != Basis.GATEWAY)
+    own = batch.basis != Basis.GATEWAY
+    keep = (times > low) & (times < high) & own
+    if known is not None:
+        rows_at_low = np.flatnonzero((times == low) & own).tolist()
+        keep[[row for row in rows_at_low if _reading(batch, row) not in known]] = True
     if not keep.any():
         return None
     rows = np.flatnonzero(keep)
@@ -276,6 +280,17 @@ def _missing(batch: Batch, low: int, high: int) -> Batch | None:
         rows = rows[np.concatenate(([True], ~twice.astype(np.bool_)))]
     missing = batch if len(rows) == len(batch) else batch.take(rows)
     return replace(missing, flags=missing.flags | np.uint8(Flag.BACKFILLED))
+
+
+def _readings_at(batches: Iterable[Batch], time: int) -> Iterator[Hashable]:
+    for batch in batches:
+        for row in np.flatnonzero(batch.source_time == time).tolist():
+            yield _reading(batch, row)
+
+
+def _reading(batch: Batch, row: int) -> Hashable:
+    """What tells readings of one time apart; as text, since NaN is like no other number."""
+    return batch.type, repr(batch.values[row]) if batch.valid[row] else None, int(batch.status[row])
 
 
 def _filled(

@@ -309,12 +309,13 @@ class HistoryReader:
                 pages.append(Page(point, items))
                 if not self._advance(thread, items, span[1]):
                     return _Next.DONE
-        if not thread.continuation:
-            return _Next.ANEW if thread.stalls == 0 and self._cut_off(thread, items) else _Next.DONE
+        anew = not thread.continuation and thread.stalls == 0 and self._cut_off(thread, items)
+        if not thread.continuation and not anew:
+            return _Next.DONE
         if thread.stalls >= _MOST_STALLS or thread.pages >= _MOST_PAGES:
             failed[point] = STUCK
             return _Next.DONE
-        return _Next.FOLLOW
+        return _Next.ANEW if anew else _Next.FOLLOW
 
     def _advance(self, thread: _Thread, items: list[Items], end: int) -> bool:
         """Note how far a page came; False if all of it lies past the end."""

@@ -5,7 +5,7 @@ A window lies between two live readings, both excluded: the last one before the 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -48,6 +48,8 @@ class Hole:
         """`low` as it was in the beginning"""
         self.readings = np.zeros(len(points), np.int64)
         """how many have come"""
+        self._newest: dict[int, tuple[int, set[Hashable]]] = {}
+        """by row: the newest time of what has come from history, and what of it has that time"""
         self.asked = np.zeros(len(points), np.bool_)
         """the server's history was asked"""
         self.heard_before = np.ones(len(points), np.bool_)
@@ -136,6 +138,21 @@ class Hole:
         left = frozenset(self.points[rows[self.heard_before[rows]]].tolist())
         claims = (claim._replace(points=left if claim.points is None else left & claim.points) for claim in self.claims)
         return [claim for claim in claims if claim.points]
+
+    def came(self, row: int, time: int, readings: Iterable[Hashable], count: int) -> None:
+        """So many readings of a point have come from history, up to `time`, which these of them have."""
+        before, known = self._newest.get(row, (0, set()))
+        self._newest[row] = time, {*readings, *(known if before == time else ())}
+        self.low[row] = time
+        self.readings[row] += count
+
+    def known_at_low(self, row: int) -> set[Hashable] | None:
+        """What came from history with the very time `low`; None where `low` is the time of a live reading.
+
+        Others may follow with the same time: archives keep whole seconds, and pages end anywhere.
+        """
+        time, known = self._newest.get(row, (0, None))
+        return known if time == self.low[row] else None
 
     def open_rows(self) -> npt.NDArray[np.int64]:
         """Where something that a gap claims may still be missing."""

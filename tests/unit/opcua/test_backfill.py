@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -138,6 +139,23 @@ async def test_two_values_with_one_time_both_come() -> None:
     async with device.connected():
         await device.filled()
     assert device.backfilled() == [(20, 2.0), (20, 3.0), (30, 4.0)]
+
+
+@pytest.mark.parametrize("pointless", [False, True])
+@pytest.mark.parametrize("page", [2, 3, 5, 7])
+async def test_values_of_one_second_all_come_wherever_a_page_ends(page: int, pointless: bool) -> None:
+    """An archive that keeps whole seconds, of a point that moves four times a second."""
+    values = [value(math.nan if n % 4 == 3 else float(n), n // 4) for n in range(240)]
+    archive = Archive(a=values)
+    archive.page = page if not pointless else 10 * page
+    archive.pointless = pointless
+    device = Device(archive)
+    await device.outage(10, 50)
+    async with device.connected():
+        (filled,) = await device.filled()
+    expected = [(n // 4, "nan" if n % 4 == 3 else str(float(n))) for n in range(44, 200)]
+    assert [(second, str(number)) for second, number in device.backfilled()] == expected
+    assert filled.readings == len(expected)
 
 
 async def test_statuses_and_types_are_as_live() -> None:

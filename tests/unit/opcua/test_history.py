@@ -86,6 +86,18 @@ async def test_an_answer_that_comes_again_and_again_is_given_up_and_released() -
     assert archive.held == {}
 
 
+async def test_answers_that_are_cut_off_for_ever_are_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each one progresses a little, and none has a continuation point: a window of a month has room for thousands of
+    millions of them."""
+    monkeypatch.setattr(history, "_MOST_PAGES", 5)
+    archive = Archive(a=counted(1000))
+    archive.page, archive.pointless = 10, True
+    values, failed = await read(archive, [ask(1, "a", 0, 1000)])
+    assert failed == {1: STUCK}
+    assert len(archive.asked) == 5
+    assert len(values[1]) == 50
+
+
 async def test_a_server_that_runs_past_the_end_is_stopped_and_released() -> None:
     archive = Archive(a=counted(10_000))
     archive.page, archive.past_the_end = 100, True
