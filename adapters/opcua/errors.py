@@ -62,6 +62,11 @@ _REFUSALS: Final[dict[str, str]] = {
 TOO_MUCH: Final = frozenset({0x80100000, 0x80080000, 0x80B80000, 0x80B90000})
 """BadTooManyOperations, BadEncodingLimitsExceeded, BadRequestTooLarge, BadResponseTooLarge: ask for half as much"""
 
+UNREADABLE: Final = (
+    struct.error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
+)  # fmt: skip
+"""what asyncua raises, beside errors of its own, at an answer that it cannot decode"""
+
 _REFUSED: Final[dict[int, str]] = {
     getattr(StatusCodes, name): hint for name, hint in _REFUSALS.items() if hasattr(StatusCodes, name)
 }
@@ -109,5 +114,5 @@ def translate_errors(where: str) -> Iterator[None]:
     except AssertionError as error:
         # asyncua asserts the type of the answer to OpenSecureChannel, so a refused certificate ends here.
         raise Refused(f"{where}: the secure channel was refused; {_CERTIFICATE}") from error
-    except (struct.error, ValueError, TypeError, KeyError) as error:
+    except UNREADABLE as error:
         raise LinkLost(f"{where}: the server's answer cannot be read: {error!r}") from error

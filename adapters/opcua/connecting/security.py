@@ -101,7 +101,7 @@ def _renewal(own: OwnCertificate, config: ConnectionConfig) -> str:
 async def open_channel(client: Client, pace: Pace) -> None:
     """A connection with a secure channel, without a session yet."""
     await stack.connect(client)
-    await client.send_hello()
+    await stack.greet(client)
     await pace.wait(Priority.SESSION)
     await client.open_secure_channel()
 

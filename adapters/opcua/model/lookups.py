@@ -7,7 +7,6 @@ unknown. Only a lost link is an error.
 from __future__ import annotations
 
 import logging
-import struct
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, Protocol, TypeVar
 
@@ -19,7 +18,7 @@ from asyncua.ua.uaerrors import UaError
 
 from adapters.opcua.decoding.envelope import READ_RESPONSE, read_header
 from adapters.opcua.decoding.variant import DecodeError
-from adapters.opcua.errors import TOO_MUCH, status_name
+from adapters.opcua.errors import TOO_MUCH, UNREADABLE, status_name
 from adapters.opcua.session import stack
 from adapters.opcua.session.limits import Limits
 from adapters.opcua.session.pace import Priority
@@ -37,10 +36,6 @@ _MOST_PER_CALL: Final = 100
 """nodes of which whole definitions or values are asked for; no server that is known bears fewer"""
 _MOST_PAGES: Final = 100
 """BrowseNext requests after which a server that never comes to an end is left alone"""
-_UNREADABLE: Final = (
-    DecodeError, UaError, struct.error, ValueError, TypeError, KeyError, AttributeError, IndexError,
-)  # fmt: skip
-"""what asyncua raises at an answer that it cannot decode"""
 
 
 class Asks(Protocol):
@@ -155,7 +150,7 @@ class Lookup:
             result, start = read_header(body, type, response.__name__)
             if start is not None:
                 return struct_from_binary(response, Buffer(body))
-        except _UNREADABLE as error:
+        except (DecodeError, UaError, *UNREADABLE) as error:
             _logger.debug("%s: %s: %r", self._session.url, doing, error)
             return None
         _logger.debug("%s: %s: %s", self._session.url, doing, status_name(result))

@@ -2,7 +2,7 @@
 
 Why: asyncua decodes each PublishResponse value by value, keeps one PublishRequest outstanding and acknowledges as soon
 as its callback returns. `UASocketProtocol._send_request` gives the undecoded answer as a future; the rest is ours. It
-also encodes a request anew each time, node by node.
+also encodes a request anew each time, node by node, and trusts the lengths that a server sends.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, Final, NamedTuple, TypeVar
 
 from asyncua import ua
 from asyncua.client.client import Client
@@ -19,12 +19,22 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.object_ids import ObjectIds
 from asyncua.ua.ua_binary import nodeid_from_binary, struct_from_binary, struct_to_binary
 
+from adapters.opcua.session import lengths
+
 T = TypeVar("T")
 
 # At INFO asyncua prints whole results, and a line for each call. Its client warns of every fault that we raise as an
 # error anyway, and prints a traceback where a server refuses our certificate: both would fill the log at every attempt.
 logging.getLogger("asyncua").setLevel(logging.WARNING)
 logging.getLogger("asyncua.client").setLevel(logging.CRITICAL + 1)
+
+lengths.check_lengths()
+
+MOST_BYTES: Final = 32 * 1024 * 1024
+"""of one message from a server; told in the Hello, and whoever sends more is cut off"""
+_MOST_CHUNKS: Final = 16_384
+_LEAST_BUFFER: Final = 8192
+"""bytes of a chunk that everybody must bear (Part 6, 7.1.2.3)"""
 
 
 def node_id(identifier: Any, namespace: int = 0, kind: ua.NodeIdType = ua.NodeIdType.Numeric) -> ua.NodeId:
@@ -52,6 +62,36 @@ async def connect(client: Client) -> None:
     task = asyncio.current_task()
     if task is not None and task.cancelling():
         raise asyncio.CancelledError
+    _bound(protocol_of(client))
+
+
+def _bound(protocol: UASocketProtocol) -> None:
+    """See to it that a chunk which says that it is larger than allowed ends the connection before it is gathered."""
+    take = protocol.data_received
+
+    def data_received(data: bytes) -> None:
+        take(data)
+        begun = protocol.receive_buffer or b""
+        size = int.from_bytes(begun[4:8], "little")
+        if len(begun) >= 8 and size > protocol._connection._limits.max_recv_buffer and protocol.transport is not None:
+            protocol.transport.abort()
+
+    protocol.data_received = data_received  # type: ignore[method-assign]
+
+
+async def greet(client: Client) -> None:
+    """Hello and Acknowledge (Part 6, 7.1.2.3 and 7.1.2.4). Raises TimeoutError, OSError, UaError.
+
+    asyncua takes the sizes in the Acknowledge the wrong way round, and the largest request that a server bears for a
+    limit of its answers: a server with a small buffer for requests could not send large answers.
+    """
+    client.max_messagesize, client.max_chunkcount = MOST_BYTES, _MOST_CHUNKS
+    await client.send_hello()
+    limits = protocol_of(client)._connection._limits
+    to_server, from_server = limits.max_recv_buffer, limits.max_send_buffer
+    limits.max_send_buffer = max(to_server, _LEAST_BUFFER)
+    limits.max_recv_buffer = min(max(from_server, _LEAST_BUFFER), MOST_BYTES)
+    limits.max_message_size, limits.max_chunk_count = MOST_BYTES, _MOST_CHUNKS
 
 
 @dataclass

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import struct
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,12 +16,18 @@ from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.client.ua_client import UaClient, UASocketProtocol
 from asyncua.client.ua_session import UaSession
+from asyncua.common.connection import TransportLimits
 from asyncua.common.utils import Buffer
 from asyncua.crypto.security_policies import SecurityPolicyBasic256Sha256
-from asyncua.ua.ua_binary import struct_from_binary
+from asyncua.ua import ua_binary
+from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
-from adapters.opcua.session import stack
+from adapters.opcua.errors import translate_errors
+from adapters.opcua.session import lengths, stack
+from gateway.contract import LinkLost
 from tests.support.opcua_certificates import make_pair
+from tests.support.opcua_fuzz import read_response
+from tests.support.wait import eventually
 
 
 def test_asyncua_still_has_what_we_reach_into() -> None:
@@ -24,6 +35,106 @@ def test_asyncua_still_has_what_we_reach_into() -> None:
     assert not inspect.iscoroutinefunction(UASocketProtocol._send_request), "it sends at once and returns a future"
     assert {"protocol", "transport"} <= {*vars(UaClient(1)), *vars(UASocketProtocol(1))}
     assert stack.body(Buffer(b"abcd", 1)) == b"bcd"
+
+
+def test_asyncua_still_makes_its_readers_of_arrays_where_we_check_their_lengths() -> None:
+    for name in lengths.FACTORIES:
+        assert getattr(ua_binary, name).__wrapped__.__qualname__.startswith("_bounded.")
+    assert {"max_recv_buffer", "max_send_buffer", "max_message_size", "max_chunk_count"} <= vars(
+        TransportLimits()
+    ).keys()
+    assert UASocketProtocol(1).receive_buffer is None
+
+
+def variant(encoding: int, *numbers: int) -> bytes:
+    """A DataValue with nothing but a value."""
+    return bytes((0x01, encoding)) + struct.pack(f"<{len(numbers)}i", *numbers)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        variant(0x80, 2**31 - 1),  # nothings
+        variant(0x8C, 2**31 - 1),  # texts
+        variant(0x8C, 3, -2, -2, -2),
+        variant(0x0F, -70),
+        variant(0xC6, 0, 2, 1000, 1000),
+        variant(0xC6, 2, 1, 2, 3, 5, -1, 1),
+        b"\x01" + b"\x98\x01\x00\x00\x00" * 20_000,  # one in another
+    ],
+)
+async def test_lengths_that_are_wrong_cost_no_time_and_end_the_link(
+    value: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer: asyncio.Future[Buffer] = asyncio.get_running_loop().create_future()
+    answer.set_result(Buffer(read_response([value])))
+    monkeypatch.setattr(stack, "send", lambda *_: answer)
+    started = time.process_time()
+    with pytest.raises(LinkLost), translate_errors("reading"):
+        await stack.call(Client("opc.tcp://h:1"), None, ua.ReadResponse, 5)
+    assert time.process_time() - started < 5
+
+
+async def test_what_is_sound_is_read_as_before() -> None:
+    sent = ua.ReadResponse(Results=[ua.DataValue(ua.Variant(value)) for value in (["a", ""], [[1, 2], [3, 4]], b"x")])
+    read = struct_from_binary(ua.ReadResponse, Buffer(struct_to_binary(sent)))
+    assert [each.Value.Value for each in read.Results] == [["a", ""], [[1, 2], [3, 4]], b"x"]
+
+
+@asynccontextmanager
+async def server_that_answers_a_hello(*messages: bytes) -> AsyncIterator[tuple[Client, list[bytes]]]:
+    """Answers with these messages and then waits; a client that is connected, and what came from it."""
+    came: list[bytes] = []
+    left = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            came.append(await reader.read(1000))
+            writer.writelines(messages)
+            await reader.read()
+        writer.close()
+        left.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        client = Client(f"opc.tcp://127.0.0.1:{listening.sockets[0].getsockname()[1]}", timeout=5)
+        await stack.connect(client)
+        try:
+            yield client, came
+        finally:
+            client.disconnect_socket()
+            await left.wait()
+
+
+def gone(client: Client) -> bool:
+    protocol = client.uaclient.protocol
+    return protocol is None or protocol.transport is None
+
+
+def acknowledge(receives: int, sends: int, most: int) -> bytes:
+    return b"ACKF" + struct.pack("<6I", 28, 0, receives, sends, most, 5)
+
+
+@pytest.mark.parametrize(
+    ("receives", "sends", "sending", "receiving"),
+    [(8192, 65_536, 8192, 65_536), (0, 0, 8192, 8192), (65_535, 2**32 - 1, 65_535, stack.MOST_BYTES)],
+)
+async def test_a_small_buffer_for_requests_makes_no_answer_too_large(
+    receives: int, sends: int, sending: int, receiving: int
+) -> None:
+    async with server_that_answers_a_hello(acknowledge(receives, sends, 10_000)) as (client, came):
+        await stack.greet(client)
+        limits = stack.protocol_of(client)._connection._limits
+        assert (limits.max_send_buffer, limits.max_recv_buffer) == (sending, receiving)
+        assert limits.max_message_size == stack.MOST_BYTES
+        assert struct.unpack_from("<2I", came[0], 20)[0] == stack.MOST_BYTES, "the server is told"
+
+
+async def test_a_chunk_without_end_is_not_gathered() -> None:
+    endless = b"MSGF" + struct.pack("<I", 2**32 - 1) + bytes(1000)
+    async with server_that_answers_a_hello(acknowledge(65_535, 65_535, 0), endless) as (client, _):
+        with contextlib.suppress(ConnectionError):  # it may be over at once
+            await stack.greet(client)
+        await eventually(lambda: gone(client))
 
 
 def test_asyncua_still_connects_step_by_step() -> None:
