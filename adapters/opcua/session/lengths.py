@@ -12,9 +12,9 @@ import functools
 from collections.abc import Callable
 from typing import Any, Final
 
-from asyncua import ua
 from asyncua.common.utils import Buffer, NotEnoughData
 from asyncua.ua import ua_binary
+from asyncua.ua.uaerrors import UaError
 
 from adapters.opcua.decoding.variant import matrix
 
@@ -28,13 +28,14 @@ _MAKERS_OF_WHOLES: Final = ("_create_type_deserializer", "_create_dataclass_dese
 
 def check_lengths() -> None:
     """Once in a process, before anything is decoded."""
-    Buffer.read = _forwards(Buffer.read)  # type: ignore[method-assign]
-    Buffer.skip = _forwards(Buffer.skip)  # type: ignore[method-assign]
+    module: Any = ua_binary
+    for name in ("read", "skip"):
+        setattr(Buffer, name, _forwards(getattr(Buffer, name)))
     for name in FACTORIES:
-        setattr(ua_binary, name, _bounded(getattr(ua_binary, name)))
+        setattr(module, name, _bounded(getattr(module, name)))
     for name in _MAKERS_OF_WHOLES:
-        getattr(ua_binary, name).cache_clear()
-    ua_binary._reshape = _shaped
+        getattr(module, name).cache_clear()
+    module._reshape = _shaped
 
 
 def _forwards(step: Callable[[Buffer, int], Any]) -> Callable[[Buffer, int], Any]:
@@ -69,5 +70,5 @@ def _shaped(flat: Any, dimensions: list[int] | None) -> list[Any]:
     values = list(flat)
     found = matrix(values, dimensions) if dimensions else values
     if found is None:
-        raise ua.UaError(f"{len(values)} elements in a matrix of {dimensions}")
+        raise UaError(f"{len(values)} elements in a matrix of {dimensions}")
     return found
