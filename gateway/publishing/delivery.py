@@ -11,6 +11,7 @@ from gateway.log.records import Segment
 from gateway.publishing.again import Again
 from gateway.publishing.attempt import Drained, Outcome, Tools
 from gateway.publishing.errors import BrokerError
+from gateway.publishing.gathering import READ_BYTES, Gatherer
 from gateway.publishing.lanes import Lane, contents
 from gateway.publishing.mqtt import Heard
 from gateway.publishing.parked import Marked
@@ -18,8 +19,6 @@ from gateway.publishing.replaying import Replaying
 from gateway.publishing.runs import within
 from gateway.publishing.sending import Sender
 
-READ_BYTES = 1_000_000
-"""encoded segments per read of the log"""
 PARKED_S = 2.0
 """between two looks for parked entries that somebody wants to be sent again"""
 GONE = "no-longer-in-the-log"
@@ -105,40 +104,13 @@ class Delivery:
 
     async def _live(self) -> None:
         lane = Lane("live", self._ledger.ranges.live.start, self._ledger.settle, self._tools.books.parking.add)
-        while segments := await self._gather(lane.position):
+        tools = self._tools
+        gatherer = Gatherer(self._name, tools.source, tools.config.batch, tools.stopping)
+        while segments := await gatherer.gather(lane.position):
             for segment in segments:
                 self._ledger.observe(segment.position, segment.heads)
-            await self._send_chunk(lane, segments, segments[-1].position + 1)
-
-    async def _gather(self, position: int) -> list[Segment]:
-        """What comes within `max_wait`, or `max_bytes` of it; empty when we are stopping and there is no more."""
-        config, source, stopping = self._tools.config, self._tools.source, self._tools.stopping
-        loop = asyncio.get_running_loop()
-        segments: list[Segment] = []
-        deadline: float | None = None
-        while True:
-            more = await source.read(position, READ_BYTES)
-            if more:
-                segments += more
-                position = more[-1].position + 1
-                deadline = deadline or loop.time() + config.batch.max_wait
-            if sum(segment.nbytes for segment in segments) >= config.batch.max_bytes:
-                return segments
-            if position < source.end:
-                continue
-            if stopping.is_set() or not await self._wait(position, deadline):
-                return segments
-
-    async def _wait(self, position: int, deadline: float | None) -> bool:
-        """Wait for a segment at `position` or for the order to stop; False when the deadline came first."""
-        timeout = None if deadline is None else max(0.0, deadline - asyncio.get_running_loop().time())
-        async with asyncio.TaskGroup() as group:
-            arrival = group.create_task(self._tools.source.wait(position), name=f"{self._name} arrival")
-            stop = group.create_task(self._tools.stopping.wait(), name=f"{self._name} stop")
-            done, _ = await asyncio.wait({arrival, stop}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
-            arrival.cancel()
-            stop.cancel()
-        return bool(done)
+            with self._sender.going_first():
+                await self._send_chunk(lane, segments, segments[-1].position + 1)
 
     async def _backlog(self) -> None:
         for part in self._ledger.ranges.backlog:

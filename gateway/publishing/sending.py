@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -70,6 +71,9 @@ class Sender:
         if tools.config.confirm == "centre":
             self._confirmations = Confirmations(tools.origin, tools.config.confirm_timeout, tools.clock)
         self._over = False
+        self._others_may = asyncio.Event()
+        """nothing live is being sent"""
+        self._others_may.set()
 
     @property
     def busy(self) -> bool:
@@ -83,6 +87,15 @@ class Sender:
             if waiting.taken:
                 self._release(waiting.message)
         self._tools.progress.unconfirmed = 0
+
+    @contextlib.contextmanager
+    def going_first(self) -> Iterator[None]:
+        """Inside, lanes that yield make no message: to make one takes long, and what is live would wait for each."""
+        self._others_may.clear()
+        try:
+            yield
+        finally:
+            self._others_may.set()
 
     async def run(self) -> None:
         """Split and send again what the broker finds too large, until cancelled."""
@@ -107,6 +120,8 @@ class Sender:
     async def send_piece(self, lane: Lane, chunk: Chunk, run: Run) -> Run | None:
         """One message of as much of the run as fits; returns the rest."""
         tools, device = self._tools, run.series.device
+        if lane.yields:
+            await self._others_may.wait()
         while (version := tools.catalogues.version(device)) is None:
             await tools.catalogues.ensure(device)
         payload, piece, rest = tools.maker.make(run, lane.name, version)

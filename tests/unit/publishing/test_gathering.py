@@ -1,0 +1,72 @@
+"""Gathering for the live lane: no reading waits longer than the batch's time, whatever is sent meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+
+from gateway.publishing.config import BatchConfig
+from gateway.publishing.gathering import Gatherer
+from gateway.publishing.sources import Source
+from tests.support.fakelog import FakeLog, FakeTail, readings
+from tests.support.virtual_time import run_virtually
+
+MAX_WAIT_S = 1.0
+
+
+class Rig:
+    def __init__(self, **batch: object) -> None:
+        self.log = FakeLog()
+        self.stopping = asyncio.Event()
+        source = Source(self.log, FakeTail(self.log))
+        config = BatchConfig.model_validate({"max_wait": f"{MAX_WAIT_S}s", **batch})
+        self.gatherer = Gatherer("centre", source, config, self.stopping)
+
+    async def gathered(self, position: int) -> tuple[float, int]:
+        """How long it took, and how many segments came."""
+        began = asyncio.get_running_loop().time()
+        segments = await self.gatherer.gather(position)
+        return round(asyncio.get_running_loop().time() - began, 6), len(segments)
+
+    def append_later(self, seconds: float, start: int) -> None:
+        asyncio.get_running_loop().call_later(seconds, lambda: self.log.append(readings(1, start=start)))
+
+
+def test_the_time_begins_with_the_first_reading() -> None:
+    async def main() -> None:
+        rig = Rig()
+        rig.append_later(5.0, 0)
+        rig.append_later(5.9, 1)
+        rig.append_later(6.1, 2)
+        assert await rig.gathered(0) == (5.0 + MAX_WAIT_S, 2)
+
+    run_virtually(main())
+
+
+def test_what_came_while_messages_were_sent_has_waited_already() -> None:
+    async def main() -> None:
+        rig = Rig()
+        rig.log.append(readings(1))
+        await rig.gathered(0)
+        rig.append_later(0.0, 1)
+        await asyncio.sleep(0.75)  # the messages are sent
+        assert await rig.gathered(1) == (MAX_WAIT_S - 0.75, 1)
+        rig.append_later(0.0, 2)
+        await asyncio.sleep(3.0)
+        assert await rig.gathered(2) == (0.0, 1), "it goes at once"
+        rig.append_later(0.5, 3)
+        assert await rig.gathered(3) == (0.5 + MAX_WAIT_S, 1), "and what comes later has its time"
+
+    run_virtually(main())
+
+
+def test_enough_bytes_or_a_stop_end_the_wait() -> None:
+    async def main() -> None:
+        rig = Rig(max_bytes="1000B")
+        rig.log.append(readings(1000))
+        assert await rig.gathered(0) == (0.0, 1)
+        rig.append_later(0.0, 1000)
+        asyncio.get_running_loop().call_later(0.25, rig.stopping.set)
+        assert await rig.gathered(1) == (0.25, 1)
+        assert await rig.gathered(2) == (0.0, 0)
+
+    run_virtually(main())
