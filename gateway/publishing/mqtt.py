@@ -344,7 +344,10 @@ class Connection:
         cut = reason.value == _UNSPECIFIED and not flags.is_disconnect_packet_from_server
         why = "cut without a reason" if cut else str(reason)
         if cut:  # Mosquitto 2.0 says nothing to the one whose session is taken over
-            advice = "; if this repeats, see whether another client uses the same client id"
+            advice = (
+                "; if this repeats, see whether another client uses the same client id, or the broker forbids the "
+                "topic or the size of what was sent"
+            )
         self._call(self._ended, BrokerError(f"{self._where}: connection lost ({why}){advice}"))
 
     def _on_publish(

@@ -1,47 +1,26 @@
 """Brokers that refuse, break, take their time: nothing is lost, the account is exact, state and log tell it once.
 
-Certificates that have expired are in tests/integration/test_publisher_brokers.py, messages that are too large in
-test_parked.py and test_publisher.py beside it.
+Certificates that have expired are in tests/integration/test_publisher_brokers.py, messages that are too large for
+Mosquitto and a receive maximum of one in test_publisher.py beside it; MQTT 3.1.1 in test_brokers_aedes.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 
+import numpy as np
 import pytest
-from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 
-from gateway.publishing.publisher import Publisher
+from gateway.contract import Batch, ValueType
+from gateway.log.records import BatchRecord
 from tests.support.broker import Mosquitto
-from tests.support.destination import BASE, ENTERPRISE, Plant, delivered, running, state_of
-from tests.support.fakelog import FakeState, readings
+from tests.support.campaign import SMALL, exact, fill, take_over, told
+from tests.support.destination import BASE, Plant, delivered, running, state_of
+from tests.support.fakelog import NOW, FakeState
 from tests.support.scripted_broker import ScriptedBroker
 from tests.support.slow_pipe import SlowPipe
 from tests.support.subscriber import Subscriber
 from tests.support.wait import eventually
-
-SMALL = {"max_wait": "20ms", "max_bytes": "1500B"}
-"""about ten readings in a message"""
-
-
-def fill(plant: Plant, segments: int, start: int = 0) -> int:
-    """Ten readings a segment, offsets from `start` on; returns the offset after them."""
-    for k in range(segments):
-        plant.log.append(readings(10, start=start + k * 10))
-    return start + segments * 10
-
-
-def exact(publisher: Publisher, *, delivered: int, parked: int = 0) -> None:
-    total = publisher.statistics().total
-    assert (total.delivered, total.parked, total.waiting, total.unbalanced) == (delivered, parked, 0, 0)
-    assert total.accepted == delivered + parked
-    assert total.dropped == {}
-
-
-def told(caplog: pytest.LogCaptureFixture, words: str) -> int:
-    return sum(words in message for message in caplog.messages)
 
 
 async def test_a_refused_login_is_told_once_and_ends_when_it_is_mended(caplog: pytest.LogCaptureFixture) -> None:
@@ -77,14 +56,6 @@ async def test_a_forbidden_topic_is_told_once_and_ends_when_it_is_mended(caplog:
                 await eventually(lambda: delivered(publisher, end), 30)
                 await eventually(lambda: set(centre.offsets()) == set(range(end)))
         exact(publisher, delivered=end)
-
-
-def take_over(port: int) -> None:
-    """Another client with the same id comes, and goes once it is in."""
-    thief = paho.Client(CallbackAPIVersion.VERSION2, f"{ENTERPRISE}-gw-1-centre", protocol=paho.MQTTv5)
-    thief.on_connect = lambda client, *_: client.disconnect()
-    thief.connect("127.0.0.1", port)
-    thief.loop_forever()
 
 
 async def test_a_session_that_others_take_over_loses_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -199,6 +170,48 @@ async def test_a_reason_that_parks_sets_aside_that_message_alone(
     assert told(caplog, "set aside") == 1
 
 
+async def test_nobody_subscribes_is_told_once_and_ends_when_somebody_does(caplog: pytest.LogCaptureFixture) -> None:
+    plant = Plant()
+    end = fill(plant, 20)
+    alone = True
+    asked = 0
+
+    def answer(topic: str) -> int:
+        nonlocal asked
+        asked += topic.endswith("/readings")
+        return 0x10 if alone and topic.endswith("/readings") else 0
+
+    async with ScriptedBroker(answer) as broker:
+        async with running(plant.publisher(broker.port, batch=SMALL)) as publisher:
+            await eventually(lambda: asked >= 3, message="three attempts")
+            assert state_of(publisher)[0] == "holding"
+            assert publisher.statistics().total.waiting == end
+            alone = False
+            await eventually(lambda: delivered(publisher, end))
+            assert state_of(publisher) == ("online", "")
+        assert broker.connections == 1, "nobody is cut off for it"
+        assert set(broker.taken) >= set(range(end))
+        exact(publisher, delivered=end)
+    assert told(caplog, "nobody subscribes") == 1
+
+
+async def test_too_large_is_split_and_what_cannot_be_split_is_set_aside() -> None:
+    plant = Plant()
+    end = fill(plant, 20)
+    values = np.empty(3, object)
+    values[:] = ["short", "x" * 5000, "short"]
+    batch = Batch.of("boiler-1", ValueType.STRING, [0, 1, 2], values, received_time=NOW, monotonic=0)
+    plant.log.append(BatchRecord("S1", batch))
+    async with ScriptedBroker() as broker:
+        broker.largest = 2000
+        async with running(plant.publisher(broker.port)) as publisher:
+            await eventually(lambda: delivered(publisher, end + 2))
+            await eventually(lambda: publisher.statistics().total.waiting == 0)
+        assert broker.connections == 1
+        assert set(broker.taken) == {*range(end), end, end + 2}
+        exact(publisher, delivered=end + 2, parked=1)
+
+
 async def test_acknowledgements_that_never_come_hold_the_position_and_nothing_else() -> None:
     plant = Plant()
     end = fill(plant, 50)
@@ -223,26 +236,30 @@ async def test_acknowledgements_that_never_come_hold_the_position_and_nothing_el
 
 
 async def test_a_broker_at_a_tenth_of_the_rate_does_not_slow_its_neighbour() -> None:
-    """Two destinations of one log: the quick one is as quick as alone."""
-
-    async def drain(plant: Plant, broker: Mosquitto, end: int) -> float:
-        begun = time.monotonic()
-        async with running(plant.publisher(broker, batch=SMALL)) as quick:
-            await eventually(lambda: delivered(quick, end), 30)
-            return time.monotonic() - begun
-
+    """Two destinations of one log: the slow one takes a message for ten of the quick one, which never waits."""
     plant = Plant()
     end = fill(plant, 300)
-    async with Mosquitto() as broker:
-        with Subscriber(broker.port):
-            alone_s = await drain(plant, broker, end)
-            pace_s = 10 * alone_s / (end / 10)
-            async with ScriptedBroker(pace_s=pace_s) as slow_broker:
-                beside = Plant(plant.log, FakeState())
-                async with running(beside.publisher(slow_broker.port, batch=SMALL)) as slow:
-                    await eventually(lambda: slow_broker.taken, 20)
-                    beside_s = await drain(Plant(plant.log, FakeState()), broker, end)
+    beside = Plant(plant.log, FakeState())
+    granted, alone = 0, asyncio.Event()
+
+    async def pace() -> None:
+        nonlocal granted
+        granted += 1
+        await eventually(lambda: alone.is_set() or quick.statistics().acknowledged >= 10 * granted, 60)
+
+    async with Mosquitto() as broker, ScriptedBroker(pace=pace) as slow_broker:
+        with Subscriber(broker.port) as centre:
+            quick, slow = plant.publisher(broker, batch=SMALL), beside.publisher(slow_broker.port, batch=SMALL)
+            async with running(slow):
+                await eventually(lambda: granted, message="the slow one is connected")
+                async with running(quick):
+                    await eventually(lambda: delivered(quick, end), 60)
                     total = slow.statistics().total
                     assert total.waiting > end / 2, "the slow one is slow"
                     assert total.unbalanced == 0
-    assert beside_s < 2 * alone_s + 0.5
+                alone.set()
+                await eventually(lambda: delivered(slow, end), 60)
+            await eventually(lambda: set(centre.offsets()) == set(range(end)))
+        assert set(slow_broker.taken) == set(range(end))
+    exact(quick, delivered=end)
+    exact(slow, delivered=end)

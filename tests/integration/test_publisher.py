@@ -17,6 +17,7 @@ from gateway.contract import Batch, ValueType
 from gateway.log.errors import LogFullError
 from gateway.log.records import BatchRecord, EventRecord
 from tests.support.broker import Mosquitto, free_port
+from tests.support.campaign import exact
 from tests.support.destination import (
     BASE,
     ENTERPRISE,
@@ -123,6 +124,7 @@ async def test_receive_maximum_of_one_is_kept() -> None:
                 await eventually(done)
             assert most == 1
             await eventually(lambda: set(centre.offsets()) == set(range(300)))
+    exact(publisher, delivered=300)
 
 
 async def test_wrong_password_says_what_to_check() -> None:
@@ -156,7 +158,7 @@ async def test_messages_that_the_broker_finds_too_large_are_split() -> None:
             async with running(plant.publisher(broker)) as publisher:
                 await eventually(lambda: delivered(publisher, 200))
             await eventually(lambda: set(centre.offsets()) == set(range(200)))
-            assert publisher.statistics().total.parked == 0
+    exact(publisher, delivered=200)
 
 
 async def test_a_single_reading_that_is_too_large_is_parked() -> None:
@@ -170,8 +172,7 @@ async def test_a_single_reading_that_is_too_large_is_parked() -> None:
             async with running(plant.publisher(broker)) as publisher:
                 await eventually(lambda: delivered(publisher, 2))
             await eventually(lambda: set(centre.offsets()) == {0, 2})
-    total = publisher.statistics().total
-    assert (total.parked, total.waiting, total.unbalanced) == (1, 0, 0)
+    exact(publisher, delivered=2, parked=1)
     (key,) = (key for key in plant.state.entries if key.startswith("parked/"))
     assert plant.state.get(key)[1]["reason"] == "packet-too-large"
 
@@ -184,6 +185,7 @@ async def test_maximum_packet_size_of_the_broker_is_kept() -> None:
             async with running(plant.publisher(broker)) as publisher:
                 await eventually(lambda: delivered(publisher, 500))
             await eventually(lambda: centre.offsets() == dict.fromkeys(range(500), 1))
+    exact(publisher, delivered=500)
 
 
 async def test_without_subscribers_it_holds_and_goes_on_when_one_comes() -> None:

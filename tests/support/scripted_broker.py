@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import TracebackType
 from typing import NamedTuple, Self
 
@@ -16,6 +16,9 @@ import orjson
 
 Answer = Callable[[str], int | None]
 """gets the topic; returns the PUBACK's reason code, or None to withhold it"""
+
+Pace = Callable[[], Awaitable[None]]
+"""is awaited before each acknowledgement"""
 
 
 class Connect(NamedTuple):
@@ -32,14 +35,17 @@ Welcome = Callable[[Connect], int]
 """returns the CONNACK's reason code"""
 
 _CONNACK, _PUBACK, _SUBACK, _PINGRESP = 2, 4, 9, 13
+_TOO_LARGE = 0x95
 
 
 class ScriptedBroker:
     """`async with ScriptedBroker(answer) as broker: ... broker.port`"""
 
-    def __init__(self, answer: Answer = lambda topic: 0, *, pace_s: float = 0.0) -> None:
-        """`pace_s`: least time between two acknowledgements. `answer` may be replaced at any time."""
+    def __init__(self, answer: Answer = lambda topic: 0, *, pace: Pace | None = None) -> None:
+        """`answer` may be replaced at any time."""
         self.answer = answer
+        self.largest: int | None = None
+        """bytes of a packet; what is larger is answered with "packet too large" (0x95)"""
         self.subscription = 1
         """reason code for every subscription; below 0x80 it is granted, though nothing is ever passed on"""
         self.port = 0
@@ -49,7 +55,7 @@ class ScriptedBroker:
         """messages that were to be retained"""
         self.taken: Counter[int] = Counter()
         """how often each offset came in a readings message that was acknowledged with success"""
-        self._pace_s = pace_s
+        self._pace = pace
         self._writers: set[asyncio.StreamWriter] = set()
 
     async def __aenter__(self) -> Self:
@@ -100,9 +106,9 @@ class ScriptedBroker:
     async def _publish(self, body: bytes, writer: asyncio.StreamWriter) -> None:
         size = int.from_bytes(body[:2], "big")
         topic, rest = body[2 : 2 + size].decode(), body[2 + size :]
-        code = self.answer(topic)
-        if self._pace_s:
-            await asyncio.sleep(self._pace_s)
+        code = self.answer(topic) if self.largest is None or len(body) <= self.largest else _TOO_LARGE
+        if self._pace is not None:
+            await self._pace()
         if code is None:
             return
         if code < 0x80 and topic.endswith("/readings"):

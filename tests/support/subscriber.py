@@ -42,13 +42,21 @@ class Received(NamedTuple):
 class Subscriber:
     """`with Subscriber(port) as centre: ... centre.messages`"""
 
-    def __init__(self, port: int, topic: str = "#", user: str | None = None, password: str | None = None) -> None:
+    def __init__(
+        self,
+        port: int,
+        topic: str = "#",
+        user: str | None = None,
+        password: str | None = None,
+        *,
+        version: int = paho.MQTTv5,
+    ) -> None:
         self.messages: list[Received] = []
         self.errors: list[str] = []
         self._subscribed = threading.Event()
         self._topic = topic
         self._port = port
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version)
         if user is not None:
             self._client.username_pw_set(user, password)
         self._client.reconnect_delay_set(1, 1)
