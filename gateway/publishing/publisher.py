@@ -19,15 +19,17 @@ from gateway.publishing import documents
 from gateway.publishing.attempt import Drained, Held, Progress, Tools
 from gateway.publishing.books import SAVE_S, Books
 from gateway.publishing.catalogues import Catalogues
-from gateway.publishing.clearance import Rule
+from gateway.publishing.clearance import rule_of
 from gateway.publishing.config import Broker, DestinationConfig
 from gateway.publishing.delivery import Delivery
 from gateway.publishing.errors import BrokerError, BrokerRefused
 from gateway.publishing.hidden import Hidden
+from gateway.publishing.images import Images, Way
 from gateway.publishing.login import make_login
 from gateway.publishing.maker import Learned, Maker
 from gateway.publishing.mqtt import LARGEST_PACKET, Connection, Heard, Listen, Will, publish_properties
 from gateway.publishing.outbox import Outbox, Traffic
+from gateway.publishing.replays import Replays
 from gateway.publishing.reports import Reporter, Schedule
 from gateway.publishing.sources import LogReader, LogTail, Source, State
 from gateway.publishing.statistics import Condition, Statistics, collect
@@ -83,17 +85,26 @@ class Publisher:
         self._points = points
         self._clock = clock
         self._random = draw or random.Random()
-        rule = Rule(
-            config.max_grade,
-            None if config.classes is None else frozenset(config.classes),
-            None if config.domains is None else frozenset(config.domains),
-        )
         confirming = config.confirm == "centre"
         self._books = Books(
-            config.name, rule, config.start, self._source, state, points, clock, save_s, confirming=confirming
+            config.name,
+            rule_of(config),
+            config.start,
+            self._source,
+            state,
+            points,
+            clock,
+            save_s,
+            confirming=confirming,
         )
+        self._replays = Replays(config.name, lambda: self._books.ledger.ranges, state, clock, save_s)
         schedule = Schedule(config.account, timezone, clock.time_ns())
         self._reporter = Reporter(config, self._origin, self._topic, self._books, schedule, clock, health)
+        self._images: Images | None = None
+        if config.image is not None:
+            self._images = Images(
+                config.name, config.image, self._source, points, clock, lambda: self._books.ledger.clearance
+            )
         self._backoff = Backoff(self._random)
         self._hold_backoff = Backoff(self._random)
         self._traffic = Traffic()
@@ -127,17 +138,24 @@ class Publisher:
         try:
             async with asyncio.TaskGroup() as group:
                 books = group.create_task(self._books.run(), name=f"{name} books")
+                replays = group.create_task(self._replays.run(), name=f"{name} replays")
                 sessions = group.create_task(self._sessions(), name=f"{name} sessions")
+                followers = [books]
+                if self._images is not None:
+                    followers.append(group.create_task(self._images.follow(), name=f"{name} last values"))
                 try:
                     await asyncio.wait([sessions])
                 except asyncio.CancelledError:
                     await self._stop(sessions)
                     raise
                 finally:
-                    books.cancel()
+                    for task in followers:
+                        task.cancel()
+                    replays.cancel()
         finally:
             self._set_state("stopped", "")
             await self._books.save()
+            await self._replays.look(save=True)
 
     @property
     def undelivered(self) -> int:
@@ -152,6 +170,7 @@ class Publisher:
         """For metrics and `status`; cheap."""
         return collect(
             self._books,
+            self._replays.shown(),
             self._traffic,
             self._progress,
             self._window,
@@ -286,6 +305,7 @@ class Publisher:
             self._answers,
             self._source,
             self._books,
+            self._replays,
             outbox,
             catalogues,
             hidden,
@@ -296,6 +316,21 @@ class Publisher:
             delivered,
             partial(self._set_state, "unconfirmed"),
         )
+
+        def well() -> bool:
+            return self._state == "online" and (window.slots == slots or not window.messages)
+
+        async with asyncio.TaskGroup() as group:
+            beside: list[asyncio.Task[None]] = []
+            if self._images is not None:
+                way = Way(self._topic, outbox, catalogues, hidden, maker, well)
+                beside.append(group.create_task(self._images.run(way), name=f"{self._config.name} images"))
+            await self._attempt(tools, window)
+            for task in beside:
+                task.cancel()
+
+    async def _attempt(self, tools: Tools, window: Window) -> None:
+        """Deliver again and again until we are told to stop. Raises BrokerError."""
         while not self._stopping.is_set():
             self._delivery = Delivery(tools)
             match await self._delivery.run():
