@@ -105,6 +105,8 @@ class Line:
         self._closed = asyncio.Event()
         """the port that was open last is closed; a serial server may allow one connection only"""
         self._closed.set()
+        self._echoes: bool | None = None
+        """whether what we say comes back; None = not known yet"""
         self._silent = 0
         self._last_ns = 0
         self._left_until = 0.0
@@ -159,7 +161,7 @@ class Line:
             deadline = asyncio.get_running_loop().time() + allowed_s
             port.write(message)
             try:
-                reply = await self._receive(_Echo(message, reply_bytes), recognise, deadline)
+                reply = await self._receive(_Echo(message, reply_bytes, self._echoes), recognise, deadline)
             except TimeoutError:
                 self._silent += 1
                 if self._network and self._silent >= _STALE_AFTER:
@@ -185,6 +187,7 @@ class Line:
                 used, reply = recognise(self._buffer)
                 self._buffer = self._buffer[used:]
                 if reply is not None:
+                    self._echoes = echo.heard
                     return reply
             if self._port is None:
                 raise Disconnected(_closed(self._lost))
@@ -201,10 +204,10 @@ class Line:
 
     async def _spoken_out(self) -> None:
         """Let a station answer whose asker was stopped; else its reply and the next request would collide."""
-        left_until, self._left_until = self._left_until, 0.0
-        if self._port is not None and asyncio.get_running_loop().time() < left_until:
+        if self._port is not None and asyncio.get_running_loop().time() < self._left_until:
             with contextlib.suppress(TimeoutError):
-                await self._more(left_until)
+                await self._more(self._left_until)
+        self._left_until = 0.0
 
     async def _quiet(self, silence_s: float) -> None:
         """Wait until nothing has been on the wire for so long; a wire that is never quiet is used all the same."""
@@ -226,7 +229,7 @@ class Line:
         except OSError as error:
             raise CannotConnect(why(error)) from error
         self.opened += 1
-        self._silent = 0
+        self._silent, self._echoes = 0, None
         if self._ears is not ears:
             raise Disconnected(_closed(self._lost))
         self._port = port
@@ -261,15 +264,16 @@ class Line:
 class _Echo:
     """Our own message as it may come back before the reply."""
 
-    def __init__(self, message: bytes, reply_bytes: int) -> None:
+    def __init__(self, message: bytes, reply_bytes: int, echoes: bool | None) -> None:
         self._message = message
-        # a reply of the message's own length may even be equal to it, and a reply is what is waited for
-        self._possible = reply_bytes != len(message)
+        # A reply of the message's own length may be equal to it. Where the wire is known not to echo, it is the reply.
+        self._possible = echoes is not False or reply_bytes != len(message)
+        self.heard = False
 
     def cut(self, buffer: bytes) -> bytes:
         """What came, without the message at its beginning."""
         if self._possible and buffer.startswith(self._message):
-            self._possible = False
+            self._possible, self.heard = False, True
             return buffer[len(self._message) :]
         return buffer
 
