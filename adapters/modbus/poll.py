@@ -140,8 +140,6 @@ class ModbusAdapter:
             try:
                 await self._step(link, poll, cycle, due_ns)
             except LineFault as fault:
-                if isinstance(fault, CannotConnect) and not cycle.read:
-                    raise
                 if isinstance(fault, NoReply) and self._others_may_answer(poll.reads[len(cycle.read)]):
                     self._set_aside(poll.reads[len(cycle.read)], cycle, fault, link, opened)
                     continue
@@ -157,6 +155,7 @@ class ModbusAdapter:
         if cycle.recovered:
             poll.restore()
         if lost is None and cycle.relayed and not cycle.answered:
+            self._acquit()
             lost = NoReply(f"a gateway in between says that the device does not answer (exception {cycle.relayed})")
         if lost is not None:
             raise lost
@@ -179,13 +178,13 @@ class ModbusAdapter:
             sent_ns = received_ns = self._clock.monotonic_ns()
             reason = str(fault)
         else:
-            if self._suspect is not None:
-                self._convict(self._suspect)
             status = status_of(exception) if exception else GOOD
             if exception in NO_ANSWER:
                 cycle.relayed = exception
             else:
                 cycle.answered = True
+                if self._suspect is not None:
+                    self._convict(self._suspect)
             refused = exception in REFUSALS
             reason = f"exception {exception}"
         if refused and not read.isolated and len(read.block.spans) > 1:
@@ -275,6 +274,7 @@ class ModbusAdapter:
                 served = reply.answer.exception not in REFUSALS
             except BadReply as fault:
                 served = not isinstance(fault, ShortReply)
+            due_ns = self._clock.monotonic_ns()  # neighbours that have come due meanwhile are first
 
     async def _offer(self, poll: Poll, cycle: _Cycle, sink: Sink) -> None:
         """Hand the cycle over. Its times are monotonic until here, so that a step of the clock cannot tear it."""
@@ -294,7 +294,7 @@ class ModbusAdapter:
                 "holds its only connection"
             )
         elif isinstance(fault.__cause__, BadReply):
-            advice = "check connection.station, and that what listens there is a Modbus TCP device"
+            advice = "check connection.station, and that what answers there speaks the Modbus of connection.url"
         else:
             advice = "check that the device is on, connection.station, and whether connection.timeout is long enough"
         return LinkLost(f"{where}: {fault}; {advice}")

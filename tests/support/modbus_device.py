@@ -83,17 +83,24 @@ class ModbusDevice:
     connections: int = 0
     refused_connections: int = 0
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _server: asyncio.Server | None = None
 
     @asynccontextmanager
     async def serve(self, tls: ssl.SSLContext | None = None) -> AsyncIterator[ModbusDevice]:
         server = await asyncio.start_server(self._connected, "127.0.0.1", self.port, ssl=tls)
         self.port = server.sockets[0].getsockname()[1]
+        self._server = server
         try:
             yield self
         finally:
             server.close()
             self.cut()
             await server.wait_closed()
+
+    def stop_listening(self) -> None:
+        """Refuse connections; those that are open stay."""
+        if self._server is not None:
+            self._server.close()
 
     def cut(self) -> None:
         """Break all connections."""
