@@ -46,9 +46,17 @@ class CellRange(NamedTuple):
         name = self.table.name.lower()
         return f"{name} {self.first}" if self.first == self.last else f"{name} {self.first}-{self.last}"
 
+    def overlaps(self, other: CellRange) -> bool:
+        """Whether they have a cell in common."""
+        return self.table is other.table and self.first <= other.last and other.first <= self.last
+
 
 CELLS: Final = 65536
 """cells of a table: PDU addresses are 16 bits wide"""
+MOST_REGISTERS: Final = 125
+"""in one request (Application Protocol V1.1b3, 6.3 and 6.4)"""
+MOST_BITS: Final = 2000
+"""in one request (Application Protocol V1.1b3, 6.1 and 6.2)"""
 
 _NAMED = re.compile(r"(holding|input|coil|discrete)\s+([0-9]+)", re.IGNORECASE)
 _RANGE = re.compile(r"(holding|input|coil|discrete)\s+(\d+)\s*(?:-\s*(\d+))?", re.IGNORECASE)

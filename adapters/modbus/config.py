@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from adapters.modbus.address import CellRange, parse_range
+from adapters.modbus.address import MOST_BITS, MOST_REGISTERS, CellRange, parse_range
 from adapters.modbus.point import ModbusPointConfig
 from adapters.modbus.url import Place, parse_url
 from gateway.contract import DeviceConfig, Duration
@@ -96,8 +96,8 @@ class ModbusLoadConfig(StrictModel):
         default=1, ge=1, le=16, description="requests on their way at the same time on one connection (tcp, tls, udp)"
     )
     requests_per_s: float | None = Field(default=None, gt=0, description="over all connections together")
-    max_registers: int = Field(default=125, ge=1, le=125, description="registers in one request")
-    max_bits: int = Field(default=2000, ge=1, le=2000, description="coils or discrete inputs in one request")
+    max_registers: int = Field(default=MOST_REGISTERS, ge=1, le=MOST_REGISTERS, description="registers in one request")
+    max_bits: int = Field(default=MOST_BITS, ge=1, le=MOST_BITS, description="coils or discrete inputs in one request")
     max_gap: int = Field(
         default=8,
         ge=0,
@@ -134,7 +134,7 @@ class ModbusDeviceConfig(DeviceConfig):
         for point in self.points:
             table, first = point.address
             for hole in self.unreadable:
-                if hole.table is table and hole.first < first + point.cells and first <= hole.last:
+                if hole.overlaps(CellRange(table, first, first + point.cells - 1)):
                     raise ValueError(f"point {point.point} lies in {hole}, which `unreadable` says must not be read")
         return self
 

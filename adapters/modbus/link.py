@@ -2,19 +2,22 @@
 
 A reply is believed only when it cannot be another one's. Over TCP, TLS and UDP the transaction id tells (`mbap`). On a
 line (RTU, ASCII) nothing in a reply tells which request it answers, so after a timeout the station is first asked for
-another number of registers: its late reply is then recognised by its size and dropped (`LineLink`).
+another number of registers: its late reply is then recognised by its size and dropped (`LineLink`). What of the station
+does not fit the request is passed over for as long as the right reply may come.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from itertools import chain
 from typing import Final, NamedTuple, Protocol
 
-from adapters.lines import Disconnected, Exchange, Line, NoReply, Stale
-from adapters.modbus.address import Table
-from adapters.modbus.framing import Frame, Framing, Wanted
-from adapters.modbus.pdu import EXCEPTION_BIT, Answer, Request, check_reply
+from adapters.lines import Disconnected, Exchange, Line, LineFault, NoReply, Stale
+from adapters.modbus.address import MOST_BITS, MOST_REGISTERS, CellRange, Table
+from adapters.modbus.framing import Frame, Framing
+from adapters.modbus.pdu import Answer, BadReply, Request, ShortReply, check_reply, fits
 
 _LATE_NS: Final = 20_000_000_000
 """after which a reply that never came will not come any more: no serial server buffers for longer"""
@@ -32,12 +35,16 @@ class Reply(NamedTuple):
     received_ns: int
 
 
-class Patience(NamedTuple):
-    """What a station is given: seconds."""
+class Terms(NamedTuple):
+    """What a station is given, and what it is spared, by all that a link asks of it."""
 
     timeout_s: float
-    turnaround_s: float = 0.0
+    turnaround_s: float
     """silence before it is asked"""
+    may_read: Callable[[CellRange], bool]
+    """whether cells may be read that nobody asked for"""
+    admit: Callable[[], Awaitable[None]]
+    """counts a request and waits for its place in the station's budget; the first of a `read` has done so"""
 
 
 class Link(Protocol):
@@ -53,7 +60,7 @@ class Link(Protocol):
         """Whether it is open, as far as we know."""
         ...
 
-    async def read(self, station: int, request: Request, patience: Patience, due_ns: int) -> Reply:
+    async def read(self, station: int, request: Request, terms: Terms, due_ns: int) -> Reply:
         """Ask a station when it is its turn (`due_ns`: monotonic, when it was due); its checked answer.
 
         Raises LineFault or BadReply.
@@ -95,6 +102,8 @@ class LineLink:
         self._line = line
         self._framing = framing
         self._late = late
+        self._asking: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """per station: what may be late is known only when nothing is on its way to it"""
 
     @property
     def opened(self) -> int:
@@ -110,70 +119,88 @@ class LineLink:
         """See `Link`."""
         self._line.close()
 
-    async def read(self, station: int, request: Request, patience: Patience, due_ns: int) -> Reply:
+    async def read(self, station: int, request: Request, terms: Terms, due_ns: int) -> Reply:
         """See `Link`."""
-        for _ in range(_STALE_TRIES):
-            try:
-                return await self._read(station, request, patience, due_ns)
-            except Stale:  # a neighbour may have opened it, and the serial server closed it again, in between
-                continue
-        return await self._read(station, request, patience, due_ns)
+        async with self._asking[station]:
+            for _ in range(_STALE_TRIES):
+                try:
+                    return await self._read(station, request, terms, due_ns)
+                except Stale:  # a neighbour may have opened it, and the serial server closed it again, in between
+                    await terms.admit()
+            return await self._read(station, request, terms, due_ns)
 
-    async def _read(self, station: int, request: Request, patience: Patience, due_ns: int) -> Reply:
-        if late := self._late.of(station, self._line.now_ns()):
-            await self._settle(station, request, late, patience, due_ns)
-        found = await self._exchange(station, request, patience, due_ns, lambda frame: frame.station == station)
+    async def _read(self, station: int, request: Request, terms: Terms, due_ns: int) -> Reply:
+        while late := self._late.of(station, self._line.now_ns()):
+            await self._settle(station, request, late, terms, due_ns)
+            await terms.admit()
+        found = await self._exchange(station, request, (), terms, due_ns)
         return Reply(check_reply(request, found.reply.pdu), found.sent_ns, found.received_ns)
 
-    async def _settle(
-        self, station: int, request: Request, late: Sequence[Request], patience: Patience, due_ns: int
-    ) -> None:
+    async def _settle(self, station: int, request: Request, late: Sequence[Request], terms: Terms, due_ns: int) -> None:
         """Ask something whose answer cannot be taken for a late one; what is still on its way comes before it."""
-        probe, sure = question(request, late)
-        function = probe.pdu[0]
-
-        def wanted(frame: Frame) -> bool:
-            if frame.station != station:
-                return False
-            if frame.pdu[0] == function | EXCEPTION_BIT:
-                return sure
-            return frame.pdu[0] == function and (frame.pdu[1] == probe.nbytes)
-
-        await self._exchange(station, probe, patience, due_ns, wanted)
-        self._late.settled(station)
+        probe = question(request, late, terms.may_read)
+        if probe is None:
+            raise LineFault(
+                "what it was asked last may still be answered, and nothing may be read that would tell that answer "
+                f"from the next (unreadable, max_gap: 0): it is left alone for {_LATE_NS // 10**9} s"
+            )
+        found = await self._exchange(station, probe, late, terms, due_ns)
+        if any(fits(asked, found.reply.pdu) for asked in late):  # an exception, whose ever it is: now both may be late
+            self._late.expect(station, probe, self._line.now_ns())
+        else:
+            self._late.settled(station)
 
     async def _exchange(
-        self, station: int, request: Request, patience: Patience, due_ns: int, wanted: Wanted
+        self, station: int, request: Request, late: Sequence[Request], terms: Terms, due_ns: int
     ) -> Exchange[Frame]:
+        """The station's answer, which may be that to one of `late` only while there is but one and it is an exception.
+
+        What does not fit is passed over: another master's, or one that is later than any should be. It is the answer
+        if no better one comes.
+        """
+        misfit: BadReply | None = None
+
+        def wanted(frame: Frame) -> bool:
+            nonlocal misfit
+            if frame.station != station:
+                return False
+            explained = any(fits(asked, frame.pdu) for asked in late)
+            try:
+                check_reply(request, frame.pdu)
+            except BadReply as fault:
+                misfit = misfit if explained else fault
+                return False
+            return not explained or len(late) == 1
+
         try:
             return await self._line.exchange(
                 due_ns,
                 self._framing.encode(station, request.pdu),
                 self._framing.recognise(station, request.pdu[0], request.nbytes, wanted),
-                patience.timeout_s,
+                terms.timeout_s,
                 reply_bytes=self._framing.reply_bytes(request.nbytes),
-                turnaround_s=patience.turnaround_s,
+                turnaround_s=terms.turnaround_s,
             )
         except Stale:
             raise
-        except (NoReply, Disconnected, asyncio.CancelledError):  # it was asked, and nobody took its reply
-            self._late.expect(station, request, self._line.now_ns())
+        except (NoReply, Disconnected, asyncio.CancelledError) as fault:  # it was asked, and nobody took its reply
+            if not isinstance(misfit, ShortReply):  # that is how some answer a read past their end
+                self._late.expect(station, request, self._line.now_ns())
+            if misfit is not None and isinstance(fault, NoReply):
+                raise misfit from None
             raise
 
 
-def question(request: Request, late: Sequence[Request]) -> tuple[Request, bool]:
-    """What to ask so that the answer is none of the late ones, and whether an exception is sure to be its answer.
+def question(request: Request, late: Sequence[Request], may_read: Callable[[CellRange], bool]) -> Request | None:
+    """What to ask so that the answer is none of the late ones, reading only what may be; None = there is nothing.
 
-    First the same place with another number of cells than any late reply or the next one has. An exception has no
-    size, but while one reply alone may be late it is believed: were it that one's, then the answer to this question
-    would come in place of the next one, and would not fit it. When that was not answered either, another table: both
-    answers and exceptions carry the function code.
+    First about the same place with another number of cells than any late reply or the next one has. An exception has
+    no size: then, or when that was not answered either, another table, whose answers and exceptions carry its number.
     """
     functions = {asked.pdu[0] for asked in late}
-    if len(late) > 1 and (unused := [function for function in _TABLES if function not in functions]):
-        return request.elsewhere(Table(unused[0])), True
+    elsewhere = [request.elsewhere(table) for table in _TABLES if table not in functions]
     taken = {request.nbytes, *(asked.nbytes for asked in late)}
-    cells, step = (1, 8) if request.is_bits else (1, 1)
-    while (probe := request.resized(cells)).nbytes in taken:
-        cells += step
-    return probe, len(late) == 1
+    most, step = (MOST_BITS, 8) if request.is_bits else (MOST_REGISTERS, 1)
+    resized = (probe for cells in range(1, most, step) for probe in request.resized(cells) if probe.nbytes not in taken)
+    probes = chain(elsewhere, resized) if len(late) > 1 else chain(resized, elsewhere)
+    return next((probe for probe in probes if may_read(probe.cells)), None)

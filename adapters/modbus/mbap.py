@@ -17,9 +17,9 @@ from typing import Final, NamedTuple
 from pymodbus.framer import FramerSocket
 from pymodbus.pdu import DecodePDU
 
-from adapters.lines import CannotConnect, Disconnected, NoReply, Opener, Port, Turns
+from adapters.lines import CannotConnect, Disconnected, NoReply, Opener, Port, Stale, Turns
 from adapters.lines.line import why
-from adapters.modbus.link import Patience, Reply
+from adapters.modbus.link import Reply, Terms
 from adapters.modbus.pdu import BadReply, Request, check_reply
 from gateway.contract import Clock
 
@@ -62,23 +62,27 @@ class MbapLink:
         if self._stream is not None:
             self._stream.give_up(Disconnected("the connection was closed"))
 
-    async def read(self, station: int, request: Request, patience: Patience, due_ns: int) -> Reply:
+    async def read(self, station: int, request: Request, terms: Terms, due_ns: int) -> Reply:
         """See `Link`."""
         self._stations.add(station)
+        try:
+            return await self._read(station, request, terms.timeout_s, due_ns)
+        except Stale:  # the device may have closed it behind its last reply, as some do behind each
+            await terms.admit()
+            return await self._read(station, request, terms.timeout_s, due_ns)
+
+    async def _read(self, station: int, request: Request, timeout_s: float, due_ns: int) -> Reply:
         if not self._turns.take_now(due_ns):
             await self._turns.take(due_ns)
         try:
-            stream = self._stream
-            used = stream is not None and not stream.broken and stream.replies > 0
+            stream, used = self._stream, True
             if stream is None or stream.broken:
-                stream = await self._connected()
+                stream, used = await self._connected(), False
+            used = used and stream.replies > 0
             try:
-                return await self._ask(stream, station, request, patience.timeout_s)
-            except Disconnected:
-                if not used:
-                    raise
-            # the device may have closed it behind its last reply, as some do behind each
-            return await self._ask(await self._connected(), station, request, patience.timeout_s)
+                return await self._ask(stream, station, request, timeout_s)
+            except Disconnected as fault:
+                raise Stale(str(fault)) if used else fault from None
         finally:
             self._turns.give_back()
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import struct
 from typing import Final, NamedTuple
 
-from adapters.modbus.address import CELLS, Table
+from adapters.modbus.address import CELLS, CellRange, Table
 from adapters.modbus.planner import Block
 from gateway.contract.status import (
     BAD_COMMUNICATION_ERROR,
@@ -25,6 +25,9 @@ ILLEGAL_VALUE: Final = 0x03
 ACKNOWLEDGE: Final = 0x05
 """the device has taken the request and needs longer"""
 BUSY: Final = 0x06
+
+_READ: Final = struct.Struct(">BHH")
+"""function code, first cell, number of cells"""
 
 STATUS_BY_EXCEPTION: Final[dict[int, int]] = {
     0x01: BAD_CONFIGURATION_ERROR,  # illegal function
@@ -67,21 +70,30 @@ class Request(NamedTuple):
     @classmethod
     def _read(cls, table: Table, start: int, cells: int) -> Request:
         nbytes = (cells + 7) // 8 if table.is_bits else 2 * cells
-        return cls(struct.pack(">BHH", table, start, cells), nbytes)
+        return cls(_READ.pack(table, start, cells), nbytes)
 
     @property
     def is_bits(self) -> bool:
         """Whether it asks for bits rather than registers."""
         return Table(self.pdu[0]).is_bits
 
+    @property
+    def cells(self) -> CellRange:
+        """What it reads."""
+        function, start, cells = _READ.unpack(self.pdu)
+        return CellRange(Table(function), start, start + cells - 1)
+
     def elsewhere(self, table: Table) -> Request:
         """A read of one cell of another table, at the same address."""
-        return self._read(table, int.from_bytes(self.pdu[1:3], "big"), 1)
+        return self._read(table, self.cells.first, 1)
 
-    def resized(self, cells: int) -> Request:
-        """The same read with so many cells; it begins earlier where it would go beyond the last address."""
-        start = int.from_bytes(self.pdu[1:3], "big")
-        return self._read(Table(self.pdu[0]), min(start, CELLS - cells), cells)
+    def resized(self, cells: int) -> tuple[Request, Request]:
+        """The same read with so many cells: from its first one on, and up to its last one."""
+        table, first, last = self.cells
+        return (
+            self._read(table, min(first, CELLS - cells), cells),
+            self._read(table, max(0, last - cells + 1), cells),
+        )
 
 
 class Answer(NamedTuple):
@@ -107,3 +119,12 @@ def check_reply(request: Request, pdu: bytes) -> Answer:
     if pdu[1] > request.nbytes:
         raise BadReply(f"the reply has {pdu[1]} data bytes, only {request.nbytes} were asked for")
     return Answer(pdu[2:], 0)
+
+
+def fits(request: Request, pdu: bytes) -> bool:
+    """Whether a reply's PDU may be the answer."""
+    try:
+        check_reply(request, pdu)
+    except BadReply:
+        return False
+    return True

@@ -1,6 +1,6 @@
 """From points to few block reads, and from a refused block to the address that the device refuses. Pure.
 
-Limits of one request: 125 registers or 2000 bits (MODBUS Application Protocol V1.1b3, 6.1 to 6.4), or the device's own.
+Limits of one request are the protocol's (`address`), or the device's own.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Generator, Iterable, Sequence
 from typing import NamedTuple
 
-from adapters.modbus.address import CellRange, Table
+from adapters.modbus.address import MOST_BITS, MOST_REGISTERS, CellRange, Table
 
 BITS_PER_REGISTER = 16
 
@@ -47,8 +47,8 @@ class Block(NamedTuple):
 class Limits(NamedTuple):
     """What one request may hold, and how many unasked registers may be read to save a request."""
 
-    max_registers: int = 125
-    max_bits: int = 2000
+    max_registers: int = MOST_REGISTERS
+    max_bits: int = MOST_BITS
     max_gap: int = 8
 
     def of(self, table: Table) -> tuple[int, int]:

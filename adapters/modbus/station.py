@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from adapters.lines import CannotConnect, LineFault, NoReply
+from adapters.modbus.address import CellRange
 from adapters.modbus.config import ModbusDeviceConfig
-from adapters.modbus.link import Link, Patience, Reply
+from adapters.modbus.link import Link, Reply, Terms
 from adapters.modbus.pdu import ACKNOWLEDGE, BUSY, BadReply, Request, ShortReply
 from adapters.modbus.schedule import Pacer
+from adapters.modbus.wiretime import blocks_by_period
 from gateway.contract import Clock
 
 _LATER: Final = (ACKNOWLEDGE, BUSY)
@@ -37,12 +41,21 @@ class Station:
     """A device as something that can be asked. One `ask` at a time and link."""
 
     def __init__(
-        self, config: ModbusDeviceConfig, clock: Clock, counters: Counters, pacer: Pacer | None = None
+        self,
+        config: ModbusDeviceConfig,
+        clock: Clock,
+        counters: Counters,
+        pacer: Pacer | None = None,
+        may_read: Callable[[CellRange], bool] | None = None,
     ) -> None:
-        """`pacer`: a budget shared with others, instead of the device's own."""
+        """`pacer`: a budget shared with others, instead of the device's own.
+
+        `may_read`: which cells that nobody asked for may be read, instead of what the config says.
+        """
         connection = config.connection
         self._number = connection.station
-        self._patience = Patience(connection.timeout_s, connection.turnaround)
+        may_read = may_read or partial(_may_read, config)
+        self._terms = Terms(connection.timeout_s, connection.turnaround, may_read, self._admit)
         self._retries = connection.retries
         allowed = config.load.requests_per_s
         self._pacer = pacer or (Pacer(allowed) if allowed else None)
@@ -62,14 +75,12 @@ class Station:
         """
         for attempt in range(self._retries + 1):
             last = attempt == self._retries or self.doubtful
-            if attempt or self.silent_in_a_row or self.doubtful:
-                # who did not answer in time waits behind the neighbours, and behind all that they ask for that long
-                due_ns = self._clock.monotonic_ns() + int(self._patience.timeout_s * 1e9)
-            if self._pacer is not None:
-                await self._pace(self._pacer)
-            self._counters.requests += 1
+            if attempt or self.silent_in_a_row or self.bad_in_a_row or self.doubtful:
+                # who did not answer well waits behind the neighbours, and behind all that they ask for one timeout long
+                due_ns = self._clock.monotonic_ns() + int(self._terms.timeout_s * 1e9)
+            await self._admit()
             try:
-                reply = await link.read(self._number, request, self._patience, due_ns)
+                reply = await link.read(self._number, request, self._terms, due_ns)
             except CannotConnect:
                 raise
             except LineFault as fault:
@@ -89,6 +100,18 @@ class Station:
                 await asyncio.sleep(_LATER_S * 2**attempt)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _pace(self, pacer: Pacer) -> None:
-        if wait_ns := pacer.reserve(self._clock.monotonic_ns()):
+    async def _admit(self) -> None:
+        """Every request on the wire has waited for its place in the budget, and is counted."""
+        if self._pacer is not None and (wait_ns := self._pacer.reserve(self._clock.monotonic_ns())):
             await asyncio.sleep(wait_ns / 1e9)
+        self._counters.requests += 1
+
+
+def _may_read(config: ModbusDeviceConfig, cells: CellRange) -> bool:
+    """Not what is unreadable; with `max_gap: 0` nothing beside points in a table that has any."""
+    if any(hole.overlaps(cells) for hole in config.unreadable):
+        return False
+    if config.load.max_gap:
+        return True
+    table = [block for blocks in blocks_by_period(config).values() for block in blocks if block.table is cells.table]
+    return not table or any(block.start <= cells.first and cells.last < block.start + block.cells for block in table)

@@ -83,7 +83,7 @@ FAULTS: Final = {
     "neighbour": Fault(always(station=2), ALL),
     "count-short": Fault(always(announce_extra=-2), ALL),
     "count-long": Fault(always(announce_extra=2), ALL),
-    "long": Fault(always(cells_short=-1), ALL, counted="bad_replies"),
+    "long": Fault(always(cells_short=-8), ALL, counted="bad_replies"),
     "short": Fault(short_block, ALL, down=False, counted="bad_replies", bad=(BLOCK, BAD_COMMUNICATION_ERROR)),
     "checksum": Fault(always(corrupt=True), LINES),
     "garbage": Fault(always(raw=b"HTTP/1.1 400 Bad Request\r\n\r\n"), ALL),

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pydantic import ValidationError
 
-from adapters.modbus.address import Address, Table, parse_address
+from adapters.modbus.address import CELLS, Address, Table, parse_address
 from adapters.modbus.config import ModbusDeviceConfig
 from adapters.modbus.links import open_links
 from adapters.modbus.station import Counters, Station
@@ -39,7 +39,7 @@ class ModbusTools:
 async def _look(asker: Asker, address: Address, hint: Hint) -> Looked:
     """The widest value that is there: four registers, else what the device lets be read."""
     problem: str | None = None
-    for cells in [1] if address.table.is_bits else range(min(_MOST_REGISTERS, 65536 - address.offset), 0, -1):
+    for cells in [1] if address.table.is_bits else range(min(_MOST_REGISTERS, CELLS - address.offset), 0, -1):
         answer = await asker.read(address.table, address.offset, cells)
         if answer.data:
             return Looked(str(address), answer.data, None, meanings(address, answer.data, hint))

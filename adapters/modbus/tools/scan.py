@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
-from adapters.modbus.address import Table, parse_range
+from adapters.modbus.address import MOST_BITS, MOST_REGISTERS, CellRange, Table, parse_range
 from adapters.modbus.config import ModbusDeviceConfig
 from adapters.modbus.links import open_links
 from adapters.modbus.schedule import Pacer
@@ -16,8 +16,6 @@ from adapters.modbus.url import parse_url
 from gateway.contract import ConfigError, SystemClock
 from gateway.contract.registers import Answering, Range, Scanned, ScanProgress, ScanQuery
 
-_MOST: Final = {True: 2000, False: 125}
-"""cells in one request: bits, registers (Application Protocol V1.1b3, 6.1 to 6.4)"""
 _SILENT_IN_A_ROW: Final = 2
 """blocks without an answer after which a station that did answer is left alone"""
 
@@ -34,9 +32,14 @@ async def scan(make: Make, rate: float, query: ScanQuery, progress: ScanProgress
     found: list[Answering] = []
     silent: list[int] = []
     requests = 0
+
+    def may_read(cells: CellRange) -> bool:
+        table = cells.table.name.lower()
+        return any(one.table == table and one.first <= cells.first and cells.last <= one.last for one in blocks)
+
     with open_links(configs[0], clock, 1) as (link,):
         for number, config in zip(query.stations, configs, strict=True):
-            asker = Asker(Station(config, clock, Counters(), pacer), link, clock)
+            asker = Asker(Station(config, clock, Counters(), pacer, may_read), link, clock)
 
             def tell(asker: Asker = asker, number: int = number, before: int = requests) -> None:
                 if progress:
@@ -90,7 +93,7 @@ def allowed_blocks(query: ScanQuery) -> list[Range]:
         pieces = [wanted]
         for hole in holes:
             pieces = [rest for piece in pieces for rest in _cut(piece, hole)]
-        most = _MOST[Table[wanted.table.upper()].is_bits]
+        most = MOST_BITS if Table[wanted.table.upper()].is_bits else MOST_REGISTERS
         blocks += [
             Range(piece.table, first, min(first + most - 1, piece.last))
             for piece in pieces
