@@ -17,7 +17,7 @@ from asyncua import ua
 
 from adapters.opcua.acquiring.items import RETRY_S, ItemKit, Ramp
 from adapters.opcua.acquiring.plan import ORDER_PAYS, Plan, make_plan
-from adapters.opcua.acquiring.poll import PollLoop
+from adapters.opcua.acquiring.poll import PollCount, PollLoop
 from adapters.opcua.acquiring.receiver import Stalled
 from adapters.opcua.acquiring.revised import Revised
 from adapters.opcua.acquiring.subscriptions import Subscriptions
@@ -81,6 +81,8 @@ class OpcUaAdapter:
         self._semantics = Semantics(self._points)
         self._structures = Structures()
         self._subscriptions = Subscriptions(clock, self._structures, self._semantics.look)
+        self._polls: PollCount | None = None
+        """None while nothing is polled"""
         self._ledger: GapLedger | None = None
         if config.backfill:
             intervals = {point.publishing or config.subscribe.publishing for point in self._points.values()}
@@ -95,7 +97,17 @@ class OpcUaAdapter:
         offset = self._memory.clock_offset_s
         if offset is None and self._connected:
             offset = self._clocks.readings_offset_s(self._clock.monotonic_ns())
-        return Facts(offset, self._revised.bridged, self._subscriptions.lost_copies)
+        facts = Facts(offset, self._revised.bridged, self._subscriptions.lost_copies)
+        if self._polls is None:
+            return facts
+        return dataclasses.replace(
+            facts,
+            polls=self._polls.cycles,
+            polls_missed=self._polls.missed,
+            poll_late_s=self._polls.late_s(self._clock.monotonic_ns() / 1e9),
+            timeouts=self._polls.timeouts,
+            bad_replies=self._polls.bad_replies,
+        )
 
     async def run(self, sink: Sink) -> None:
         """Connect, subscribe and receive until cancelled; raises AdapterError when the link fails."""
@@ -162,6 +174,9 @@ class OpcUaAdapter:
         self._types_learnt = True
 
     def _polling(self, session: Session, sink: Sink, plan: Plan) -> PollLoop:
+        count = self._polls or PollCount()
+        if plan.polls:
+            self._polls = count
         return PollLoop(
             session,
             sink,
@@ -170,6 +185,7 @@ class OpcUaAdapter:
             self._points,
             plan.polls,
             Definitions(session, self._structures),
+            count,
             retry_s=self._retry_s,
             look=self._semantics.look,
         )

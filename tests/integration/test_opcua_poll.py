@@ -137,9 +137,14 @@ async def test_a_gateway_clock_gives_each_cycle_its_own_time(plant: Plant) -> No
 async def test_cycles_are_on_time_and_within_the_budget(plant: Plant, wire: OpcUaWire) -> None:
     sink = KeepingSink()
     config = device(wire.port, [plant.node(f"n{n}") for n in range(30)], poll="500ms", load={"requests_per_s": 20.0})
-    async with running(adapter_of(config), sink) as task:
+    adapter = adapter_of(config)
+    assert adapter.facts().polls is None
+    async with running(adapter, sink) as task:
         await all_heard(sink, task, 30)
         await eventually(lambda: len(sink.readings(0)) >= 8)
+        facts = adapter.facts()
+        assert (facts.polls or 0) >= 8, "the metrics know of it"
+        assert (facts.timeouts, facts.bad_replies) == (0, 0)
         ends = [batch.received_time for batch in sink.batches if 0 in batch.points]
     periods_s = [(b - a) / 1e9 for a, b in itertools.pairwise(ends)]
     assert abs(statistics.median(periods_s) - 0.5) < 0.05, "whatever else this machine does"

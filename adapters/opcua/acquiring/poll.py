@@ -19,10 +19,11 @@ from adapters.opcua.acquiring.reading import Asks, Learner, ValueReader, Wanted
 from adapters.opcua.config import NodeAddress, OpcUaPointConfig
 from adapters.opcua.decoding.batches import BatchBuilder, Moment
 from adapters.opcua.decoding.decode import Items
+from adapters.opcua.decoding.variant import DecodeError
 from adapters.opcua.errors import status_name
 from adapters.opcua.session.nodes import Namespaces, node_id
 from adapters.opcua.session.pace import Priority
-from gateway.contract import Clock, Sink
+from gateway.contract import Clock, LinkLost, Sink
 from gateway.contract.status import BAD_NODE_ID_UNKNOWN, CODE_MASK
 
 _logger = logging.getLogger(__name__)
@@ -47,6 +48,8 @@ _REFUSED: Final = np.array(
 """statuses that speak of the node and not of its value: something has to be put right (Part 4, 7.39.2)"""
 _TOO_LATE: Final = 0.5
 """intervals by which a cycle may begin late; after that it is left out"""
+_WINDOW_S: Final = 10.0
+"""for so long, up to twice that, a late cycle counts as late of now"""
 _PUNCTUAL: Final = 10
 """cycles on time after which a group that was late is well again"""
 
@@ -56,6 +59,43 @@ class Polled(Asks, Namespaces, Protocol):
 
     async def inspect(self) -> None:
         """Learn the server's namespaces anew. Raises AdapterError."""
+
+
+class PollCount:
+    """What is counted of a device's cycles; it outlives connections."""
+
+    def __init__(self) -> None:
+        self.cycles = 0
+        self.missed = 0
+        """cycles that were left out because one before them took too long"""
+        self.timeouts = 0
+        """Reads that were not answered in time; each ends the connection"""
+        self.bad_replies = 0
+        """answers that were none to a Read; likewise"""
+        self._since = 0.0
+        self._worst_s = self._before_s = 0.0
+
+    def began(self, late_s: float, now: float) -> None:
+        """A cycle begins so late; `now`, here and below: seconds of the monotonic clock."""
+        self.cycles += 1
+        self._turn(now)
+        self._worst_s = max(self._worst_s, late_s)
+
+    def failed(self, error: LinkLost) -> None:
+        """A Read has ended the connection."""
+        self.timeouts += isinstance(error.__cause__, TimeoutError)
+        self.bad_replies += isinstance(error.__cause__, DecodeError)
+
+    def late_s(self, now: float) -> float:
+        """The worst of the last 10 to 20 s, seconds; 0 where nothing was late."""
+        self._turn(now)
+        return max(self._worst_s, self._before_s)
+
+    def _turn(self, now: float) -> None:
+        age_s = now - self._since
+        if age_s >= _WINDOW_S:
+            self._before_s = self._worst_s if age_s < 2 * _WINDOW_S else 0.0
+            self._worst_s, self._since = 0.0, now
 
 
 class PollLoop:
@@ -70,6 +110,7 @@ class PollLoop:
         points: Mapping[int, OpcUaPointConfig],
         polls: Sequence[PlannedPoll],
         learner: Learner,
+        count: PollCount,
         *,
         retry_s: float = RETRY_S,
         look: Callable[[Sequence[Items]], None] = lambda _: None,
@@ -88,8 +129,7 @@ class PollLoop:
         self._nodes: dict[PlannedPoll, list[Wanted]] = {}
         self._failing: set[int] = set()
         """points whose nodes are refused; each has been told"""
-        self.skipped = 0
-        """cycles that were left out because one before them took too long"""
+        self._count = count
 
     async def run(self) -> None:
         """Poll until cancelled. Raises AdapterError when the link fails."""
@@ -107,13 +147,15 @@ class PollLoop:
         while True:
             await asyncio.sleep(start + cycle * poll.every - loop.time())
             began = loop.time()
+            late_s = max(0.0, began - start - cycle * poll.every)
+            self._count.began(late_s, self._clock.monotonic_ns() / 1e9)
             await self._cycle(poll)
             now = loop.time()
             following = max(cycle + 1, int((now - start) / poll.every))
             if now - (start + following * poll.every) >= poll.every * _TOO_LATE:
                 following += 1
             missed = following - cycle - 1
-            self.skipped += missed
+            self._count.missed += missed
             lateness.tell(missed, now - began)
             cycle = following
 
@@ -130,7 +172,11 @@ class PollLoop:
             for gap in built.gaps:
                 self._sink.gap(gap)
 
-        await self._reader.read(nodes, self._now, take, poll.every * _AGE)
+        try:
+            await self._reader.read(nodes, self._now, take, poll.every * _AGE)
+        except LinkLost as error:
+            self._count.failed(error)
+            raise
         lost = {point: unreadable[point] for point in poll.points if point in unreadable} if unreadable else {}
         if len(nodes) < len(poll.points):
             found = {wanted.point for wanted in nodes}

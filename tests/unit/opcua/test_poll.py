@@ -14,11 +14,12 @@ from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from adapters.opcua.acquiring.plan import PlannedPoll
-from adapters.opcua.acquiring.poll import PollLoop
+from adapters.opcua.acquiring.poll import PollCount, PollLoop
 from adapters.opcua.config import OpcUaPointConfig
 from adapters.opcua.decoding.batches import BatchBuilder
 from adapters.opcua.decoding.decode import Items
 from adapters.opcua.decoding.structures import Structures
+from adapters.opcua.decoding.variant import DecodeError
 from adapters.opcua.session import stack
 from adapters.opcua.session.limits import Limits
 from adapters.opcua.session.pace import Pace, Priority
@@ -119,16 +120,17 @@ def poll(
     sink: FakeSink | None = None,
     then: Callable[[], None] | None = None,
     more_s: float = 0.0,
-) -> tuple[FakeSink, PollLoop]:
+    count: PollCount | None = None,
+) -> tuple[FakeSink, PollCount]:
     """Poll for so many virtual seconds, and `more_s` after `then`."""
-    sink = sink or FakeSink()
+    sink, count = sink or FakeSink(), count or PollCount()
     indexes = [index for members in groups.values() for index in members]
     points = {n: OpcUaPointConfig(point=f"p{n}", node=f"nsu=urn:plant;s=p{n}") for n in indexes}
 
-    async def main() -> PollLoop:
+    async def main() -> PollCount:
         builder = BatchBuilder("reactor", dict.fromkeys(points, 0), "trust", Clock().time_ns())
         polls = [PlannedPoll(every, tuple(members)) for every, members in groups.items()]
-        loop = PollLoop(server, sink, builder, Clock(), points, polls, NothingToLearn())
+        loop = PollLoop(server, sink, builder, Clock(), points, polls, NothingToLearn(), count)
         task = asyncio.create_task(loop.run())
         done, _ = await asyncio.wait([task], timeout=seconds)
         if then is not None and not done:
@@ -141,7 +143,7 @@ def poll(
             pass
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
-        return loop
+        return count
 
     return sink, run_virtually(main())
 
@@ -158,14 +160,14 @@ def readings(sink: FakeSink, point: int) -> list[tuple[Any, int]]:
 def test_every_cycle_is_a_reading_on_time() -> None:
     server = Server(3)
     server.takes_s = 0.3
-    sink, loop = poll(server, {1.0: (0, 1), 0.7: (2,)}, 1000.5)
+    sink, count = poll(server, {1.0: (0, 1), 0.7: (2,)}, 1000.5)
     assert server.times("p0")[:3] == [0.0, 1.0, 2.0]
     assert len(server.times("p0")) == 1001, "no drift: the thousandth cycle is on time"
     assert max(at - n for n, at in enumerate(server.times("p0"))) < 0.31, "late by the other group's request at most"
     assert len(server.times("p2")) == 1430
     assert readings(sink, 0) == [(0.0, 0)] * 1001, "an unchanged value is read again and again"
     assert readings(sink, 2)[:2] == [(2.0, 0)] * 2
-    assert loop.skipped == 0
+    assert (count.cycles, count.missed) == (1001 + 1430, 0)
     assert sink.onlines > 1000
     assert sink.gaps == []
 
@@ -186,10 +188,10 @@ def test_cycles_that_take_too_long_are_left_out_and_told_once(caplog: pytest.Log
     def recover() -> None:
         server.takes_s = 0.0
 
-    sink, loop = poll(server, {1.0: (0, 1)}, 30.0, then=recover, more_s=29.5)
+    sink, count = poll(server, {1.0: (0, 1)}, 30.0, then=recover, more_s=29.5)
     assert server.times("p0")[:4] == [0.0, 3.0, 6.0, 9.0]
     assert server.times("p0")[-3:] == [57.0, 58.0, 59.0]
-    assert loop.skipped == 60 - len(readings(sink, 0))
+    assert count.missed == 60 - len(readings(sink, 0))
     told = [record.getMessage() for record in caplog.records if "poll" in record.getMessage()]
     assert len(told) == 2
     assert "2 points cannot be polled every 1 s: a cycle took 2.8 s" in told[0]
@@ -199,9 +201,35 @@ def test_cycles_that_take_too_long_are_left_out_and_told_once(caplog: pytest.Log
 def test_a_cycle_that_is_a_little_late_is_still_read() -> None:
     server = Server(1)
     server.takes_s = 1.1
-    _, loop = poll(server, {1.0: (0,)}, 10.9)
+    _, count = poll(server, {1.0: (0,)}, 10.9)
     assert server.times("p0") == [0.0, 1.1, 2.2, 3.3, 4.4, 6.0, 7.1, 8.2, 9.3, 10.4]
-    assert loop.skipped == 1
+    assert (count.cycles, count.missed) == (10, 1)
+
+
+def test_how_late_cycles_begin_is_the_worst_of_the_last_seconds() -> None:
+    count = PollCount()
+    assert count.late_s(100.0) == 0
+    for at, late in ((100.0, 0.3), (105.0, 0.1), (112.0, 0.2)):
+        count.began(late, at)
+    assert count.late_s(119.0) == 0.3
+    assert count.late_s(123.0) == 0.2
+    assert count.late_s(160.0) == 0
+    assert count.cycles == 3
+
+
+@pytest.mark.parametrize(
+    ("cause", "timeouts", "bad_replies"), [(TimeoutError(), 1, 0), (DecodeError("?"), 0, 1), (OSError(), 0, 0)]
+)
+def test_what_ends_a_connection_is_counted(cause: Exception, timeouts: int, bad_replies: int) -> None:
+    server, count = Server(1), PollCount()
+
+    async def fail(*_: Any, **__: Any) -> bytes:
+        raise LinkLost("polling") from cause
+
+    server.raw = fail  # type: ignore[method-assign]
+    with pytest.raises(LinkLost):
+        poll(server, {1.0: (0,)}, 3.0, count=count)
+    assert (count.timeouts, count.bad_replies) == (timeouts, bad_replies)
 
 
 def test_a_full_memory_leaves_cycles_out_and_piles_nothing_up() -> None:
