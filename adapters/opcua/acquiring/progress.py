@@ -42,6 +42,8 @@ class Progress:
         self.durable: list[int] = []
         """committed, not acknowledged"""
         self._without_copy: set[int] = set()
+        self._released: int | None = None
+        """the newest number that the server knows to be acknowledged"""
 
     def newest(self) -> list[bytes]:
         """The data changes that were offered last, as they came."""
@@ -54,10 +56,23 @@ class Progress:
         self._without_copy.discard(sequence)
         self.durable.append(sequence)
 
-    def repeated(self, sequence: int) -> None:
-        """A notification came again that was offered before: acknowledge it, unless its commit will."""
-        if sequence not in self.durable and all(sequence != pending for _, pending in self.pending):
-            self.durable.append(sequence)
+    def released(self, sequences: Iterable[int]) -> None:
+        """The server has heard that these are acknowledged, so it keeps them no more."""
+        for sequence in sequences:
+            if self._released is None or precedes(self._released, sequence):
+                self._released = sequence
+
+    def repeated(self, sequence: int) -> bool:
+        """A notification came again that was offered before: acknowledge it, unless its commit will.
+
+        False if it cannot be that one, because the server has been told to forget it: it counts anew.
+        """
+        if any(sequence == pending for _, pending in self.pending) or sequence in self.durable:
+            return True
+        if self._released is not None and not precedes(self._released, sequence):
+            return False
+        self.durable.append(sequence)
+        return True
 
     def in_log(self, sequences: Iterable[int]) -> None:
         """Of these numbers that the server still keeps, acknowledge those that a process before this one committed."""

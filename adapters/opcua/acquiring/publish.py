@@ -39,6 +39,8 @@ _STRANGERS: Final = 64
 """subscriptions that nobody here knows and that are looked at at a time, whatever a server makes up"""
 _TOO_MANY_PUBLISH_REQUESTS: Final = 0x80780000
 _TIMEOUT: Final = 0x800A0000
+_HASTY_S: Final = 1.0
+"""no request has waited too long that was sent so shortly ago"""
 
 
 class _Sent(NamedTuple):
@@ -50,7 +52,7 @@ class _Sent(NamedTuple):
 class _Arrival(NamedTuple):
     answer: bytes | BaseException
     moment: Moment
-    sent_at: float
+    sent: _Sent
 
 
 class PublishLoop:
@@ -63,6 +65,8 @@ class PublishLoop:
         self.wanted = 0
         """requests that should be at the server"""
         self._limit = MOST_OUTSTANDING
+        self._hasty = 0
+        """answers in a row that say at once that the request waited too long"""
         self._open = 0
         """requests that are at the server, or whose answer has not been dealt with"""
         self._arrivals: asyncio.Queue[_Arrival] = asyncio.Queue(MOST_OUTSTANDING)
@@ -155,10 +159,9 @@ class PublishLoop:
             return
         failure = future.exception()
         if failure is not None:
-            for progress, numbers in sent.acknowledged:
-                progress.durable += numbers  # nobody knows whether the server heard of them
+            _unheard(sent)
         # There is room: no more requests are open than the queue has places.
-        self._arrivals.put_nowait(_Arrival(failure or stack.body(future.result()), self._kit.now(), sent.at))
+        self._arrivals.put_nowait(_Arrival(failure or stack.body(future.result()), self._kit.now(), sent))
 
     async def _receive(self) -> None:
         loop = asyncio.get_running_loop()
@@ -187,8 +190,12 @@ class PublishLoop:
             raise LinkLost(f"{where}: the server's answer cannot be read: {error}") from error
         message = published.message
         if message is None:
-            self._fault(where, published.service_result, arrival.sent_at)
+            _unheard(arrival.sent)
+            self._fault(where, published.service_result, arrival.sent.at)
             return
+        for progress, numbers in arrival.sent.acknowledged:
+            progress.released(numbers)
+        self._hasty = 0
         self._kit.sink.online()
         self.heard_at = asyncio.get_running_loop().time()
         receiver = self._receivers.get(published.subscription)
@@ -234,3 +241,14 @@ class PublishLoop:
                     receiver.end(f"the server answered {status_name(code)}: it has given up the subscription")
         elif code != _TIMEOUT:
             raise service_failed(where, code)
+        elif asyncio.get_running_loop().time() - sent_at < _HASTY_S:
+            # Else a server that answers so to whatever is asked would be asked for ever, and never be silent.
+            self._hasty += 1
+            if self._hasty > MOST_OUTSTANDING:
+                raise service_failed(where, code)
+
+
+def _unheard(sent: _Sent) -> None:
+    """The server has refused the request, or nobody knows whether it came: acknowledge once more."""
+    for progress, numbers in sent.acknowledged:
+        progress.durable += numbers

@@ -10,6 +10,7 @@ import asyncio
 import dataclasses
 import functools
 import logging
+import math
 from collections.abc import Callable, Sequence
 from typing import Final, NoReturn, Protocol
 
@@ -38,6 +39,8 @@ _UNACKNOWLEDGED: Final = 256
 """offers that may wait for their commit before no more are taken"""
 _REPUBLISHED: Final = 64
 """numbers asked for again after a jump; a server rarely keeps more"""
+_MOST_RESUMED: Final = 100_000
+"""numbers asked for when a subscription is taken up again, whatever lifetime the server has granted"""
 _SETTLED_S: Final = 1.0
 """after which what a server queued during an outage has come"""
 _TRANSFERRED: Final = 0x002D0000
@@ -96,7 +99,7 @@ class Kit:
         self.definitions = Definitions(session, structures)
         self.tally = tally
         self.decode_other = functools.partial(decode_other, structures=structures)
-        self.complained = False
+        self.told_undecodable = self.told_strangers = False
 
     def now(self) -> Moment:
         """The moment."""
@@ -150,12 +153,13 @@ class Receiver:
         self._heard = set()
         self._resuming = True
         self.progress.watch.hold()
-        while True:
+        made = self.progress.made
+        # No more can have been sent while nobody listened; a server may have something for every number.
+        for _ in range(min(math.ceil(made.lifetime_s / made.publishing_s) + _REPUBLISHED, _MOST_RESUMED)):
             result = await self._republish(self.progress.watch.expected)
-            if result in GONE:
-                return False
             if result:
-                return True
+                return result not in GONE
+        return True
 
     async def recall(self, sequence: int) -> None:
         """After a crash of the gateway, before `resume`: look at the newest notification that the log holds.
@@ -201,8 +205,8 @@ class Receiver:
         self._kit.tally.lost_copies += progress.lost_copies(published.available)
         missing = progress.watch.missing(message.sequence, _REPUBLISHED)
         if missing is None:
-            if not message.empty:
-                progress.repeated(message.sequence)
+            if not message.empty and not progress.repeated(message.sequence):
+                self.end(f"the server numbers its notifications anew, from {message.sequence} on")
             return
         sequences, more = missing
         progress.missed |= more
@@ -336,8 +340,8 @@ class Receiver:
     def _undecodable(self, sequence: int, error: DecodeError, moment: Moment) -> None:
         """Count what cannot be read as lost and go on: a new connection would only bring it again."""
         self._sink.gap(Gap(self._points, self.progress.covered, moment.time, "undecodable"))
-        if not self._kit.complained:
-            self._kit.complained = True
+        if not self._kit.told_undecodable:
+            self._kit.told_undecodable = True
             _logger.error(
                 "%s: notification %d cannot be decoded: %s; its readings are lost, find the point whose type the "
                 "server encodes wrongly and take it out (reported once per connection)",
@@ -351,8 +355,8 @@ class Receiver:
             self._sink.gap(gap)
         if len(built.vanished):
             self._items.vanished(built.vanished.tolist())
-        if built.strangers and not self._kit.complained:
-            self._kit.complained = True
+        if built.strangers and not self._kit.told_strangers:
+            self._kit.told_strangers = True
             _logger.warning(
                 "%s: the server sent values for items that we did not ask for; they are left out (reported once per "
                 "connection)",

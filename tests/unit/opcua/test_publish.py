@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from adapters.opcua.acquiring.progress import Progress
+from adapters.opcua.acquiring.progress import Made, Progress
 from adapters.opcua.acquiring.publish import MOST_OUTSTANDING
 from adapters.opcua.acquiring.receiver import Stalled, SubscriptionEnded
 from gateway.contract import LinkLost, Origin, Refused
@@ -297,6 +297,78 @@ async def test_a_request_that_waited_too_long_is_sent_again(server: ScriptedServ
         server.answer(fault(0x800A0000))
         await eventually(lambda: len(server.waiting) == OUTSTANDING)
         assert not rig.task.done()
+
+
+async def test_a_server_to_which_every_request_has_waited_too_long_is_left(server: ScriptedServer, sink: Sink) -> None:
+    """It answers, so it is not silent; with a small budget there is hardly ever a request of ours at the server."""
+    async with one(server, sink) as rig:
+
+        def ended() -> bool:
+            while server.waiting:
+                server.answer(fault(0x800A0000))
+            return rig.task.done()
+
+        await eventually(ended)
+        assert "BadTimeout" in str(cause(rig.task))
+
+
+async def test_what_was_acknowledged_with_a_request_that_is_refused_is_acknowledged_again(
+    server: ScriptedServer, sink: Sink
+) -> None:
+    async with one(server, sink):
+        server.answer(published(1, 1.0))
+        await eventually(lambda: sink.values == [1.0])
+
+        def acknowledged() -> bool:
+            if not server.acknowledged and server.waiting:
+                server.answer(published(2))
+            return server.acknowledged == [1]
+
+        await eventually(acknowledged)
+        await eventually(lambda: len(server.waiting) == OUTSTANDING)
+        for _ in range(OUTSTANDING):
+            server.answer(fault(0x800A0000))
+        await eventually(lambda: server.acknowledged == [1, 1])
+
+
+async def test_a_server_that_numbers_anew_loses_its_subscription_and_no_reading_in_silence(
+    server: ScriptedServer, sink: Sink
+) -> None:
+    """As after a change of the server behind an address. What it sends would pass for a repetition for hours."""
+    async with publishing(Rig(server, sink)) as rig:
+        watch = rig.add(rig.receiver(made(), Progress(made(), rig.now(), expected=1000)))
+        for sequence in (1000, 1001, 1002):
+            await eventually(lambda: len(server.waiting) == OUTSTANDING)
+            server.answer(published(sequence, float(sequence), available=(sequence,)))
+
+        def acknowledged() -> bool:
+            if len(server.waiting) == OUTSTANDING:
+                server.answer(published(1003, None, available=()))
+            return len(server.acknowledged) >= 3
+
+        await eventually(acknowledged)
+        for _ in range(OUTSTANDING):  # the requests that carried the acknowledgements are answered
+            await eventually(lambda: len(server.waiting) == OUTSTANDING)
+            server.answer(published(1003, None, available=()))
+        server.answer(published(1, 1.0, available=(1,)))
+        await eventually(watch.done)
+        assert "numbers its notifications anew, from 1 on" in str(cause(watch))
+        assert not rig.task.done()
+
+
+async def test_a_server_that_has_something_for_every_number_is_not_asked_for_ever(
+    server: ScriptedServer, sink: Sink
+) -> None:
+    class Everything(dict[int, bytes]):
+        def get(self, sequence: int, _: object = None) -> bytes:  # type: ignore[override]
+            return republished(sequence, float(sequence))
+
+    server.kept = Everything()
+    short = Made(SUBSCRIPTION, 0.5, 5.0, 30.0)
+    async with publishing(Rig(server, sink)) as rig:
+        assert await rig.receiver(short).resume()
+    assert len(server.republished) == 30 / 0.5 + 64
+    assert sink.values == [float(sequence) for sequence in server.republished]
 
 
 async def test_another_subscription_is_none_of_ours(server: ScriptedServer, sink: Sink) -> None:
