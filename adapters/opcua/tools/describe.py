@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
@@ -17,6 +18,8 @@ from adapters.opcua.tools.link import Link
 from adapters.opcua.tools.readings import Reading
 from adapters.opcua.tools.walk import Found
 from gateway.contract.tools import NO_ACCESS, Access, Item, Kind
+
+T = TypeVar("T")
 
 _ATTRIBUTES: Final = (
     AttributeIds.DataType,
@@ -73,9 +76,9 @@ async def _facts(link: Link, nodes: Sequence[Found], values: bool, cached: bool)
         value = next(answers) if values or node.folded else _NOTHING.value
         found.append(
             _Facts(
-                data_type.value if data_type.good else None,
-                rank.value if rank.good else None,
-                _access(level, user_level, value),
+                _expected(data_type, str),
+                _expected(rank, int),
+                _access(_expected(level, int), _expected(user_level, int), value),
                 words.text(description.value) or None if description.good else None,
                 value,
             )
@@ -83,19 +86,27 @@ async def _facts(link: Link, nodes: Sequence[Found], values: bool, cached: bool)
     return found
 
 
-def _access(level: Reading, user_level: Reading, value: Reading) -> Access:
+def _expected(reading: Reading, type: type[T]) -> T | None:
+    """An attribute's value; None where the server has none, or one of a type that this attribute cannot have."""
+    return reading.value if reading.good and isinstance(reading.value, type) else None
+
+
+def _access(level: int | None, user_level: int | None, value: Reading) -> Access:
     """What both levels allow; a server that does not tell the user's level leaves it to the other one."""
-    bits = level.value if level.good else _CURRENT_READ if value.good else 0
-    if user_level.good:
-        bits &= user_level.value
+    bits = level if level is not None else _CURRENT_READ if value.good else 0
+    if user_level is not None:
+        bits &= user_level
     return Access(bool(bits & _CURRENT_READ), bool(bits & _CURRENT_WRITE))
 
 
 async def _type_names(link: Link, facts: Any) -> dict[str, str]:
     """Names of the derived types among the facts, by node id."""
     types = sorted({each.data_type for each in facts if each.data_type and words.built_in_of(each.data_type) is None})
-    known = [(each, words.to_node_id(each, link.namespaces)) for each in types]
-    asked = [(each, node) for each, node in known if node is not None]
+    asked = []
+    for each in types:
+        with contextlib.suppress(ValueError):  # a node id that no device file can name, such as one without a name
+            if (node := words.to_node_id(each, link.namespaces)) is not None:
+                asked.append((each, node))
     answers = await link.read([(node, AttributeIds.BrowseName) for _, node in asked], cached=True)
     return {each: words.text(answer.value) for (each, _), answer in zip(asked, answers, strict=True) if answer.good}
 

@@ -39,6 +39,10 @@ _REFERENCES_PER_NODE: Final = 1000
 """so that a folder of 100,000 nodes comes in parts"""
 _NO_CONTINUATION: Final = 0x804B0000
 """BadNoContinuationPoints: the server has too many open ones; ask again for fewer nodes"""
+_MOST_BARREN: Final = 3
+"""answers in a row that promise more references and bring none"""
+_ENDLESS: Final = 0x80010000
+"""BadUnexpectedError: in place of a status where a server promises more without end"""
 _CACHE_MS: Final = 10_000.0
 """a browse takes values that the server has had for so long, rather than have it ask the equipment"""
 
@@ -174,9 +178,11 @@ class Link:
 
     async def _continue(self, open: dict[int, bytes], found: list[Children], room: int) -> int:
         """Follow continuation points to their ends, or release what does not fit; returns the room that is left."""
-        while open and room > 0:
+        barren = 0
+        while open and room > 0 and barren < _MOST_BARREN:
             chunk = list(open)[: self._continuations]
             results = await self._ask_next([open[index] for index in chunk], release=False)
+            barren = 0 if any(result.References for result in results) else barren + 1
             for index, result in zip(chunk, results, strict=True):
                 found[index].references += result.References or ()
                 room -= len(result.References or ())
@@ -189,7 +195,10 @@ class Link:
         if open:
             await self._ask_next(list(open.values()), release=True)
             for index in open:
-                found[index].whole = False
+                if barren >= _MOST_BARREN:
+                    found[index].status = _ENDLESS
+                else:
+                    found[index].whole = False
         return room
 
     async def _ask_browse(self, nodes: Sequence[ua.NodeId]) -> list[ua.BrowseResult]:

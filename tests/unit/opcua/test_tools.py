@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import struct
 import uuid
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import pytest
@@ -16,12 +17,13 @@ from hypothesis import strategies as st
 
 from adapters.opcua.decoding.variant import DecodeError
 from adapters.opcua.tools import words
+from adapters.opcua.tools.describe import describe
 from adapters.opcua.tools.entry import connection_config
 from adapters.opcua.tools.link import Link
-from adapters.opcua.tools.readings import read_results
+from adapters.opcua.tools.readings import Reading, read_results
 from adapters.opcua.tools.walk import Found, PathFilter, tree_order, walk
 from gateway.contract import AdapterError, ConfigError, LinkLost
-from gateway.contract.tools import Kind, Target
+from gateway.contract.tools import Access, Kind, Target
 
 T = TypeVar("T")
 NAMESPACES = ["http://opcfoundation.org/UA/", "urn:server", "http://plant/ua", "http://odd;uri"]
@@ -245,6 +247,38 @@ async def test_walk_stops_at_its_limit_and_releases_what_is_open() -> None:
     assert len(problems) == 1
     assert "stopped at 25 nodes" in problems[0]
     assert server.open == {}
+
+
+async def test_walk_leaves_a_node_whose_continuation_points_never_end() -> None:
+    class Endless(FakeServer):
+        def _part(self, children: list[int]) -> ua.BrowseResult:
+            result = ua.BrowseResult(ContinuationPoint=b"more")
+            self.open[b"more"] = []
+            if children:
+                result.References = [_reference(child) for child in children]
+            return result
+
+    server = Endless({0: [1]})
+    names, problems = await _names(server, depth=1)
+    assert names == ["root", "n1"]
+    assert problems[0].startswith("ns=2;i=0 cannot be browsed: BadUnexpectedError")
+    assert server.open == {}, "released"
+
+
+async def test_attributes_of_types_that_they_cannot_have_are_none() -> None:
+    """DataType a number, ValueRank a text, AccessLevel a list; then a DataType that is a node id without a name."""
+
+    class Liar:
+        namespaces: Sequence[str] = ()
+
+        async def read(self, asked: Sequence[Any], *, cached: bool = False) -> list[Reading]:
+            values = [5, "one", ["no"], 1.5, 7, "ns=2;s=", 1, 1, 1, None]
+            return [Reading(6, False, value, 0, None, None) for value in values[: len(asked)]]
+
+    link: Any = Liar()
+    nodes = [Found(ua.NodeId(n, 2), f"n{n}", f"n{n}", False, (), Kind.VALUE, -1) for n in (1, 2)]
+    items = await describe(link, nodes, values=False, cached=True)
+    assert [item and item.access for item in items] == [Access(False, False), Access(True, False)]
 
 
 async def test_walk_halves_what_the_server_finds_too_much() -> None:
