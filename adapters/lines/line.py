@@ -22,6 +22,8 @@ _STALE_AFTER: Final = 3
 """timeouts in a row, whoever was asked, after which a network connection may be half open and is made anew"""
 _MOST_WAITS: Final = 20
 """for silence, before a request is sent into the noise"""
+_LONGEST: Final = 4096
+"""bytes of what came in which a reply is looked for, the newest: who talks all the time must not keep us busy"""
 _HEARD: Final = 256
 """bytes of what came that are kept for an error message"""
 _STALE_S: Final = 0.02
@@ -244,7 +246,7 @@ class Line:
         if self._wanted is None:
             self.strays += len(data)
             return
-        self._buffer += data
+        self._buffer = (self._buffer + data)[-_LONGEST:]
         self._heard = (self._heard + data)[:_HEARD]
         self._wake()
 

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import os
 import ssl
+import termios
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, NamedTuple, Protocol, cast
 
@@ -207,6 +208,8 @@ def _open(settings: SerialSettings) -> Serial:
         )
     except SerialException as error:
         raise OSError(error.errno or errno.EIO, _why(settings.path, error)) from error
+    except termios.error as error:  # what pyserial lets through when a port goes away, or cannot be set so
+        raise OSError(error.args[0], f"{settings.path} cannot be set up: {error.args[1]}") from error
     except ValueError as error:
         raise OSError(errno.EINVAL, f"{settings.path} cannot be set to {settings.baud} baud: {error}") from error
 

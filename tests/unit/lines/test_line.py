@@ -1,0 +1,112 @@
+"""A line under hands that the tests hold: a port that brings what it is told to."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import termios
+from typing import Any
+
+import pytest
+
+from adapters.lines import Line, PortProtocol
+from adapters.lines.ports import SerialSettings, serial
+from gateway.contract import SystemClock
+from tests.support.wait import eventually
+
+
+class Hands:
+    """Opens itself; what is written is kept."""
+
+    def __init__(self) -> None:
+        self.written: list[bytes] = []
+        self.owner: PortProtocol | None = None
+
+    async def __call__(self, owner: PortProtocol) -> Hands:
+        self.owner = owner
+        return self
+
+    def write(self, data: bytes) -> None:
+        self.written.append(data)
+
+    def abort(self) -> None:
+        self.bring(b"")
+
+    def bring(self, data: bytes) -> None:
+        assert self.owner is not None
+        self.owner.data_received(data)
+
+
+class Nobody:
+    """Whom a port that never opens would tell."""
+
+    def data_received(self, data: bytes) -> None: ...
+
+    def connection_lost(self, exc: Exception | None) -> None: ...
+
+
+def whole(buffer: bytes) -> tuple[int, bytes | None]:
+    """A reply is what ends in a full stop."""
+    return len(buffer), buffer if buffer.endswith(b".") else None
+
+
+async def idle() -> None:
+    """Let everything happen that can."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def stop(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def test_nobody_speaks_into_an_answer_whose_asker_was_stopped_though_the_next_one_was_stopped_too() -> None:
+    hands = Hands()
+    line = Line(hands, SystemClock(), open_timeout_s=1)
+    first = asyncio.create_task(line.exchange(0, b"first", whole, 60))
+    await eventually(lambda: hands.written == [b"first"])
+    await stop(first)
+    second = asyncio.create_task(line.exchange(0, b"second", whole, 60))
+    await idle()
+    await stop(second)
+    third = asyncio.create_task(line.exchange(0, b"third", whole, 60))
+    await idle()
+    assert hands.written == [b"first"]
+    hands.bring(b"to the first.")
+    await eventually(lambda: hands.written == [b"first", b"third"])
+    hands.bring(b"to the third.")
+    assert (await third).reply == b"to the third."
+
+
+async def test_who_talks_all_the_time_costs_little() -> None:
+    """What is looked at does not grow with what comes; the reply behind it is found."""
+    looked_at: list[int] = []
+
+    def recognise(buffer: bytes) -> tuple[int, bytes | None]:
+        looked_at.append(len(buffer))
+        return 0, buffer[-4:] if buffer.endswith(b"well") else None
+
+    hands = Hands()
+    line = Line(hands, SystemClock(), open_timeout_s=1)
+    asking = asyncio.create_task(line.exchange(0, b"how are you", recognise, 60))
+    await eventually(lambda: hands.written)
+    for _ in range(10):
+        hands.bring(bytes(262_144))
+        await idle()
+    hands.bring(b"well")
+    assert (await asking).reply == b"well"
+    assert len(looked_at) >= 10
+    assert max(looked_at) <= 4096
+
+
+async def test_a_port_that_goes_away_as_it_is_set_up_is_an_error_of_the_system(monkeypatch: pytest.MonkeyPatch) -> None:
+    """pyserial lets this one through as it is."""
+
+    def gone(*_: Any) -> None:
+        raise termios.error(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("serial.serialposix.termios.tcsetattr", gone)
+    with pytest.raises(OSError, match="/dev/ptmx cannot be set up: Input/output error") as found:
+        await serial(SerialSettings("/dev/ptmx"))(Nobody())
+    assert found.value.errno == errno.EIO
