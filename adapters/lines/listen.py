@@ -17,7 +17,6 @@ from adapters.lines.ports import Opener, Port, PortProtocol
 log = logging.getLogger(__name__)
 
 _REGISTER_S: Final = 15.0
-"""how long a connection may take to say who it is"""
 _LONGEST_REGISTRATION: Final = 256
 _MOST_STRANGERS: Final = 32
 """connections at once that have not said who they are; more are closed: the port may be open to the internet"""
@@ -47,8 +46,10 @@ class Guest(NamedTuple):
 class Listener:
     """Listens on one address for as long as it is held, and keeps the newest connection of each guest."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, register_s: float = _REGISTER_S) -> None:
+        """`register_s`: how long a connection may take to say who it is."""
         self._host, self._port = host, port
+        self.register_s = register_s
         self._rooms: dict[bytes | None, _Room] = {}
         self._strangers: set[_Caller] = set()
         self._server: asyncio.Server | None = None
@@ -63,6 +64,7 @@ class Listener:
     def opener(self, guest: Guest) -> Opener:
         """Opens the wire of a guest: waits until it has dialled in. Raises OSError when the address cannot be had."""
         room = self._rooms.setdefault(guest.id, _Room(guest))
+        room.expect(guest)
 
         async def connect(owner: PortProtocol) -> Port:
             await self._listen()
@@ -110,12 +112,16 @@ class Listener:
             self.unknown(caller, heard)
 
     def unknown(self, caller: _Caller, heard: bytes) -> None:
-        """A stranger did not say who it is, or nobody expects it."""
-        if heard:
+        """A stranger did not say who it is, or nobody expects it: it is the guest without an id, if there is one."""
+        room = self._rooms.get(None)
+        if room is not None and room.guest.may_come_from(caller.address):
+            self._strangers.discard(caller)
+            room.enter(caller, heard)
+        elif heard:
             text = heard.decode("ascii", "replace") if heard.isascii() else f"hex:{heard.hex()}"
             self._refuse(caller, f"it registered as {text[:64]!r} and no device has this id in its url")
         else:
-            self._refuse(caller, f"it did not register within {_REGISTER_S:g} s")
+            self._refuse(caller, f"it did not register within {self.register_s:g} s")
 
     def left(self, caller: _Caller) -> None:
         """A stranger hung up."""
@@ -141,6 +147,12 @@ class _Room:
         self.guest = guest
         self.caller: _Caller | None = None
         self._waiting: list[asyncio.Future[None]] = []
+
+    def expect(self, guest: Guest) -> None:
+        """The guest's url may have changed while others kept the listener: whoever is here came by the old one."""
+        if guest != self.guest and self.caller is not None:
+            self.caller.abort()
+        self.guest = guest
 
     async def wait(self, owner: PortProtocol) -> Port:
         """The guest's connection, from now on the owner's."""
@@ -185,7 +197,7 @@ class _Caller(asyncio.Protocol):
         self.address = transport.get_extra_info("peername")[0]
         _keep_alive(transport.get_extra_info("socket"))
         loop = asyncio.get_running_loop()
-        self._deadline = loop.call_later(_REGISTER_S, lambda: self._listener.unknown(self, self._heard))
+        self._deadline = loop.call_later(self._listener.register_s, lambda: self._listener.unknown(self, self._heard))
         self._listener.arrived(self)
 
     def data_received(self, data: bytes) -> None:
@@ -237,6 +249,9 @@ def _keep_alive(connection: socket.socket | None) -> None:
     if connection is None:
         return
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (("TCP_KEEPIDLE", _KEEPALIVE_S), ("TCP_KEEPINTVL", 10), ("TCP_KEEPCNT", 3)):
+    options = {"TCP_KEEPIDLE": _KEEPALIVE_S, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 3}
+    # TCP does not ask while what we sent is not acknowledged, and we go on sending: that has a limit of its own, in ms
+    options["TCP_USER_TIMEOUT"] = 1000 * (_KEEPALIVE_S + 3 * 10)
+    for option, value in options.items():
         if hasattr(socket, option):
             connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)

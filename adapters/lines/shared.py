@@ -36,8 +36,7 @@ class Shared(Generic[T]):
     def hold(self, key: Hashable, make: Callable[[], T], linger_s: float = 0.0) -> Iterator[T]:
         """The one object for `key`, made if nobody holds it.
 
-        After the last holder left because of an error it is kept for `linger_s`, in case that one comes back; a
-        cancelled one does not.
+        After the last holder left it is kept for `linger_s`, in case that one comes back; a cancelled one does not.
         """
         held = self._held.get(key) or self._held.setdefault(key, _Held(make()))
         if held.closing is not None:

@@ -41,7 +41,7 @@ def open_links(config: ModbusDeviceConfig, clock: Clock, most: int) -> Iterator[
         else:
             opener = _opener(config.connection)
         yield [
-            stack.enter_context(_SHARED.hold((*place.wire, number), lambda: _make(config, opener, clock), linger_s))
+            stack.enter_context(_SHARED.hold((place, number), lambda: _make(config, opener, clock), linger_s))
             for number in range(min(config.load.connections, most))
         ]
 
