@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 from pymodbus.framer import FramerSocket
 from pymodbus.pdu import DecodePDU
 
-from adapters.lines import CannotConnect, Disconnected, NoReply, Opener, Port, Stale, Turns
+from adapters.lines import CannotConnect, Disconnected, NoReply, Opener, Port, Turns
 from adapters.lines.line import why
 from adapters.modbus.link import Reply, Terms
 from adapters.modbus.pdu import BadReply, Request, check_reply
@@ -65,26 +65,24 @@ class MbapLink:
     async def read(self, station: int, request: Request, terms: Terms, due_ns: int) -> Reply:
         """See `Link`."""
         self._stations.add(station)
-        try:
-            return await self._read(station, request, terms.timeout_s, due_ns)
-        except Stale:  # the device may have closed it behind its last reply, as some do behind each
-            await terms.admit()
-            return await self._read(station, request, terms.timeout_s, due_ns)
-
-    async def _read(self, station: int, request: Request, timeout_s: float, due_ns: int) -> Reply:
-        if not self._turns.take_now(due_ns):
-            await self._turns.take(due_ns)
-        try:
-            stream, used = self._stream, True
-            if stream is None or stream.broken:
-                stream, used = await self._connected(), False
-            used = used and stream.replies > 0
+        for last in (False, True):
+            if not self._turns.take_now(due_ns):
+                await self._turns.take(due_ns)
+            used = False
             try:
-                return await self._ask(stream, station, request, timeout_s)
-            except Disconnected as fault:
-                raise Stale(str(fault)) if used else fault from None
-        finally:
-            self._turns.give_back()
+                stream = self._stream
+                if stream is None or stream.broken:
+                    stream = await self._connected()
+                else:
+                    used = stream.replies > 0
+                return await self._ask(stream, station, request, terms.timeout_s)
+            except Disconnected:  # the device may have closed it behind its last reply, as some do behind each
+                if last or not used:
+                    raise
+            finally:
+                self._turns.give_back()
+            await terms.admit()
+        raise AssertionError("the last attempt returns or raises")
 
     async def _ask(self, stream: _Stream, station: int, request: Request, timeout_s: float) -> Reply:
         # never re-used within 65,535 requests, over connections too: an old reply cannot have a new one's number

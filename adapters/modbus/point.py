@@ -175,8 +175,12 @@ class ModbusPointConfig(PointConfig):
             return None
         if self.register_type is RegisterType.BCD:
             return float(10 ** (4 * self.words))
-        bits = 16 * self.words
-        return 2.0 ** (bits - 1 if self.register_type.startswith("int") else bits)
+        return 2.0 ** (self._bits - 1 if self.register_type.startswith("int") else self._bits)
+
+    @property
+    def _bits(self) -> int:
+        """Of one number."""
+        return 8 if self.register_type in (RegisterType.INT8, RegisterType.UINT8) else 16 * self.words
 
     @property
     def words(self) -> int:
@@ -244,9 +248,8 @@ class ModbusPointConfig(PointConfig):
         if self.invalid and (not number or type is RegisterType.BCD):
             raise ValueError(f"invalid is for integers and floats, not for {type}{' with count' if self.count else ''}")
         if self.invalid and not type.value.startswith("float"):
-            bits = 8 if type.value.endswith("8") else 16 * self.words
             for found in self.invalid:
-                if found != int(found) or not -(1 << bits - 1) <= found < 1 << bits:
+                if not (-(1 << self._bits - 1) <= found < 1 << self._bits and found == int(found)):
                     raise ValueError(f"invalid: {found} does not fit into {type}")
 
     def _check_timestamp(self) -> None:

@@ -15,7 +15,7 @@ import ipaddress
 import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple, cast
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from adapters.lines.listen import Guest
 from adapters.lines.ports import SerialSettings
@@ -49,12 +49,15 @@ class Place(NamedTuple):
 
     @property
     def wire(self) -> tuple[str, str, int]:
-        """Names the wire: equal for all devices on the same one, whatever else their urls say."""
+        """Names the wire: equal for all devices on the same one, whatever else their urls say.
+
+        What listens on a TCP port speaks one way, whatever the url calls it.
+        """
         if self.serial is not None:
             return "serial", self.serial.path, 0
         if self.dial_in is not None:
             return "listen", f"{self.host}/{(self.dial_in.id or b'').hex()}", self.port
-        return self.scheme, self.host, self.port
+        return "udp" if self.scheme == "udp" else "tcp", self.host, self.port
 
     def __str__(self) -> str:
         if self.serial is not None:
@@ -76,6 +79,10 @@ def parse_url(url: str) -> Place:
         return _serial(unquote(parts.path), bool(parts.netloc), keys, url)
     if not host or parts.path not in ("", "/"):
         raise ValueError(f"{_EXPECTED}, found {url!r}")
+    try:
+        host.encode("idna")
+    except UnicodeError as error:
+        raise ValueError(f"{url!r}: {host!r} is no name of a host: {error}") from None
     port = _PORTS.get(parts.scheme) if port is None else port
     if not port:
         raise ValueError(f"{url!r}: a port between 1 and 65535 is needed, such as {parts.scheme}://{host}:4001")
@@ -86,7 +93,9 @@ def parse_url(url: str) -> Place:
 def _query(scheme: str, query: str, url: str) -> dict[str, str]:
     known = _KEYS.get(scheme, ())
     found: dict[str, str] = {}
-    for key, value in parse_qsl(query, keep_blank_values=True):
+    for text in filter(None, query.split("&")):
+        key, _, value = text.partition("=")
+        value = unquote(value)  # a plus sign is one: telephone numbers begin with it
         if key not in known:
             may = f"known here: {', '.join(known)}" if known else f"{scheme}:// takes none"
             raise ValueError(f"{url!r}: unknown key {key!r} after the question mark ({may})")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import pytest
@@ -68,6 +69,8 @@ def test_it_goes_through_json_and_has_a_schema() -> None:
         ({"address": "holding 65535", "type": "float32"}, "beyond the last address"),
         ({"type": "float"}, "float32"),
         ({"type": "int16", "every": "0s"}, "more than zero"),
+        ({"type": "int16", "invalid": [math.inf]}, "inf does not fit into int16"),
+        ({"type": "int16", "invalid": [math.nan]}, "nan does not fit into int16"),
     ],
 )
 def test_mistakes_in_a_point(keys: dict[str, Any], message: str) -> None:

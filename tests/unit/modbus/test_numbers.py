@@ -143,6 +143,8 @@ def test_the_first_reading_and_sentinels_are_never_a_reset() -> None:
 
 def test_what_a_totaliser_counts_up_to() -> None:
     ranges = {
+        ("uint8", None): 256,
+        ("int8", None): 128,
         ("uint16", None): 65_536,
         ("int16", None): 32_768,
         ("uint32", None): 2.0**32,
