@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, NamedTuple
 
-MOST_FULL_DEVICES: Final = 1000
+MOST_FULL_DEVICES: Final = 950
 """devices that have every series of a device, which the 2,000 series beside 3 per device leave room for"""
 MOST_DESTINATIONS: Final = 39
 """beside as many devices"""
@@ -148,6 +148,13 @@ DECLARATIONS = (
         "gauge",
         "1 for the broker (host:port) that is connected; absent while none is.",
         ("destination", "broker"),
+    ),
+    Declaration(
+        "edge_gateway_destination_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When our certificate for a destination that wants one expires, as its file is now, seconds since the Unix "
+        "epoch; minus time(), divided by 86400, the days left.",
+        ("destination",),
     ),
     Declaration(
         "edge_gateway_account_accepted_total",

@@ -33,6 +33,7 @@ from gateway.publishing.replays import Replays
 from gateway.publishing.reports import Reporter, Schedule
 from gateway.publishing.sources import LogReader, LogTail, Source, State
 from gateway.publishing.statistics import Condition, Statistics, collect
+from gateway.publishing.tls import expires
 from gateway.publishing.verdicts import advice, word
 from gateway.publishing.window import Window
 
@@ -161,6 +162,12 @@ class Publisher:
     def undelivered(self) -> int:
         """Nothing below this position of the log waits for delivery; 0 until the books are loaded."""
         return self._books.ledger.ranges.first if self._books.loaded.is_set() else 0
+
+    @property
+    def certificate_expires(self) -> float | None:
+        """When our certificate, as its file is now, expires: seconds since the epoch; None where there is none."""
+        ends = expires(self._config.tls)
+        return None if ends is None else ends.timestamp()
 
     async def trimmed(self, position: int, heads: Iterable[SeriesHead], reason: str = "budget") -> None:
         """Count what is about to leave the log below `position`; returns when that is saved. `heads` in order."""

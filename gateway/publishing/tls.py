@@ -56,15 +56,20 @@ def tls_context(tls: TlsConfig) -> TlsContext:
     return context
 
 
-def expired(tls: TlsConfig | None) -> str | None:
-    """A sentence when our own certificate has expired by this box's clock, else None."""
+def expires(tls: TlsConfig | None) -> datetime | None:
+    """When our own certificate expires, as its file is now; None where there is none, or none that can be read."""
     if tls is None or tls.certificate is None:
         return None
     try:
-        ends = _ends(Path(tls.certificate).read_bytes())
+        return _ends(Path(tls.certificate).read_bytes())
     except (OSError, ValueError):
         return None
-    if ends > datetime.now(UTC):
+
+
+def expired(tls: TlsConfig | None) -> str | None:
+    """A sentence when our own certificate has expired by this box's clock, else None."""
+    ends = expires(tls)
+    if tls is None or ends is None or ends > datetime.now(UTC):
         return None
     return f"our certificate {tls.certificate} expired on {_day(ends)}: renew it, the new file is read at the next try"
 

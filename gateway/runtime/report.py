@@ -65,6 +65,9 @@ class Report:
         yield from self._log_samples()
         for publisher in self._publishers:
             yield from _destination_samples(publisher.name, publisher.statistics())
+            if (expires := publisher.certificate_expires) is not None:
+                one = (publisher.name,)
+                yield Sample("edge_gateway_destination_certificate_expiry_timestamp_seconds", expires, one)
 
     def healthy(self) -> Verdict:
         """/healthz: the process lives and its loop answers in time."""

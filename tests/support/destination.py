@@ -80,9 +80,9 @@ def state_of(publisher: Publisher) -> tuple[str, str]:
 
 
 def make_certificates(folder: Path, days: float = 1.0) -> tuple[Path, Path, Path]:
-    """A self-signed certificate for 127.0.0.1 that expires in `days`: CA, certificate, key."""
+    """A self-signed certificate for 127.0.0.1, named after its folder, that expires in `days`: CA, certificate, key."""
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "broker")])
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, folder.name)])
     now = datetime.now(UTC)
     certificate = (
         x509.CertificateBuilder()
