@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import re
+import urllib.parse
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from gateway.publishing.config import DestinationConfig
@@ -136,3 +142,27 @@ def test_secrets_do_not_show() -> None:
     proxy = {"url": "http://p:1", "user": {"name": "u", "password": "hunter3"}}
     config = DestinationConfig.model_validate(document | {"user": {"name": "u", "password": signed}, "proxy": proxy})
     assert "hunter" not in repr(config)
+
+
+def test_what_the_documentation_shows_for_the_platforms_can_be_used() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "destinations.md").read_text(encoding="utf-8")
+    written = page.partition("```yaml\n")[2].partition("```")[0]
+    documents = yaml.safe_load(re.sub(r"\$\{file:[^}]*\}", "c2VjcmV0", written))
+    made = {document["name"]: login(**document) for document in documents}
+    assert {name: each.client_id for name, each in made.items()} == {
+        "aliyun": "gw-1|securemode=2,signmethod=hmacsha256,timestamp=1700000000000|",
+        "huawei": "60a8_gw-1_0_1_2023111422",
+        "tencent": "ABC123gw-1",
+        "azure": "gw-1",
+    }
+    message = "clientIdgw-1deviceNamegw-1productKeya1pktimestamp1700000000000"
+    assert made["aliyun"].password == hmac.new(b"c2VjcmV0", message.encode(), "sha256").hexdigest()
+    assert made["huawei"].password == hmac.new(b"2023111422", b"c2VjcmV0", "sha256").hexdigest()
+    assert made["tencent"].user == "ABC123gw-1;12010126;n;1700086400"
+    assert made["tencent"].password == hmac.new(b"secret", made["tencent"].user.encode(), "sha256").hexdigest() + (
+        ";hmacsha256"
+    )
+    resource = "hub.azure-devices.net%2Fdevices%2Fgw-1"
+    digest = hmac.new(b"secret", f"{resource}\n1700086400".encode(), "sha256").digest()
+    signature = urllib.parse.quote(base64.b64encode(digest), safe="")
+    assert made["azure"].password == f"SharedAccessSignature sr={resource}&sig={signature}&se=1700086400"
