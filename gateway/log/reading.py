@@ -72,41 +72,53 @@ class Reading:
         if wanted is None:
             yield from self._decoded_from(start, stop)
             return
+        at = start
         for rows in self.rows(start, stop, at_once=_HEADS_AT_ONCE, bodies=False):
             for row in rows:
                 if self._wanted(row, wanted):
                     end = row.end if stop is None else min(stop, row.end)
-                    yield from self._decoded_from(max(start, row.position), end)
+                    yield from self._decoded_from(max(at, row.position), end)
+                at = row.end
 
     def _decoded_from(self, start: int, stop: int | None) -> Iterator[Segment]:
+        at = start
         for rows in self.rows(start, stop, at_once=1):
             for row in rows:
                 if row.last is None:
                     yield self._segment(row)
                 else:
-                    yield from self._within(row, start, stop)
+                    yield from self._within(row, at, stop)
+                at = row.end
 
     def heads(self, start: int, stop: int) -> Iterator[tuple[int, list[SeriesHead]]]:
         """(position, series heads) of every segment in [start, stop); damaged heads are passed over.
 
         Raises LogFormatError, LogIOError.
         """
+        at = start
         for rows in self.rows(start, stop, at_once=_HEADS_AT_ONCE, bodies=False):
             for row in rows:
-                try:
-                    if row.last is None:
-                        yield row.position, codec.decode_head(row.head, row.position).series
-                        continue
-                    held = blocks.decode_block_head(row.head, row.position).segments
-                except LogCorruptError as error:
-                    self._complain(row.position, error)
-                    continue
-                for one in held:
-                    if start <= one.position < stop:
-                        yield one.position, one.series
+                yield from self._heads(row, at, stop)
+                at = row.end
+
+    def _heads(self, row: Row, start: int, stop: int) -> Iterator[tuple[int, list[SeriesHead]]]:
+        try:
+            if row.last is None:
+                yield row.position, codec.decode_head(row.head, row.position).series
+                return
+            held = blocks.decode_block_head(row.head, row.position).segments
+        except LogCorruptError as error:
+            self._complain(row.position, error)
+            return
+        for one in held:
+            if start <= one.position < stop:
+                yield one.position, one.series
 
     def rows(self, start: int, stop: int | None = None, *, at_once: int, bodies: bool = True) -> Iterator[list[Row]]:
-        """Rows that hold positions of [start, stop), some at a time; the lock is not held while the caller works."""
+        """Rows that hold positions of [start, stop), some at a time; the lock is not held while the caller works.
+
+        A file may turn into blocks meanwhile: then a block follows that begins with what was there already.
+        """
         at = start
         while True:
             files = self._files()

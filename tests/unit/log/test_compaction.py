@@ -381,3 +381,29 @@ if __name__ == "__main__":  # makes the fixture; only ever for a new format
     made = rotated(Path(os.environ["FIXTURE"]), *everything_there_is())
     made.compact(go_on)
     made.close()
+
+
+def test_a_file_that_turns_into_blocks_while_it_is_read_gives_no_segment_twice(folder: Path) -> None:
+    store = rotated(folder, *readings())
+    end = store.bounds().end
+    by_body, by_outline = store._reading.segments(1), store._reading.segments(1, end, lambda _: True)
+    found = [[next(walk).position for _ in range(7)] for walk in (by_body, by_outline)]
+    assert store.compact(go_on) is not None
+    for positions, walk in zip(found, (by_body, by_outline), strict=True):
+        positions += [segment.position for segment in walk]
+        assert positions == list(range(1, end))
+    store.close()
+
+
+def test_a_file_that_turns_into_blocks_while_its_heads_are_read_gives_none_twice(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.log.reading._HEADS_AT_ONCE", 4)
+    store = rotated(folder, *readings())
+    end = store.bounds().end
+    walk = store.heads(1, end)
+    positions = [next(walk)[0] for _ in range(6)]
+    assert store.compact(go_on) is not None
+    positions += [position for position, _ in walk]
+    assert positions == list(range(1, end))
+    store.close()
