@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from adapters.opcua.config import ConnectionConfig
@@ -117,7 +118,8 @@ def _expires(path: Path, _changed_ns: int) -> float:
 def own_certificate(certificate: Path, key: Path) -> OwnCertificate:
     """Make both files if neither exists, and read them. Blocks.
 
-    The certificate is DER or PEM, the key PEM. Raises Refused when a file is missing, unreadable or cannot be written.
+    The certificate is DER or PEM, the key PEM. Raises Refused when a file is missing, unreadable or cannot be written,
+    and when the two do not belong together.
     """
     try:
         with _making:
@@ -130,8 +132,11 @@ def own_certificate(certificate: Path, key: Path) -> OwnCertificate:
         left = days_left(found, datetime.datetime.now(datetime.UTC))
         uri = application_uri_of(found) or application_uri()
         der = found.public_bytes(Encoding.DER)
-        return OwnCertificate(der, key.read_bytes(), uri, left, found.not_valid_after_utc, certificate)
-    except (OSError, ValueError) as error:
+        secret = key.read_bytes()
+        if load_pem_private_key(secret, None, unsafe_skip_rsa_key_validation=True).public_key() != found.public_key():
+            raise Refused(f"{key} is not the key of {certificate}; bring the right one back, or remove both files")
+        return OwnCertificate(der, secret, uri, left, found.not_valid_after_utc, certificate)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise Refused(
             f"own certificate {certificate}: {error}; check connection.pki (or connection.certificate and key)"
         ) from error

@@ -17,6 +17,7 @@ from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.crypto import security_policies, uacrypto
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_der_private_key, load_pem_private_key
 
@@ -57,9 +58,9 @@ async def secure(client: Client, config: ConnectionConfig, pace: Pace) -> OwnCer
     if config.deprecated:
         _warn_once(f"{config.url}: {policy} rests on SHA-1 and no longer protects; use Basic256Sha256 where possible")
     own = await asyncio.to_thread(own_certificate, *paths_of(config))
-    shown = _certificate_of(await ask_endpoints(client, pace), policy, mode, config.url)
+    shown = certificate_of(await ask_endpoints(client, pace), policy, mode, config.url)
     await asyncio.to_thread(_decide, shown, config, client.server_url.hostname or "")
-    following, accepted = await asyncio.to_thread(_next, config)
+    following, accepted = await asyncio.to_thread(following_certificate, config)
     if following is not None and (accepted or await _accepts(config, following, shown, pace)):
         own = following
     if 0 <= own.days_left < WARN_DAYS:
@@ -168,12 +169,19 @@ async def _accepts(config: ConnectionConfig, following: OwnCertificate, shown: x
     return True
 
 
-def _next(config: ConnectionConfig) -> tuple[OwnCertificate | None, bool]:
-    """The certificate that `certs renew` prepared, and whether this server has accepted it before."""
+def following_certificate(config: ConnectionConfig) -> tuple[OwnCertificate | None, bool]:
+    """The certificate that `certs renew` prepared, and whether this server has accepted it before. Blocks."""
     paths = next_paths(Path(config.pki))
     if config.certificate is not None or not all(path.is_file() for path in paths):
         return None, False
-    return own_certificate(*paths), config.url in accepted_by(Path(config.pki))
+    try:
+        return own_certificate(*paths), config.url in accepted_by(Path(config.pki))
+    except (Refused, OSError) as error:
+        # The one in use is as good as before.
+        _warn_once(
+            f"{config.url}: the next certificate of ours cannot be used: {error}; remove its files, prepare anew"
+        )
+        return None, False
 
 
 def _remember(config: ConnectionConfig) -> None:
@@ -194,7 +202,7 @@ def _decide(shown: x509.Certificate, config: ConnectionConfig, host: str) -> Non
         _warn_once(f"{config.url}: the server's certificate {_left(left)}, after which it is refused")
 
 
-def _certificate_of(endpoints: Any, policy: str, mode: str, url: str) -> x509.Certificate:
+def certificate_of(endpoints: Any, policy: str, mode: str, url: str) -> x509.Certificate:
     """The certificate of the endpoint with this policy and mode; the endpoint's own url is not looked at."""
     uri = _policy_class(policy).URI
     for endpoint in endpoints:
@@ -208,9 +216,12 @@ def _certificate_of(endpoints: Any, policy: str, mode: str, url: str) -> x509.Ce
         )
     try:
         certificate = load(endpoint.ServerCertificate or b"")
+        key: Any = certificate.public_key()
     except ValueError as error:
         raise LinkLost(f"{url}: the server's certificate cannot be read: {error}") from error
-    if not isinstance(certificate.public_key(), RSAPublicKey):
+    except UnsupportedAlgorithm:
+        key = None  # such as SM2
+    if not isinstance(key, RSAPublicKey):
         raise Refused(f"{url}: the server's certificate has no RSA key, which {policy} needs; give it one that has")
     return certificate
 

@@ -62,20 +62,24 @@ def fingerprint(certificate: x509.Certificate) -> str:
 
 def host_names(certificate: x509.Certificate) -> list[str]:
     """The DNS names and addresses that the certificate is for."""
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+    names = _alternative_names(certificate)
+    if names is None:
         return []
     return names.get_values_for_type(x509.DNSName) + [str(ip) for ip in names.get_values_for_type(x509.IPAddress)]
 
 
 def application_uri_of(certificate: x509.Certificate) -> str | None:
     """The application that the certificate is for (Part 6, 6.2.2)."""
+    names = _alternative_names(certificate)
+    return None if names is None else next(iter(names.get_values_for_type(x509.UniformResourceIdentifier)), None)
+
+
+def _alternative_names(certificate: x509.Certificate) -> x509.SubjectAlternativeName | None:
+    """None where there are none, or none that can be read: then it is for nobody."""
     try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    except x509.ExtensionNotFound:
+        return certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except (x509.ExtensionNotFound, x509.DuplicateExtension, x509.UnsupportedGeneralNameType, ValueError):
         return None
-    return next(iter(names.get_values_for_type(x509.UniformResourceIdentifier)), None)
 
 
 def days_left(certificate: x509.Certificate, now: datetime.datetime) -> int:

@@ -66,6 +66,23 @@ def test_half_a_pair_is_not_completed(tmp_path: Path, lost: int) -> None:
         own_certificate(*paths)
 
 
+@pytest.mark.parametrize("content", [b"", b"-----BEGIN PRIVATE KEY-----\nMIIE\n-----END PRIVATE KEY-----\n"])
+def test_a_key_that_cannot_be_read_is_told_as_such(tmp_path: Path, content: bytes) -> None:
+    certificate, key = own_paths(tmp_path)
+    own_certificate(certificate, key)
+    key.write_bytes(content)
+    with pytest.raises(Refused, match=r"own certificate .*certificate\.der: .*; check connection\.pki"):
+        own_certificate(certificate, key)
+
+
+def test_a_key_of_another_certificate_is_told_as_such(tmp_path: Path) -> None:
+    certificate, key = own_paths(tmp_path)
+    own_certificate(certificate, key)
+    key.write_bytes(make_pair(key=1).key_pem)
+    with pytest.raises(Refused, match=r"key\.pem is not the key of .*certificate\.der; bring the right one back"):
+        own_certificate(certificate, key)
+
+
 def test_a_folder_that_cannot_be_written_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "pki").write_text("a file")
     with pytest.raises(Refused, match=r"check connection\.pki"):
