@@ -12,7 +12,7 @@ from gateway.contract import Clock, GatewayError
 from gateway.log.records import Series, SeriesHead
 from gateway.points.table import PointTable
 from gateway.publishing.clearance import Clearance, Rule
-from gateway.publishing.ledger import TRIMMED, Ledger
+from gateway.publishing.ledger import DAMAGED, TRIMMED, Ledger
 from gateway.publishing.parked import Marked, Parking, save
 from gateway.publishing.ranges import Range, Ranges
 from gateway.publishing.sources import Source, State
@@ -96,7 +96,7 @@ class Books:
         for part in ledger.ranges:
             await self._recount(ledger, part, end if part.end is None else part.end)
         ledger.recounted(end)
-        if trimmed and (lost := ledger.write_off(TRIMMED)):
+        if lost := ledger.write_off(TRIMMED if trimmed else DAMAGED):
             logger.error("destination %s: the log no longer holds %d readings that were waiting", self._name, lost)
         ledger.confirming = self._confirming
         self.ledger = ledger

@@ -25,7 +25,7 @@ class Gatherer:
         """when `gather` last came back"""
 
     async def gather(self, position: int) -> list[Segment]:
-        """What comes from `position` on within `max_wait`, or `max_bytes` of it; empty at a stop, when there is no more.
+        """What comes from `position` on within `max_wait`, or `max_bytes` of it; empty at a stop with nothing left.
 
         What is there at once came while the last messages were sent, and its time counts from when that began: else a
         reading would wait for `max_wait` and for the messages before it.
