@@ -66,7 +66,9 @@ class Space:
 class Housekeeping:
     """Trims by age and by size, oldest files first and whole files only.
 
-    With `drop_undelivered` False nothing goes that a destination waits for: then `space` says when devices must stop.
+    For its age only goes what no destination waits for, and one file for each that is begun: a clock that is wrong, or
+    was when the file was begun, must not empty the log. With `drop_undelivered` False nothing goes for its size either
+    that a destination waits for: then `space` says when devices must stop.
     """
 
     def __init__(
@@ -88,6 +90,8 @@ class Housekeeping:
         self._folder = folder
         self._meter = WearMeter(folder, clock)
         self._drop_undelivered = drop_undelivered
+        self._aged: int | None = None
+        """first position of the newest file when the last one went for its age"""
         self.space = Space()
         self.usage = Usage(0, 0, budget_bytes)
 
@@ -100,8 +104,12 @@ class Housekeeping:
     async def tidy(self) -> None:
         """Measure, and trim what is over budget or older than `keep`."""
         files = await asyncio.to_thread(self._measure)
-        limit = None if self._drop_undelivered else min((one.undelivered for one in self._droppers), default=None)
-        cut = cut_position(files, self.usage, now=self._clock.time_ns(), keep_ns=self._keep_ns, limit=limit)
+        waiting = min((one.undelivered for one in self._droppers), default=None)
+        limit = None if self._drop_undelivered else waiting
+        cut = cut_position(files, self.usage, limit=limit)
+        if cut is None and self._aged != files[-1].first:
+            cut = aged_position(files, now=self._clock.time_ns(), keep_ns=self._keep_ns, limit=waiting)
+            self._aged = self._aged if cut is None else files[-1].first
         if cut is not None:
             await self._trim(files, cut)
         if not self._drop_undelivered:
@@ -125,25 +133,30 @@ class Housekeeping:
         return files
 
 
-def cut_position(
-    files: Sequence[DataFile], usage: Usage, *, now: int, keep_ns: int, limit: int | None = None
-) -> int | None:
+def cut_position(files: Sequence[DataFile], usage: Usage, *, limit: int | None = None) -> int | None:
     """Where the log should begin so that it fits; None when it fits. Never takes the newest file. Pure.
 
     Nothing at or above position `limit` goes.
-
-    Age counts only in whole files that a younger file follows: a clock that jumps ahead must not empty the log at
-    once, so at most one file goes for its age in one round.
     """
     excess = usage.used - usage.budget
     cut = None
     for file, following in itertools.pairwise(files):
-        too_old = cut is None and now - following.created > keep_ns
-        if (excess <= 0 and not too_old) or (limit is not None and following.first > limit):
+        if excess <= 0 or (limit is not None and following.first > limit):
             break
         excess -= file.bytes
         cut = following.first
     return cut
+
+
+def aged_position(files: Sequence[DataFile], *, now: int, keep_ns: int, limit: int | None = None) -> int | None:
+    """Where the log should begin so that the oldest file, if it is older than `keep_ns`, is gone; None when it stays.
+
+    A file's age is that of the one that follows: what it holds was written before. Nothing at or above position `limit`
+    goes. Pure.
+    """
+    if len(files) < 2 or now - files[1].created <= keep_ns or (limit is not None and files[1].first > limit):
+        return None
+    return files[1].first
 
 
 def _free(folder: Path) -> int:

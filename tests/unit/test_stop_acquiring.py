@@ -10,7 +10,7 @@ from gateway.contract import Facts, Sink, SystemClock
 from gateway.runtime.devices import Device
 from gateway.runtime.housekeeping import Housekeeping, Space, cut_position
 from tests.support.wait import eventually
-from tests.unit.test_housekeeping import DAY, Destination, Store, files, usage
+from tests.unit.test_housekeeping import Destination, Store, files, usage
 from tests.unit.test_supervisor import Rig
 
 
@@ -23,7 +23,7 @@ class Slow(Destination):
 def test_nothing_that_waits_is_cut() -> None:
     listed = files(10, 10, 10, 10)
     for limit, cut in ((0, None), (101, 101), (250, 201), (1000, 301)):
-        assert cut_position(listed, usage(listed, 5), now=DAY, keep_ns=10 * DAY, limit=limit) == cut
+        assert cut_position(listed, usage(listed, 5), limit=limit) == cut
 
 
 async def test_a_full_log_stops_devices_until_something_is_delivered(tmp_path: Path) -> None:
