@@ -94,9 +94,10 @@ def list_(
 ) -> None:
     """Show readings of the log, oldest first."""
     from gateway.commands import log_export as command  # noqa: PLC0415 - only what is called is imported
+    from gateway.commands.log_query import Asked  # noqa: PLC0415 - see above
 
-    query = command.query_of(device, point, since, until, by)
-    raise typer.Exit(command.main_list(place, query, limit, as_json=json))
+    asked = Asked(device, point, since, until, by)
+    raise typer.Exit(command.main_list(place, asked, limit, as_json=json))
 
 
 @app.command()
@@ -107,11 +108,16 @@ def export(
     since: Since = None,
     until: Until = None,
     by: By = "source",
-    format: Annotated[str, typer.Option("--format", help="csv or jsonl")] = "csv",
+    format: Annotated[str, typer.Option("--format", help="csv, jsonl or parquet")] = "csv",
+    events: Annotated[bool, typer.Option("--events", help="events instead of readings")] = False,
+    excel: Annotated[
+        bool, typer.Option("--excel", help="csv with local times and signs that spreadsheets know")
+    ] = False,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="a new file, else standard output")] = None,
 ) -> None:
-    """Write readings of the log as CSV or JSON lines."""
+    """Write readings or events of the log as CSV, JSON lines or Parquet."""
     from gateway.commands import log_export as command  # noqa: PLC0415 - only what is called is imported
+    from gateway.commands.log_query import Asked  # noqa: PLC0415 - see above
 
-    query = command.query_of(device, point, since, until, by)
-    raise typer.Exit(command.main_export(place, query, format, output))
+    asked = Asked(device, point, since, until, by)
+    raise typer.Exit(command.main_export(place, asked, command.Output(format, output, events, excel)))

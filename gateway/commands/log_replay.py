@@ -65,7 +65,7 @@ def main(config_dir: Path, asked: Asked, *, as_json: bool = False) -> int:
         selection = _selection(asked, place.zone, view)
         meant = _look(view, selection, _clearance(view, destination))
         if not meant.readings:
-            raise ConfigError(_nothing(view, selection, place.zone))
+            raise ConfigError(_nothing(view, selection, meant, place.zone))
         short = _begins_late(view, selection, place.zone)
     request = Request(destination.name, selection, meant.first, meant.end, meant.readings, time.time_ns(), _who())
     allowed = meant.readings > meant.withheld
@@ -239,13 +239,14 @@ def _begins_late(view: LogView, selection: Selection, zone: tzinfo) -> str:
     return f"the log begins at {local(times[0], zone)}: what was accepted before is no longer there\n"
 
 
-def _nothing(view: LogView, selection: Selection, zone: tzinfo) -> str:
+def _nothing(view: LogView, selection: Selection, meant: _Meant, zone: tzinfo) -> str:
     of = "" if selection.devices is None else f" of {', '.join(sorted(selection.devices))}"
     times = view.commit_times()
     holds = "nothing" if times is None else f"what was accepted from {local(times[0], zone)} to {local(times[1], zone)}"
+    damaged = f"; {meant.damaged} damaged segments cannot be read" if meant.damaged else ""
     return (
         f"no readings{of} from {local(selection.since, zone)} to {local(selection.until, zone)} "
-        f"({_by(selection)}); the log holds {holds}"
+        f"({_by(selection)}); the log holds {holds}{damaged}"
     )
 
 

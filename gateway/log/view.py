@@ -91,8 +91,12 @@ class LogView:
         """Readings and events at positions [start, end), from heads."""
         return sum(one.readings for _, heads in self._reading.heads(start, end) for one in heads)
 
-    def verify(self, told: Callable[[DataFile], None]) -> Iterator[Damage]:
-        """Check every checksum and that no position is missing; `told` is called before each file."""
+    def verify(
+        self, told: Callable[[DataFile], None], passed: Callable[[int], None] = lambda _: None
+    ) -> Iterator[Damage]:
+        """Check every checksum and that no position is missing; `told` is called before each file, `passed` with
+        positions as they are reached.
+        """
         yield from self.damage
         expected = self.files[0].first
         for file in self.files:
@@ -101,14 +105,18 @@ class LogView:
                 yield Damage(
                     file.path.name, expected, f"positions {expected} to {file.first - 1} are missing before it"
                 )
-            yield from self._verify(file)
+            yield from self._verify(file, passed)
             expected = file.end
 
-    def _verify(self, file: DataFile) -> Iterator[Damage]:
+    def _verify(self, file: DataFile, passed: Callable[[int], None]) -> Iterator[Damage]:
         name, at = file.path.name, file.first
+        if not file.path.exists():  # trimmed meanwhile
+            return
         try:
             with translated(file.path), contextlib.closing(_connect(file.path)) as connection:
-                while rows := datafile.fetch(connection, at, file.end, _AT_ONCE // 10, in_blocks=file.in_blocks):
+                in_blocks = datafile.has_blocks(connection)  # it may have been compacted meanwhile
+                while rows := datafile.fetch(connection, at, file.end, _AT_ONCE // 10, in_blocks=in_blocks):
+                    passed(at)
                     for row in rows:
                         if row.position > at:
                             yield Damage(name, at, f"positions {at} to {row.position - 1} are missing")

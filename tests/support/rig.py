@@ -188,3 +188,15 @@ class Delivery:
 def write_yaml(path: Path, content: Mapping[str, Any]) -> None:
     """Write a config file."""
     path.write_text(yaml.safe_dump(dict(content), allow_unicode=True, sort_keys=False), encoding="utf-8")
+
+
+def config_folder(folder: Path, log: Path, *, destinations: Sequence[Mapping[str, Any]] = (), **gateway: Any) -> Path:
+    """A config with one device that nobody asks, for commands that only read it; `gateway`: keys of `gateway:`."""
+    (folder / "devices").mkdir(parents=True)
+    identity = {**GATEWAY["gateway"], **gateway}
+    content = {**GATEWAY, "gateway": identity, "log": {"path": str(log)}, "destinations": list(destinations)}
+    write_yaml(folder / "gateway.yaml", content)
+    point = {"point": "p0", "address": "holding 0", "type": "uint16"}
+    device = {"device": "boiler-1", "adapter": "modbus", "connection": {"url": "tcp://127.0.0.1:1", "station": 1}}
+    write_yaml(folder / "devices" / "boiler-1.yaml", {**device, "points": [point]})
+    return folder

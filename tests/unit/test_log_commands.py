@@ -99,7 +99,10 @@ def test_status_of_destinations(store: LogStore, folder: Path, capsys: pytest.Ca
     before = state_of(folder)
     (found,) = json.loads(run(capsys, "status", str(folder), "--json"))["destinations"]
     assert (found["name"], found["waiting"], found["parked"]) == ("centre", 600 - 60 - 10 - 3 - 7, 3)
-    assert "destination centre: 520 waiting, 3 parked" in run(capsys, "status", str(folder))
+    assert (
+        "destination centre: of 1,150 accepted 610 delivered, 520 waiting, 3 parked, 10 withheld, 7 dropped (as last saved)"
+        in run(capsys, "status", str(folder))
+    )
     assert state_of(folder) == before
     state.close()
     assert json.loads(run(capsys, "status", str(folder), "--json"))["destinations"] == [found]
@@ -121,9 +124,11 @@ def test_export_gives_every_reading_once(
         "received_time": "2026-02-02T03:40:09Z",
         "device": "boiler-1",
         "point": "steam_pressure",
+        "id": "",
         "value": "0.0",
         "unit": "MPa",
         "status": "0",
+        "quality": "good",
         "stream": STREAM,
         "n": "0",
     }
@@ -161,10 +166,11 @@ def test_export_of_every_type_of_value(folder: Path, capsys: pytest.CaptureFixtu
     values: dict[ValueType, tuple[Any, Any, str]] = {
         ValueType.BOOL: (True, True, "true"),
         ValueType.UINT64: (2**64 - 1, 2**64 - 1, str(2**64 - 1)),
-        ValueType.FLOAT64: (float("nan"), "NaN", "nan"),
-        ValueType.STRING: ("釜\ud800", "釜\ud800", "釜\\ud800"),
+        ValueType.FLOAT64: (float("nan"), "NaN", "NaN"),
+        ValueType.FLOAT32: (20.1, 20.1, "20.1"),
+        ValueType.STRING: ('釜"\ud800', '釜"?', '釜"?'),
         ValueType.BYTES: (b"\0\xff", "AP8=", "AP8="),
-        ValueType.JSON: ([1, {"a": None}], [1, {"a": None}], '[1, {"a": null}]'),
+        ValueType.JSON: ([1, {"a": None}], [1, {"a": None}], '[1,{"a":null}]'),
     }
     store, _ = open_log(folder)
     for k, (type, (value, _, _)) in enumerate(values.items()):
