@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fault.test_kill import counting_device, device_file
+from tests.support.crash_plant import counting_device, counting_file
 from tests.support.rig import Delivery, GatewayProcess
 from tests.support.wait import eventually
 
@@ -59,7 +59,7 @@ async def test_an_older_copy_begins_a_new_stream(tmp_path: Path, restore: Callab
     kept = tmp_path / "kept"
     async with counting_device() as device:
         with Delivery(tmp_path) as delivery:
-            files = [device_file(device.url)]
+            files = [counting_file(device.url)]
             with GatewayProcess(tmp_path, files, destinations=[delivery.destination()]) as gateway:
                 await collect(gateway, delivery)
                 keep(gateway.log, kept)
@@ -80,7 +80,7 @@ async def test_an_older_copy_begins_a_new_stream(tmp_path: Path, restore: Callab
 async def test_a_clone_on_another_box_begins_a_new_stream(tmp_path: Path) -> None:
     async with counting_device() as device:
         with Delivery(tmp_path) as delivery:
-            files = [device_file(device.url)]
+            files = [counting_file(device.url)]
             other = tmp_path / "other"
             with GatewayProcess(tmp_path, files, destinations=[delivery.destination()]) as gateway:
                 await collect(gateway, delivery)
@@ -96,7 +96,7 @@ async def test_a_clone_on_another_box_begins_a_new_stream(tmp_path: Path) -> Non
 async def test_an_undisturbed_restart_goes_on_with_the_same_stream(tmp_path: Path) -> None:
     async with counting_device() as device:
         with Delivery(tmp_path) as delivery:
-            files = [device_file(device.url)]
+            files = [counting_file(device.url)]
             with GatewayProcess(tmp_path, files, destinations=[delivery.destination()]) as gateway:
                 await collect(gateway, delivery)
                 await collect(gateway, delivery)
