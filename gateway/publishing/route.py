@@ -14,7 +14,6 @@ from gateway.publishing.errors import BrokerError, BrokerRefused
 
 _MOST_BYTES = 16_384
 """of a proxy's answer before the connection begins"""
-_NOT_NOW = {http.HTTPStatus.BAD_GATEWAY, http.HTTPStatus.SERVICE_UNAVAILABLE, http.HTTPStatus.GATEWAY_TIMEOUT}
 
 
 def place(config: DestinationConfig, broker: Broker) -> str:
@@ -137,7 +136,9 @@ def _judge(head: bytes, config: DestinationConfig, broker: Broker) -> None:
         return
     where, told = place(config, broker), _told(code)
     match code:
-        case http.HTTPStatus.PROXY_AUTHENTICATION_REQUIRED:
+        case (
+            http.HTTPStatus.PROXY_AUTHENTICATION_REQUIRED | http.HTTPStatus.UNAUTHORIZED
+        ):  # 401: tinyproxy, wrong login
             has_login = config.proxy is not None and config.proxy.user is not None
             what = "the proxy does not accept our login" if has_login else "the proxy wants a login"
             raise BrokerRefused(f"{where}: {what} ({told}); check `proxy: user`")
@@ -146,7 +147,7 @@ def _judge(head: bytes, config: DestinationConfig, broker: Broker) -> None:
                 f"{where}: the proxy does not allow this connection ({told}); ask its operator to allow CONNECT to "
                 f"port {broker.port}, or use wss:// if it allows 443 only"
             )
-        case _ if code in _NOT_NOW:
+        case _ if code >= 500:  # 502 to 504 by the standard, 500 from tinyproxy
             raise BrokerError(f"{where}: the proxy cannot reach the broker ({told}); check `url`")
         case _:
             raise BrokerError(f"{where}: the proxy answered {told}; is it an HTTP proxy that knows CONNECT?")
