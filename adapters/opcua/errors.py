@@ -62,6 +62,8 @@ _REFUSALS: Final[dict[str, str]] = {
 TOO_MUCH: Final = frozenset({0x80100000, 0x80080000, 0x80B80000, 0x80B90000})
 """BadTooManyOperations, BadEncodingLimitsExceeded, BadRequestTooLarge, BadResponseTooLarge: ask for half as much"""
 
+_LONGEST: Final = 300
+"""letters of an error of asyncua's that are told"""
 UNREADABLE: Final = (
     struct.error, ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError,
 )  # fmt: skip
@@ -105,7 +107,7 @@ def translate_errors(where: str) -> Iterator[None]:
     except UaError as error:
         if str(error).startswith("No matching endpoints"):
             raise Refused(f"{where}: the server offers no such endpoint; {_SECURITY}") from error
-        raise LinkLost(f"{where}: {error}") from error
+        raise LinkLost(f"{where}: {_short(str(error))}") from error
     except InvalidSignature as error:
         raise Refused(
             f"{where}: the server's signature is wrong, so it does not hold the key of its certificate; find out who "
@@ -115,4 +117,9 @@ def translate_errors(where: str) -> Iterator[None]:
         # asyncua asserts the type of the answer to OpenSecureChannel, so a refused certificate ends here.
         raise Refused(f"{where}: the secure channel was refused; {_CERTIFICATE}") from error
     except UNREADABLE as error:
-        raise LinkLost(f"{where}: the server's answer cannot be read: {error!r}") from error
+        raise LinkLost(f"{where}: the server's answer cannot be read: {_short(repr(error))}") from error
+
+
+def _short(text: str) -> str:
+    """Some of the library's errors hold the bytes that they are about, however many."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."

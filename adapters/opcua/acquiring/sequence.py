@@ -52,5 +52,10 @@ class SequenceWatch:
         return [(first + step) % _NUMBERS + 1 for step in range(max(distance - limit, 0), distance)], distance > limit
 
     def advance(self, sequence: int, keep_alive: bool) -> None:
-        """`sequence` has been dealt with; a keep-alive announces its number and leaves it to the next notification."""
+        """`sequence` has been dealt with; a keep-alive announces its number and leaves it to the next notification.
+
+        Some servers announce 0, which is no number.
+        """
+        if keep_alive and sequence == 0:
+            return
         self._next = sequence if keep_alive else following(sequence)

@@ -112,7 +112,7 @@ class _Learner:
             for (id, node), value in zip(pending.items(), values, strict=True):
                 if isinstance(value, ua.StructureDefinition):
                     self.definitions[id] = value
-                    fields += [field.DataType for field in value.Fields or ()]
+                    fields += [field.DataType for field in (value.Fields or [])[:_MOST_TYPES]]
                 else:
                     self._plain[id] = node
             pending = self._new(fields)

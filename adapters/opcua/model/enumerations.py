@@ -26,6 +26,11 @@ _NAMES: Final = (_STRINGS, _VALUES, *_STATES)
 _DEEPEST: Final = 32
 """steps of inheritance after which a server that answers in circles is left alone"""
 
+_MOST_TEXTS: Final = 1000
+"""of one enumeration"""
+_LONGEST_TEXT: Final = 200
+"""letters: texts go into the catalogue, which is one message"""
+
 Texts = dict[int, str]
 """by number"""
 
@@ -113,7 +118,7 @@ def _texts(name: str, value: Any) -> Texts:
     if name in _STATES:
         text = _text(value)
         return {} if text is None else {_STATES[name]: text}
-    elements = value if isinstance(value, list) else []
+    elements = value[:_MOST_TEXTS] if isinstance(value, list) else []
     if name == _STRINGS:
         numbered = [(number, _text(element)) for number, element in enumerate(elements)]
     else:
@@ -128,10 +133,11 @@ def _texts(name: str, value: Any) -> Texts:
 def _defined(definition: Any) -> Texts:
     if not isinstance(definition, ua.EnumDefinition):
         return {}
-    texts = ((int(field.Value), _text(field.DisplayName) or field.Name) for field in definition.Fields or ())
-    return {number: str(text) for number, text in texts if text}
+    fields = (definition.Fields or [])[:_MOST_TEXTS]
+    texts = ((int(field.Value), _text(field.DisplayName) or field.Name) for field in fields)
+    return {number: str(text)[:_LONGEST_TEXT] for number, text in texts if text}
 
 
 def _text(value: Any) -> str | None:
     """None where there is no text: servers leave numbers that mean nothing empty."""
-    return (value.Text or None) if isinstance(value, ua.LocalizedText) else None
+    return (value.Text or "")[:_LONGEST_TEXT] or None if isinstance(value, ua.LocalizedText) else None

@@ -15,6 +15,7 @@ from typing import Final, Protocol
 from asyncua import ua
 
 from adapters.opcua.config import NodeAddress, OpcUaPointConfig
+from adapters.opcua.connecting.trust import printable
 from adapters.opcua.decoding.decode import Items
 from adapters.opcua.model.changes import SEMANTICS_CHANGED, changed_points
 from adapters.opcua.model.enumerations import Texts, read_texts
@@ -110,7 +111,7 @@ class Semantics:
         units = {}
         for (point, name, _), value in zip(asked, values, strict=True):
             if name == _UNIT and isinstance(value, ua.EUInformation) and value.DisplayName.Text:
-                units[point] = value.DisplayName.Text
+                units[point] = printable(value.DisplayName.Text)
             elif name == _RANGE and isinstance(value, ua.Range):
                 ranges[point] = f"{value.Low:g} to {value.High:g}"
         if points:

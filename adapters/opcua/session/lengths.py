@@ -70,5 +70,5 @@ def _shaped(flat: Any, dimensions: list[int] | None) -> list[Any]:
     values = list(flat)
     found = matrix(values, dimensions) if dimensions else values
     if found is None:
-        raise UaError(f"{len(values)} elements in a matrix of {dimensions}")
+        raise UaError(f"{len(values)} elements do not fill {len(dimensions or ())} dimensions")
     return found

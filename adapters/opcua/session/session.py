@@ -31,6 +31,8 @@ _NAMESPACE_ARRAY: Final = 2255
 SESSION_TIMEOUT_S: Final = 60.0
 """short, so that a gateway which lost its network does not use up a small server's sessions"""
 CHANNEL_LIFETIME_S: Final = 3600.0
+_LONGEST_URI: Final = 1000
+"""letters of a server's URI, which goes into the log with every notification; a longer one is as none"""
 _LEAST_REVISED_S: Final = 0.1
 """a session or a channel that lasts for less is nothing that a server could mean: it is taken for what it was asked"""
 _BEAT_S: Final = 5.0
@@ -163,7 +165,12 @@ class Session:
         asked = (_SERVER_ARRAY, _NAMESPACE_ARRAY, SERVICE_LEVEL, *ServerSays.NODES.values())
         values = _good(asked, await self.read("reading the server's limits", *asked))
         servers, namespaces, level = (values.get(node) for node in asked[:3])
-        if isinstance(servers, list) and servers and isinstance(servers[0], str) and servers[0]:
+        if (
+            isinstance(servers, list)
+            and servers
+            and isinstance(servers[0], str)
+            and 0 < len(servers[0]) <= _LONGEST_URI
+        ):
             self.server_uri = servers[0] if self._alone else f"{servers[0]} at {self.url}"
         if isinstance(namespaces, list):
             self._namespaces = [str(uri) for uri in namespaces]

@@ -30,6 +30,8 @@ from gateway.contract import LinkLost, Refused
         (ConnectionRefusedError(111, "Connection refused"), LinkLost, "Connection refused.*connection.url"),
         (ConnectionError("connection lost"), LinkLost, "connection lost"),
         (struct.error("short"), LinkLost, "cannot be read"),
+        *((kind("x"), LinkLost, "cannot be read") for kind in (IndexError, KeyError, AttributeError, OverflowError)),
+        (RecursionError("x"), LinkLost, "cannot be read"),
     ],
 )
 def test_translation(failure: Exception, error: type[Exception], says: str) -> None:
@@ -38,3 +40,10 @@ def test_translation(failure: Exception, error: type[Exception], says: str) -> N
         translate_errors("opc.tcp://h:1: connecting"),
     ):
         raise failure
+
+
+@pytest.mark.parametrize("failure", [UaError("x" * 10**6), ValueError(b"x" * 10**6)])
+def test_an_error_that_holds_the_answer_is_told_in_short(failure: Exception) -> None:
+    with pytest.raises(LinkLost) as caught, translate_errors("opc.tcp://h:1: reading"):
+        raise failure
+    assert len(str(caught.value)) < 500

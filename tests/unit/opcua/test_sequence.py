@@ -22,6 +22,15 @@ def test_a_keep_alive_uses_up_no_number() -> None:
     assert watch(7, keep_alive=True).missing(7, 10) == ([], False)
 
 
+def test_a_keep_alive_without_a_number_says_nothing() -> None:
+    first = watch(0, keep_alive=True)
+    assert first.missing(1, 10) == ([], False)
+    later = watch(7)
+    assert later.missing(0, 10) is None
+    later.advance(0, True)
+    assert later.missing(8, 10) == ([], False)
+
+
 def test_missing_numbers() -> None:
     assert watch(7).missing(10, 10) == ([8, 9], False)
     assert watch(7).missing(100, 3) == ([97, 98, 99], True)
