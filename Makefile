@@ -1,7 +1,8 @@
 # make demo    plant, broker, gateway and centre on this machine, with a live view   (SECONDS=20: unattended)
 # make test    set up everything and run all tests
 # make check   format, lint, types, tests: what a commit must pass
-# make soak    fuzz the decoder of OPC UA for 5 minutes (SECONDS=60: for one), lose 1,000 connections, 5,000 histories of the log
+# make soak    fuzz the decoder of OPC UA for 5 minutes (SECONDS=60: for one), lose 1,000 connections,
+#              Modbus faults on every transport for 3 minutes, 5,000 histories of the log
 # make bench   measure the path on this machine
 # make lock    renew the locked dependencies
 .PHONY: demo test soak check bench lock setup
@@ -30,6 +31,7 @@ soak:
 	@scripts/setup dev
 	@.venv/bin/python -m tests.soak.fuzz_opcua_decode --seconds $(or $(SECONDS),300)
 	@.venv/bin/python -m tests.soak.opcua_reconnects
+	@.venv/bin/python -m tests.soak.modbus_faults --seconds $(or $(SECONDS),180)
 	@LOG_HISTORIES=5000 .venv/bin/python -m pytest -q tests/unit/log/test_model.py
 
 bench:
