@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import orjson
@@ -71,6 +72,20 @@ def account(
             _entry(ledger, series) for series in sorted(ledger.accounts) if ledger.clearance.sees(series.stream)
         ],
     }
+
+
+def in_parts(document: Document, most_bytes: int) -> list[Document]:
+    """An account in parts of at most `most_bytes` each (a single larger entry makes a larger part)."""
+    head = document | {"part": 99_999, "parts": 99_999, "entries": []}
+    entries = document["entries"]
+    counts = [len(part) for part in _fill([encode(entry) for entry in entries], most_bytes - len(encode(head)))]
+    if len(counts) == 1:
+        return [document]
+    ends = list(accumulate(counts))
+    return [
+        document | {"part": number, "parts": len(counts), "entries": entries[end - count : end]}
+        for number, (count, end) in enumerate(zip(counts, ends, strict=True))
+    ]
 
 
 def catalogue(

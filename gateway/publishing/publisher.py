@@ -16,6 +16,7 @@ from gateway.contract import Clock
 from gateway.log.records import SeriesHead
 from gateway.points.table import PointTable
 from gateway.publishing import documents
+from gateway.publishing.accounts import Accounts, Period
 from gateway.publishing.attempt import Drained, Held, Progress, Tools
 from gateway.publishing.books import SAVE_S, Books
 from gateway.publishing.catalogues import Catalogues
@@ -30,7 +31,7 @@ from gateway.publishing.maker import Learned, Maker
 from gateway.publishing.mqtt import LARGEST_PACKET, Connection, Heard, Listen, Will, publish_properties
 from gateway.publishing.outbox import Outbox, Traffic
 from gateway.publishing.replays import Replays
-from gateway.publishing.reports import Reporter, Schedule
+from gateway.publishing.reports import Reporter
 from gateway.publishing.sources import LogReader, LogTail, Source, State
 from gateway.publishing.statistics import Condition, Statistics, collect
 from gateway.publishing.tls import expires
@@ -99,8 +100,8 @@ class Publisher:
             confirming=confirming,
         )
         self._replays = Replays(config.name, lambda: self._books.ledger.ranges, state, clock, save_s)
-        schedule = Schedule(config.account, timezone, clock.time_ns())
-        self._reporter = Reporter(config, self._origin, self._topic, self._books, schedule, clock, health)
+        self._accounts = Accounts(config.name, config.account, timezone, self._books, state, clock, self._account)
+        self._reporter = Reporter(config, self._origin, self._topic, self._accounts, clock, health)
         self._images: Images | None = None
         if config.image is not None:
             self._images = Images(
@@ -135,13 +136,14 @@ class Publisher:
         Raises LogError when the log or the state store fails; a broker that fails is a state, not an error.
         """
         await self._books.load()
+        await self._accounts.load()
         name = self._config.name
         try:
             async with asyncio.TaskGroup() as group:
                 books = group.create_task(self._books.run(), name=f"{name} books")
-                replays = group.create_task(self._replays.run(), name=f"{name} replays")
                 sessions = group.create_task(self._sessions(), name=f"{name} sessions")
-                followers = [books]
+                followers = [books, group.create_task(self._replays.run(), name=f"{name} replays")]
+                followers.append(group.create_task(self._accounts.run(), name=f"{name} accounts"))
                 if self._images is not None:
                     followers.append(group.create_task(self._images.follow(), name=f"{name} last values"))
                 try:
@@ -152,9 +154,9 @@ class Publisher:
                 finally:
                     for task in followers:
                         task.cancel()
-                    replays.cancel()
         finally:
             self._set_state("stopped", "")
+            await self._accounts.close()
             await self._books.save()
             await self._replays.look(save=True)
 
@@ -254,11 +256,12 @@ class Publisher:
             try:
                 async with asyncio.TaskGroup() as group:
                     watch = group.create_task(_raise(lost), name=f"{self._config.name} connection")
-                    reports = group.create_task(self._reporter.run(outbox), name=f"{self._config.name} reports")
+                    maker = self._new_maker(connection)
+                    reports = group.create_task(self._reporter.run(outbox, maker), name=f"{self._config.name} reports")
                     await self._publish_status(outbox, "online", session)
-                    await self._deliver(connection, outbox, window)
+                    await self._deliver(outbox, window, maker)
                     reports.cancel()
-                    connection.orderly = await self._goodbye(outbox, session)
+                    connection.orderly = await self._goodbye(outbox, maker, session)
                     watch.cancel()
             except* BrokerError as errors:
                 failure = _worst(errors)
@@ -272,7 +275,11 @@ class Publisher:
                 self._blocked = isinstance(failure, BrokerRefused) or (not self._useful and window.messages > 0)
                 raise failure
 
-    async def _deliver(self, connection: Connection, outbox: Outbox, window: Window) -> None:
+    def _new_maker(self, connection: Connection) -> Maker:
+        packet_bytes = min(connection.limits.packet_bytes, self._config.max_packet or LARGEST_PACKET)
+        return Maker(self._config, self._origin, self._points, packet_bytes, self._learned)
+
+    async def _deliver(self, outbox: Outbox, window: Window, maker: Maker) -> None:
         """Deliver until we are told to stop. Raises BrokerError."""
         if not self._blocked:
             self._set_state("online", "")
@@ -280,8 +287,6 @@ class Publisher:
         # under way.
         slots, window.slots = window.slots, 1
         self._window = window
-        packet_bytes = min(connection.limits.packet_bytes, self._config.max_packet or LARGEST_PACKET)
-        maker = Maker(self._config, self._origin, self._points, packet_bytes, self._learned)
         hidden = Hidden(self._points, self._books.ledger.clearance)
         catalogues = Catalogues(
             self._origin,
@@ -356,10 +361,17 @@ class Publisher:
         if self._delivery is not None:
             self._delivery.heard(batch)
 
-    async def _goodbye(self, outbox: Outbox, session: str) -> bool:
+    def _account(self, period: Period) -> documents.Document:
+        books = self._books
+        return documents.account(
+            self._origin, self._config.name, books.ledger, self._clock.time_ns(), *period, books.complete_until()
+        )
+
+    async def _goodbye(self, outbox: Outbox, maker: Maker, session: str) -> bool:
         try:
             async with asyncio.timeout(GOODBYE_S):
-                await self._reporter.close(outbox)
+                await self._accounts.close()
+                await self._reporter.publish_accounts(outbox, maker)
                 await self._publish_status(outbox, "offline", session, "stopped")
         except TimeoutError:
             return False  # then the will says it

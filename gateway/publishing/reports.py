@@ -1,62 +1,24 @@
-"""When accounts are due, and the messages that are published beside the readings."""
+"""The messages that are published beside the readings: accounts and health."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
-from datetime import datetime, tzinfo
-from typing import Any, NamedTuple
+from typing import Any
 
 from gateway.contract import Clock
 from gateway.publishing import documents
+from gateway.publishing.accounts import Accounts
 from gateway.publishing.aside import Aside
-from gateway.publishing.books import Books
 from gateway.publishing.config import DestinationConfig
+from gateway.publishing.maker import Maker
 from gateway.publishing.mqtt import publish_properties
 from gateway.publishing.outbox import Outbox
+from gateway.publishing.verdicts import NO_SUBSCRIBERS, TOO_LARGE
 
-SECOND_NS = 1_000_000_000
-DAY_S = 86_400
 TICK_S = 1.0
-
-
-class Period(NamedTuple):
-    """A finished period, ns since the epoch."""
-
-    name: str
-    """hour, day or close"""
-    start: int
-    end: int
-
-
-class Schedule:
-    """Whole multiples of an interval since local midnight; at midnight the day as well. Pure."""
-
-    def __init__(self, interval_s: float, timezone: tzinfo, now_ns: int) -> None:
-        self._interval_ns = round(min(interval_s, DAY_S) * SECOND_NS)
-        self._timezone = timezone
-        self._next = self._boundary(now_ns, self._interval_ns) + self._interval_ns
-
-    def due(self, now_ns: int) -> list[Period]:
-        """The periods that ended since the last call, of each kind the latest only."""
-        if now_ns < self._next and self._next - now_ns <= 2 * self._interval_ns:
-            return []
-        former = self._next - self._interval_ns
-        end = self._boundary(now_ns, self._interval_ns)
-        self._next = end + self._interval_ns
-        if end <= former:  # the clock was put back
-            return []
-        periods = [Period("hour", end - self._interval_ns, end)]
-        midnight = self._boundary(now_ns, DAY_S * SECOND_NS)
-        if midnight > former:
-            periods.append(Period("day", midnight - DAY_S * SECOND_NS, midnight))
-        return periods
-
-    def _boundary(self, now_ns: int, step_ns: int) -> int:
-        """The last local multiple of `step_ns` that is not after now."""
-        shift = datetime.fromtimestamp(now_ns // SECOND_NS, self._timezone).utcoffset()
-        shift_ns = 0 if shift is None else round(shift.total_seconds()) * SECOND_NS
-        return (now_ns + shift_ns) // step_ns * step_ns - shift_ns
+AGAIN_NS = 60_000_000_000
+"""until an account that nobody subscribes to is tried again"""
 
 
 class Reporter:
@@ -67,61 +29,66 @@ class Reporter:
         config: DestinationConfig,
         origin: documents.Origin,
         topic: str,
-        books: Books,
-        schedule: Schedule,
+        accounts: Accounts,
         clock: Clock,
         health: Callable[[], Mapping[str, Any]] | None,
     ) -> None:
         self._config = config
         self._origin = origin
         self._topic = topic
-        self._books = books
-        self._schedule = schedule
+        self._accounts = accounts
         self._clock = clock
         self._health = health
-        self._period_start = clock.time_ns()
-        self._health_ns = round(config.health * SECOND_NS)
+        self._health_ns = round(config.health * 1e9)
         self._health_due = 0
+        self._accounts_due = 0
         self._aside = Aside(config.name, clock)
 
-    async def run(self, outbox: Outbox) -> None:
-        """Publish what is due until cancelled. Raises BrokerError when the connection breaks."""
+    async def run(self, outbox: Outbox, maker: Maker) -> None:
+        """Publish what is due and what waits, until cancelled. Raises BrokerError when the connection breaks."""
+        self._accounts_due = 0
         while True:
-            now = self._clock.time_ns()
-            for period in self._schedule.due(now):
-                await self._books.follow()
-                await self._publish_account(outbox, period)
-                self._period_start = period.end
             monotonic = self._clock.monotonic_ns()
+            if self._accounts.drawn.is_set() or monotonic >= self._accounts_due:
+                await self.publish_accounts(outbox, maker)
             if self._health is not None and monotonic >= self._health_due:
                 self._health_due = monotonic + self._health_ns
-                await self._publish(outbox, "health", documents.health(self._origin, now, self._health()))
+                await self._publish_health(outbox, self._health())
             await asyncio.sleep(TICK_S)
 
-    async def close(self, outbox: Outbox) -> None:
-        """The last account of an orderly stop: from the end of the last period until now."""
-        await self._books.follow()
-        now = self._clock.time_ns()
-        await self._publish_account(outbox, Period("close", min(self._period_start, now), now))
+    async def publish_accounts(self, outbox: Outbox, maker: Maker) -> None:
+        """Send every account that waits, oldest first; each is done with when all of it is acknowledged."""
+        self._accounts.drawn.clear()
+        self._accounts_due = self._clock.monotonic_ns() + AGAIN_NS
+        topic = f"{self._topic}/account"
+        for kept in await self._accounts.waiting():
+            if not self._aside.open(topic) or not await self._publish_account(outbox, maker, topic, kept.document):
+                return
+            await self._accounts.taken(kept)
 
-    async def _publish_account(self, outbox: Outbox, period: Period) -> None:
-        document = documents.account(
-            self._origin,
-            self._config.name,
-            self._books.ledger,
-            self._clock.time_ns(),
-            period.name,
-            period.start,
-            period.end,
-            self._books.complete_until(),
-        )
-        await self._publish(outbox, "account", document)
+    async def _publish_account(self, outbox: Outbox, maker: Maker, topic: str, account: documents.Document) -> bool:
+        properties = publish_properties(self._config.mqtt, account["schema"], "none")
+        parts = documents.in_parts(account, maker.most_bytes)
+        while parts:
+            payload = documents.encode(parts[0])
+            code = await self._aside.publish(outbox, topic, payload, properties, backlog=False)
+            if code == TOO_LARGE and len(parts[0]["entries"]) > 1:
+                maker.too_large(len(payload), len(parts[0]["entries"]))
+                parts = documents.in_parts(account, maker.most_bytes)  # a part that comes twice says the same twice
+                continue
+            if code >= 0x80:
+                self._aside.refuse(topic, code)
+                return False
+            if code == NO_SUBSCRIBERS and self._config.no_subscribers == "hold":
+                return False
+            del parts[0]
+        return True
 
-    async def _publish(self, outbox: Outbox, kind: str, document: documents.Document) -> None:
-        topic = f"{self._topic}/{kind}"
-        if not self._aside.open(topic):
-            return
-        properties = publish_properties(self._config.mqtt, document["schema"], "none")
-        code = await self._aside.publish(outbox, topic, documents.encode(document), properties, backlog=False)
-        if code >= 0x80:
-            self._aside.refuse(topic, code)
+    async def _publish_health(self, outbox: Outbox, metrics: Mapping[str, Any]) -> None:
+        topic = f"{self._topic}/health"
+        document = documents.health(self._origin, self._clock.time_ns(), metrics)
+        if self._aside.open(topic):
+            properties = publish_properties(self._config.mqtt, document["schema"], "none")
+            code = await self._aside.publish(outbox, topic, documents.encode(document), properties, backlog=False)
+            if code >= 0x80:
+                self._aside.refuse(topic, code)

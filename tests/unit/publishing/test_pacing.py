@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from gateway.backoff import Backoff
+from gateway.publishing.accounts import Period, Schedule
 from gateway.publishing.compress import compressor, decompress
 from gateway.publishing.login import default_client_id
 from gateway.publishing.pacing import Bucket
-from gateway.publishing.reports import Period, Schedule
 from gateway.publishing.verdicts import Verdict, verdict
 from gateway.publishing.window import Window
 
