@@ -1,4 +1,6 @@
-"""The adapter against libmodbus, a stack that shares nothing with ours: over TCP, and as three units on an RTU line."""
+"""The adapter against libmodbus, a stack that shares nothing with ours: over TCP, three units on an RTU line, and one
+behind socat.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from gateway.contract import LinkLost
 from gateway.contract.status import BAD_CONFIGURATION_ERROR, GOOD
 from simulators.plant.encoding import encode, encode_bcd, encode_text
 from tests.integration.test_modbus_lines import device_file
-from tests.support.libmodbus import Server, libmodbus_line, libmodbus_tcp
+from tests.support.libmodbus import Server, libmodbus_line, libmodbus_socat, libmodbus_tcp
 from tests.support.modbus_sink import CollectingSink, build, cycles, running
 
 UNITS = (1, 2, 17)
@@ -113,6 +115,23 @@ async def test_all_tables_of_several_units(kind: str) -> None:
             assert {(r.value, r.status) for r in sink.readings[100 + i]} == {(expected, GOOD)}, (unit, cell)
     asked = {function for server in servers for function in server.functions}
     assert asked == {1, 2, 3, 4}
+
+
+async def test_a_line_that_is_not_ours_either() -> None:
+    """A unit of libmodbus on the other end of a pair of terminals that socat joins."""
+    cells = [f"{table} {a}" for table in ("holding", "input", "coil", "discrete") for a in (0, 1, 60, 199, 1999)]
+    sink = CollectingSink()
+    links.LATE.clear()
+    async with (
+        libmodbus_socat(memory()) as (url, (server,)),
+        running(build(content(url, 1, points(*cells))), sink) as task,
+    ):
+        await cycles(sink, 100 + len(cells) - 1, 5, task)
+    image = memory()[1]
+    for i, cell in enumerate(cells):
+        table, address = cell.split()
+        assert {(r.value, r.status) for r in sink.readings[100 + i]} == {(image[table][int(address)], GOOD)}, cell
+    assert set(server.functions) == {1, 2, 3, 4}
 
 
 @both

@@ -2,6 +2,7 @@
 
 async with libmodbus_tcp(memory) as (url, server): ... devices with `connection: {url, station}` ...
 async with libmodbus_line(memory) as (url, servers): ...
+async with libmodbus_socat(memory) as (url, servers): ...       the first unit alone, on a pair of terminals by socat
 
 `memory`: unit -> table -> address -> value.
 """
@@ -17,6 +18,7 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 
 from tests.support.broker import free_port
+from tests.support.wait import eventually
 
 PROGRAM = Path(__file__).parents[1] / "interop" / "libmodbus" / "build" / "server"
 Memory = Mapping[int, Mapping[str, Mapping[int, int]]]
@@ -115,3 +117,18 @@ async def libmodbus_line(memory: Memory) -> AsyncIterator[tuple[str, list[Server
             yield f"serial://{port}?baud=115200&parity=N", servers
     finally:
         bus.close()
+
+
+@asynccontextmanager
+async def libmodbus_socat(memory: Memory) -> AsyncIterator[tuple[str, list[Server]]]:
+    with tempfile.TemporaryDirectory() as folder:
+        ends = [f"{folder}/{name}" for name in ("gateway", "unit")]
+        process = await asyncio.create_subprocess_exec("socat", *(f"pty,rawer,link={end}" for end in ends))
+        try:
+            await eventually(lambda: all(map(os.path.exists, ends)), _START_S, "socat has made the terminals")
+            async with _file(memory) as path, _server("rtu", ends[1], str(min(memory)), path) as server:
+                yield f"serial://{ends[0]}?baud=115200&parity=N", [server]
+        finally:
+            with suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
