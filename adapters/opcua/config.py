@@ -7,6 +7,7 @@ import binascii
 import difflib
 import math
 import re
+import sys
 import uuid
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, NamedTuple
@@ -95,7 +96,7 @@ class NodeAddress:
         if match is None:
             raise ValueError(f'expected a node id such as "ns=2;s=Tank.Level" or "nsu=http://...;i=5", found {text!r}')
         self.kind: str = match["kind"]
-        self.uri: str | None = match["uri"]
+        self.uri: str | None = match["uri"] and sys.intern(match["uri"])  # ten thousand points have one or two
         self.namespace = int(match["ns"] or 0)
         if self.namespace > 0xFFFF:
             raise ValueError(f"a namespace index is at most 65535, found {self.namespace}")

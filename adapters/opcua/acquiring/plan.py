@@ -72,11 +72,6 @@ class Plan:
         """How many monitored items it has."""
         return sum(len(subscription.items) for subscription in self.subscriptions)
 
-    @property
-    def digest(self) -> str:
-        """The digests of its subscriptions as one."""
-        return _digest(subscription.digest for subscription in self.subscriptions)
-
 
 def make_plan(
     config: OpcUaDeviceConfig,

@@ -40,6 +40,10 @@ def shape(plan: Plan) -> list[tuple[float, list[int]]]:
     return [(each.publishing, [item.point for item in each.items]) for each in plan.subscriptions]
 
 
+def digests(plan: Plan) -> list[str]:
+    return [each.digest for each in plan.subscriptions]
+
+
 def test_one_subscription_of_one_interval_needs_no_remark() -> None:
     plan = planned([{}, {}])
     assert shape(plan) == [(0.5, [0, 1])]
@@ -149,7 +153,7 @@ def test_types_change_the_order_and_nothing_else() -> None:
     points = [{"deadband": 1}, {}, {}, {}, {}]
     limits = Limits(items_per_subscription=2)
     plain, typed = planned(points, limits), planned(points, limits, {0: layouts.STRING, 1: layouts.BOOLEAN})
-    assert typed.digest == plain.digest
+    assert digests(typed) == digests(plain)
     assert [set(members) for _, members in shape(plain)] == [set(members) for _, members in shape(typed)]
 
 
@@ -173,8 +177,8 @@ def test_a_deadband_is_taken_from_a_point_that_is_no_number() -> None:
     ],
 )
 def test_the_digest_tells_another_plan_from_this_one(change: dict[str, Any]) -> None:
-    assert planned([{}, change]).digest != planned([{}, {}]).digest
-    assert planned([{}, change]).digest == planned([{}, change]).digest
+    assert digests(planned([{}, change])) != digests(planned([{}, {}]))
+    assert digests(planned([{}, change])) == digests(planned([{}, change]))
 
 
 durations = st.sampled_from(["50ms", "100ms", "500ms", "1s", "2s", "10s", "60s"])
