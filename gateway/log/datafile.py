@@ -28,6 +28,10 @@ NEW_NAME: Final = "new.db"
 COMPACT_NAME: Final = "compact.db"
 DAMAGED: Final = ".damaged"
 _FULL_BYTES: Final = 1_000_000
+_FULL: Final = "the disk is full; free space, or give the log a smaller budget"
+_READ_ONLY: Final = (
+    "a failing disk turns read-only: see the kernel's messages (dmesg), mend it and mount it writable again"
+)
 _WAL_HEAD: Final = 32
 _SQLITE: Final = b"SQLite format 3\0"
 _USER_VERSION: Final = slice(60, 64)
@@ -184,26 +188,36 @@ def translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _translation(path, error) from error
     except OSError as error:
-        kind = LogFullError if error.errno in (errno.ENOSPC, errno.EDQUOT) else LogIOError
-        raise kind(f"{path}: {error.strerror or error}; check the disk, its free space and its permissions") from error
+        raise _system_error(path, error) from error
+
+
+def _system_error(path: Path, error: OSError) -> LogError:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return LogFullError(f"{path}: {_FULL}")
+        case errno.EROFS:
+            return LogIOError(f"{path}: cannot be written: {error.strerror}; {_READ_ONLY}")
+        case _:
+            why = error.strerror or error
+            return LogIOError(f"{path}: {why}; check the disk, its free space and its permissions")
 
 
 def _translation(path: Path, error: sqlite3.Error) -> LogError:
     code = getattr(error, "sqlite_errorcode", 0)
     match code & 0xFF:
         case sqlite3.SQLITE_FULL:
-            return LogFullError(f"{path}: the disk is full; free space, or give the log a smaller budget")
+            return LogFullError(f"{path}: {_FULL}")
         case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
             return LogCorruptError(f"{path}: damaged: {error}")
         case sqlite3.SQLITE_READONLY:
-            return LogIOError(
-                f"{path}: cannot be written: {error}; a failing disk turns read-only: see the kernel's messages"
-            )
+            return LogIOError(f"{path}: cannot be written: {error}; {_READ_ONLY}")
         case sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_AUTH:
-            return LogError(f"{path}: cannot be written: {error}; give the gateway's user write access to this folder")
+            return LogIOError(
+                f"{path}: cannot be written: {error}; give the gateway's user write access to this folder"
+            )
         case sqlite3.SQLITE_IOERR if _nearly_full(path):
             # SQLite says so when it cannot enlarge the write-ahead log's index.
-            return LogFullError(f"{path}: the disk is full; free space, or give the log a smaller budget")
+            return LogFullError(f"{path}: {_FULL}")
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             return LogIOError(f"{path}: {error}; check the disk and the kernel's messages")
         case sqlite3.SQLITE_CONSTRAINT:

@@ -20,7 +20,7 @@ from gateway.contract.clock import Clock
 from gateway.log import codec, datafile, recovery
 from gateway.log.compaction import Compacted, Pause, compact, discard, take_place
 from gateway.log.datafile import DataFile, Preamble, Row, translated
-from gateway.log.errors import LogConflictError, LogCorruptError, LogError
+from gateway.log.errors import LogConflictError, LogCorruptError, LogError, LogIOError
 from gateway.log.identity import Session, Witness, Witnessed, boot_id, inode
 from gateway.log.origins import Left, newest_origins
 from gateway.log.reading import Reading
@@ -92,7 +92,8 @@ class LogStore:
 
         `identity` names the box: machine id, enterprise and gateway; another one in the log is a foreign box's.
         `boot` stands in for the id of this boot.
-        Raises LogError when the folder is in use or cannot be written, LogFormatError for a newer version's log.
+        Raises LogError when the folder is in use or cannot be one, LogFormatError for a newer version's log,
+        LogFullError and LogIOError while it cannot be written: then the same call works once it can.
         """
         lock = _lock_folder(folder)
         try:
@@ -350,23 +351,36 @@ def _lock_folder(folder: Path) -> int:
         try:
             _make_folder(folder)
             lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        except (PermissionError, FileExistsError, NotADirectoryError) as error:
-            raise LogError(
-                f"{folder}: the log's folder cannot be written: {error.strerror}; "
-                "give the gateway's user write access to it, or set log.path to a folder that it may write"
-            ) from error
+        except PermissionError as error:  # somebody may give it
+            raise LogIOError(_unwritable(folder, error)) from error
+        except (FileExistsError, NotADirectoryError) as error:
+            raise LogError(_unwritable(folder, error)) from error
+    try:
+        _take(lock, folder)
+        with translated(path):
+            os.ftruncate(lock, 0)
+            os.pwrite(lock, str(os.getpid()).encode(), 0)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _take(lock: int, folder: Path) -> None:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(lock)
         raise LogError(
             f"{folder}: the log is in use by process {holder}; stop that gateway, or give this one another log.path"
         ) from None
-    with translated(path):
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, str(os.getpid()).encode(), 0)
-    return lock
+
+
+def _unwritable(folder: Path, error: OSError) -> str:
+    return (
+        f"{folder}: the log's folder cannot be written: {error.strerror}; "
+        "give the gateway's user write access to it, or set log.path to a folder that it may write"
+    )
 
 
 def _make_folder(folder: Path) -> None:

@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from zoneinfo import ZoneInfo
 
 from gateway import __version__
 from gateway.config.load import LoadedConfig
 from gateway.contract.clock import Clock
 from gateway.contract.errors import GatewayError
-from gateway.log import (
-    LogStore,
-    Recovery,
-    StateStore,
-    Tail,
-    Writer,
-    budget_bytes,
-    commit_default_s,
-    kind_of,
-    machine_id,
-)
-from gateway.log.records import Record, Segment, StreamRecord
+from gateway.log import LogError, LogStore, Writer, budget_bytes, commit_default_s, kind_of
+from gateway.log.records import Record, StreamRecord
 from gateway.memory import give_back
-from gateway.metrics.collector import registry_of
-from gateway.metrics.endpoint import Endpoint
+from gateway.metrics.collector import Sample, registry_of
+from gateway.metrics.endpoint import Endpoint, Verdict
 from gateway.points.registry import Registry
 from gateway.points.streams import Streams, closing_events
-from gateway.points.table import PointTable
 from gateway.publishing.config import DestinationConfig
 from gateway.publishing.publisher import Publisher
 from gateway.publishing.removed import end_accounts
 from gateway.runtime.compaction import Compaction
 from gateway.runtime.devices import Device, Parts, build_devices
 from gateway.runtime.housekeeping import Housekeeping
+from gateway.runtime.opening import Opened, Unopened, open_log
 from gateway.runtime.report import Report
 from gateway.runtime.timekeeping import Timekeeper, synchronised
 
@@ -50,30 +39,6 @@ SAVE_FLASH_S = 10.0
 LET_GO_S = 0.5
 """how long destinations wait at a stop for the devices' last readings; a device has 2 s"""
 FLUSH_S = 1.0
-FILES_IN_BUDGET = 8
-FILE_LEAST_BYTES = 250_000
-FILE_MOST_BYTES = 256_000_000
-
-
-@dataclass(slots=True)
-class _Opened:
-    """The log's folder, opened."""
-
-    store: LogStore
-    recovery: Recovery
-    state: StateStore
-    table: PointTable
-    """what is known, at once"""
-    durable: PointTable
-    """what the log holds: destinations must not tell of an entry that a power cut can still undo, because its index
-    and its catalogue version would be given again"""
-    tail: Tail
-
-    def committed(self, segments: list[Segment]) -> None:
-        """The log has taken these."""
-        for segment in segments:
-            self.durable.apply(segment.records)
-        self.tail.add(segments)
 
 
 class Gateway:
@@ -84,21 +49,49 @@ class Gateway:
         self._clock = clock
         self._publishers: list[Publisher] = []
         self._devices: list[Device] = []
+        self._unopened = Unopened(__version__, clock, config)
+        self._face: Unopened | Report = self._unopened
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then leave within 5 s with everything accepted in the log.
 
-        Raises GatewayError when something that the gateway cannot live without fails.
+        A log that cannot be opened or written (a full disk, one that turned read-only) is opened anew until it can.
+        Raises GatewayError when something else fails that the gateway cannot live without.
         """
-        try:
-            async with AsyncExitStack() as stack:
-                await self._run(stack, stop)
-        except* GatewayError as group:
-            raise group.exceptions[0] from None
+        metrics = self._config.gateway.metrics
+        async with Endpoint(metrics.host, metrics.port, registry_of(self._samples), self._healthy, self._ready):
+            while (error := await self._session(stop)) is not None:
+                self._face = self._unopened
+                if await _stopped_within(stop, self._unopened.failed(error)):
+                    return
 
-    async def _run(self, stack: AsyncExitStack, stop: asyncio.Event) -> None:
-        opened = self._open(stack)
+    def _samples(self) -> Iterable[Sample]:
+        return self._face.samples()
+
+    def _healthy(self) -> Verdict:
+        return self._face.healthy()
+
+    def _ready(self) -> Verdict:
+        return self._face.ready()
+
+    async def _session(self, stop: asyncio.Event) -> LogError | None:
+        """From opening the log to the stop; returns what ended it before, where another attempt can help."""
+        failure: GatewayError | None = None
+        try:
+            with ExitStack() as closing:
+                opened = open_log(self._config, self._clock, closing)
+                await self._run(opened, stop)
+        except* GatewayError as group:
+            failure = _first(group)
+        if isinstance(failure, LogError) and failure.retry and not stop.is_set():
+            return failure
+        if failure is not None:
+            raise failure
+        return None
+
+    async def _run(self, opened: Opened, stop: asyncio.Event) -> None:
         file = self._config.gateway
+        self._publishers, self._devices = [], []
         end_accounts(opened.state, {destination.name for destination in file.destinations}, self._clock.time_ns())
         commit_s = file.log.commit or commit_default_s(kind_of(file.log.path))
         writer = Writer(
@@ -124,46 +117,15 @@ class Gateway:
             report = Report(__version__, self._clock, self._devices, self._publishers, writer, housekeeping)
             report.cut_readings = opened.recovery.cut_readings
             self._publishers += [
-                self._build_publisher(destination, opened, report) for destination in file.destinations
+                self._build_publisher(destination, opened, report, streams, writer)
+                for destination in file.destinations
             ]
-            registry = registry_of(report.samples)
-            await stack.enter_async_context(
-                Endpoint(file.metrics.host, file.metrics.port, registry, report.healthy, report.ready)
-            )
+            self._unopened.over()
+            self._face = report
             timekeeper = Timekeeper(self._clock, streams.open, writer.write_now, synchronised)
             await self._operate(opened.store, writer, housekeeping, report, timekeeper, stop)
 
-    def _open(self, stack: AsyncExitStack) -> _Opened:
-        file = self._config.gateway
-        folder = file.log.path
-        box = machine_id(folder.with_name(folder.name + ".machine-id"))
-        identity = f"{file.gateway.enterprise}/{file.gateway.id}@{box}"
-        # Only whole files can be let go, so a small budget needs small files.
-        share = budget_bytes(folder, file.log.budget or "auto") // FILES_IN_BUDGET
-        store, recovery = LogStore.open(
-            folder,
-            identity=identity,
-            clock=self._clock,
-            rotate_bytes=min(FILE_MOST_BYTES, max(FILE_LEAST_BYTES, share)),
-        )
-        stack.callback(store.close)
-        for sentence in recovery.damage:
-            log.warning("log: %s", sentence)
-        if recovery.cut_readings:
-            log.error(
-                "log: %s no longer holds %d readings that it once took; what of them was not delivered before is lost. "
-                "Was the folder removed, or is its disk failing?",
-                folder,
-                recovery.cut_readings,
-            )
-        state = StateStore(folder / "state.db")
-        stack.callback(state.close)
-        table, durable = PointTable(), PointTable()
-        table.apply(recovery.records)
-        durable.apply(recovery.records)
-        return _Opened(store, recovery, state, table, durable, Tail(store.bounds().end))
-
-    def _streams(self, opened: _Opened, writer: Writer) -> Streams:
+    def _streams(self, opened: Opened, writer: Writer) -> Streams:
         """The streams that go on, once those that cannot are closed."""
         recovery = opened.recovery
 
@@ -180,7 +142,7 @@ class Gateway:
                 log.warning("log: %s; new streams begin, no offset is used twice", recovery.continuity)
         return streams
 
-    def _build_devices(self, opened: _Opened, writer: Writer, streams: Streams) -> list[Device]:
+    def _build_devices(self, opened: Opened, writer: Writer, streams: Streams) -> list[Device]:
         recovery = opened.recovery
 
         def write(records: Sequence[Record]) -> None:
@@ -200,7 +162,9 @@ class Gateway:
         )
         return build_devices(self._config, parts)
 
-    def _build_publisher(self, destination: DestinationConfig, opened: _Opened, report: Report) -> Publisher:
+    def _build_publisher(
+        self, destination: DestinationConfig, opened: Opened, report: Report, streams: Streams, writer: Writer
+    ) -> Publisher:
         identity = self._config.gateway.gateway
         return Publisher(
             destination,
@@ -214,6 +178,8 @@ class Gateway:
             points=opened.durable,
             clock=self._clock,
             health=report.health,
+            streams=streams.open,
+            write=writer.write_now,
             save_s=SAVE_FLASH_S if kind_of(self._config.gateway.log.path) in ("emmc", "sd") else SAVE_S,
         )
 
@@ -264,6 +230,20 @@ class Gateway:
             await _flush(writer)
             for task in background:
                 task.cancel()
+
+
+def _first(group: BaseExceptionGroup[GatewayError]) -> GatewayError:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
+async def _stopped_within(stop: asyncio.Event, seconds: float) -> bool:
+    try:
+        async with asyncio.timeout(seconds):
+            await stop.wait()
+    except TimeoutError:
+        return False
+    return True
 
 
 async def _flush(writer: Writer) -> None:

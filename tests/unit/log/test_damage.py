@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from gateway.log import LogError, LogFormatError, LogIOError, LogStore, StateStore, datafile
+from gateway.log import LogError, LogFormatError, LogFullError, LogIOError, LogStore, StateStore, datafile
 from gateway.log.records import Segment
 from gateway.log.recovery import HOLE
 from tests.support.logs import (
@@ -398,13 +399,32 @@ def test_read_only_while_running(folder: Path) -> None:
 
 
 def test_read_only_at_start(folder: Path) -> None:
-    """Nothing can be promised without a disk: the start fails, says why, and works once it can be written again."""
+    """It fails in a way that says what to do and that another attempt can help; once it can be written, it goes on."""
     with small_disk(folder.parent) as disk:
         log = disk.folder / "log"
         filled(log).close()
-        with read_only(disk), pytest.raises(LogError, match=r"cannot be written|[Rr]ead-only"):
+        with read_only(disk), pytest.raises(LogIOError, match=r"cannot be written") as caught:
             open_log(log)
+        assert caught.value.retry
         store, recovery = open_log(log)
         assert recovery.continuity is None
         assert offsets(everything(store)) == list(range(200))
         store.close()
+
+
+def test_full_disk_at_start(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A start writes a little. A failed attempt leaves nothing locked: the next one of this process goes on."""
+    filled(folder).close()
+
+    def full(file: int, content: bytes, offset: int) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "pwrite", full)
+        with pytest.raises(LogFullError, match="free space") as caught:
+            open_log(folder)
+    assert caught.value.retry
+    store, recovery = open_log(folder)
+    assert recovery.continuity is None
+    assert offsets(everything(store)) == list(range(200))
+    store.close()
