@@ -29,6 +29,7 @@ BOM: Final = "\ufeff".encode()
 _QUARTER_NS: Final = 900_000_000_000
 """offsets of time zones change at whole quarters of an hour"""
 _MS: Final = 1_000_000
+_FLOATS: Final = (ValueType.FLOAT32, ValueType.FLOAT64)
 
 
 class Lines(Protocol):
@@ -92,6 +93,7 @@ class Csv:
 
     def __init__(self, zone: tzinfo | None = None) -> None:
         self._zone = zone
+        self._utc = b"Z" if zone is None else b""
         names = [f"{name} ({zone})" if zone and name.endswith("time") else name for name in COLUMNS]
         events = [f"{name} ({zone})" if zone and name == "time" else name for name in EVENT_COLUMNS]
         mark = b"" if zone is None else BOM
@@ -105,7 +107,7 @@ class Csv:
     def rows(self, rows: Rows) -> bytes:
         """Lines of readings."""
         batch = rows.batch
-        received = b",%s" % self._times(np.array([batch.received_time]))[0]
+        received = b"%s,%s" % (self._utc, self._time(batch.received_time).encode())
         stream = _cell(rows.stream)
         before, after = self._points.of(rows)
         return _joined(
@@ -123,12 +125,14 @@ class Csv:
         """The line of an event; what kinds of events do not share is in the last column, as JSON."""
         body = record.body
         shared = [body.get(name) for name in EVENT_COLUMNS[1:6]]
-        time = self._times(np.array([record.time]))[0].decode()
-        return _csv([time, *shared, record.stream, record.n, _json(body).decode()])
+        return _csv([self._time(record.time), *shared, record.stream, record.n, _json(body).decode()])
+
+    def _time(self, time: int) -> str:
+        return rfc3339(time) if self._zone is None else self._times(np.array([time]))[0].decode()
 
     def _times(self, times: npt.NDArray[np.int64]) -> list[bytes]:
         if self._zone is None:
-            return [b"%sZ" % text for text in time_fragments(times)]
+            return time_fragments(times)
         shifted = (times + _offsets(times, self._zone)) // _MS * _MS
         return [text.replace(b"T", b" ") for text in time_fragments(shifted)]
 
@@ -174,8 +178,10 @@ def _value_cells(type: ValueType, values: npt.NDArray[Any], valid: npt.NDArray[n
     texts = value_fragments(type, values, valid)
     if type is ValueType.JSON:
         return [_cell(text.decode()) if ok else b"" for text, ok in zip(texts, valid, strict=True)]
-    if type in (ValueType.FLOAT32, ValueType.FLOAT64, ValueType.BYTES):
+    if type is ValueType.BYTES or (type in _FLOATS and not np.isfinite(values).all()):
         texts = [text.strip(b'"') for text in texts]
+    if valid.all():
+        return texts
     return [text if ok else b"" for text, ok in zip(texts, valid.tolist(), strict=True)]
 
 
