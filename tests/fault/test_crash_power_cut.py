@@ -18,7 +18,7 @@ from tests.support.appending import MODULE, Promises
 from tests.support.kills import killed_child
 from tests.support.power_cut import Loss, PowerCut
 
-CUTS = 8
+CUTS = 6
 LOSSES: tuple[Loss, ...] = ("in order", "sectors")
 
 WRITES = """

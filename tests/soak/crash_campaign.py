@@ -1,6 +1,6 @@
-"""The crash campaign at length: kills, power cuts, disks that lie. Prints tables; 0 if nothing was wrong, 1 otherwise.
+"""The crash campaign at length: kills, power cuts, disks that are full. Prints tables; 0 if nothing was wrong, else 1.
 
-usage: python -m tests.soak.crash_campaign [--rounds 200] [--cuts 60] [--seed N]
+usage: python -m tests.soak.crash_campaign [--rounds 200] [--cuts 60] [--full 20] [--minutes 60] [--seed N]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.support.crash_campaign import Campaign
 from tests.support.crash_table import table
+from tests.support.full_disk import disk_full_rounds
 from tests.support.power_cut import PowerCut
 
 
@@ -23,26 +24,39 @@ def show(line: str) -> None:
     sys.stdout.flush()
 
 
-async def kills(home: Path, seed: int, rounds: int) -> bool:
+async def kills(home: Path, seed: int, rounds: int, most_s: float) -> bool:
     """SIGKILL again and again; returns whether everything came out."""
     show(f"kills: {rounds} rounds, seed {seed}")
-    outcome = await Campaign(home, seed=seed, rounds=rounds).run(show)
+    outcome = await Campaign(home, seed=seed, rounds=rounds, most_s=most_s).run(show)
     show(table(outcome))
     return _judged(outcome.flaws())
 
 
-async def cuts(home: Path, seed: int, rounds: int) -> bool:
+async def cuts(home: Path, seed: int, rounds: int, most_s: float) -> bool:
     """Power cuts with a disk that keeps what it has synced."""
     show(f"power cuts: {rounds} rounds, seed {seed}")
     cut = PowerCut(home / "disk", home / "journal")
-    outcome = await Campaign(home, seed=seed, rounds=rounds, cut=cut).run(show)
+    outcome = await Campaign(home, seed=seed, rounds=rounds, cut=cut, most_s=most_s).run(show)
     show(table(outcome))
     return _judged(outcome.flaws())
+
+
+async def full_disks(home: Path, seed: int, rounds: int, _: float) -> bool:
+    """A disk that others fill and free, half of the rounds with either `when_full`."""
+    right = True
+    for when_full in ("drop-oldest", "stop-acquiring"):
+        show(f"disk full, {when_full}: {rounds // 2} rounds, seed {seed}")
+        folder = home / when_full
+        folder.mkdir()
+        chance = random.Random(seed)
+        right &= _judged(await disk_full_rounds(folder, when_full=when_full, rounds=rounds // 2, chance=chance))
+    return right
 
 
 def _judged(flaws: list[str]) -> bool:
     for flaw in flaws:
         show(f"WRONG: {flaw}")
+    show("nothing is wrong" if not flaws else f"{len(flaws)} things are wrong")
     return not flaws
 
 
@@ -51,14 +65,16 @@ async def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.soak.crash_campaign")
     parser.add_argument("--rounds", type=int, default=200, help="kills")
     parser.add_argument("--cuts", type=int, default=60, help="power cuts")
+    parser.add_argument("--full", type=int, default=20, help="times that the disk is full")
+    parser.add_argument("--minutes", type=float, default=60.0, help="begin no new round of a campaign after so long")
     parser.add_argument("--seed", type=int, default=None, help="to have a campaign again")
     options = parser.parse_args(arguments)
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
     right = True
-    for campaign, rounds in ((kills, options.rounds), (cuts, options.cuts)):
+    for campaign, rounds in ((kills, options.rounds), (cuts, options.cuts), (full_disks, options.full)):
         if rounds:
             with tempfile.TemporaryDirectory(prefix="campaign-") as home:
-                right &= await campaign(Path(home), seed, rounds)
+                right &= await campaign(Path(home), seed, rounds, options.minutes * 60)
     return int(not right)
 
 

@@ -33,7 +33,7 @@ AIMS: Final = ("anywhere", "commit", "rotation", "compaction", "trim", "position
 HITS: Final = (*AIMS[1:], "elsewhere")
 LOG: Final = {"commit": "50ms", "budget": "1MB", "when_full": "stop-acquiring"}
 """a small budget has small files, of 250 kB: so they turn over, are made into blocks and let go within seconds"""
-AIM_S: Final = 6.0
+AIM_S: Final = 5.5
 """so long a kill waits for what it is aimed at, once the gateway runs"""
 UP_S: Final = 60.0
 """far more than a start takes"""
@@ -105,11 +105,12 @@ class Campaign:
         rounds: int,
         cut: PowerCut | None = None,
         lie_s: float = 0.0,
-        confirm: str = "centre",
+        confirm: str = "broker",
+        most_s: float = 1e9,
         **log: Any,
     ) -> None:
         """`cut`: the disk that the log lies on; `lie_s`: it says to have synced what it has not, up to so many seconds.
-        `log`: keys of the log's config that replace ours.
+        `most_s`: no new round begins after so long. `log`: keys of the log's config that replace ours.
         """
         self._seed = seed
         self._chance = random.Random(seed)
@@ -118,6 +119,7 @@ class Campaign:
         self._cut = cut
         self._lie_s = lie_s
         self._confirm = confirm
+        self._most_s = most_s
         home = cut.folder if cut else folder
         self._log_config = {**LOG, "path": str(home / "log"), **log}
         self._held = Held()
@@ -131,6 +133,7 @@ class Campaign:
         """
         delivery = Delivery(self._folder)
         aims = self._aims()
+        until = time.monotonic() + self._most_s
         async with plant(self._folder) as devices:
             with delivery:
                 destination = delivery.destination(format="columns", confirm=self._confirm)
@@ -139,8 +142,10 @@ class Campaign:
                 ) as gateway:
                     gateway.log = Path(self._log_config["path"])
                     gateway.log.mkdir(exist_ok=True)
-                    rounds = []
+                    rounds: list[Round] = []
                     for number, aim in enumerate(aims):
+                        if time.monotonic() > until:
+                            break
                         rounds.append(await self._round(gateway, delivery, aim))
                         told(f"round {number + 1}: {_line(rounds[-1])}")
                     await asyncio.to_thread(delivery.broker.start)
