@@ -1,4 +1,4 @@
-"""The aedes broker, which speaks MQTT 3.1.1 and shares no code with Mosquitto, in a process of its own.
+"""The aedes broker, which shares no code with Mosquitto, in a process of its own.
 
 async with aedes() as broker:
     ... mqtt://127.0.0.1:{broker.port} ...
