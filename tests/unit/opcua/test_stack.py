@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import inspect
+import random
 import struct
 import time
 from collections.abc import AsyncIterator
@@ -24,8 +25,8 @@ from asyncua.ua.ua_binary import struct_from_binary, struct_to_binary
 
 from adapters.opcua.errors import translate_errors
 from adapters.opcua.session import lengths, stack
-from gateway.contract import LinkLost
-from tests.support.opcua_certificates import make_pair
+from gateway.contract import AdapterError, LinkLost
+from tests.support.opcua_certificates import NOW, make_pair
 from tests.support.opcua_fuzz import read_response
 from tests.support.wait import eventually
 
@@ -73,6 +74,57 @@ async def test_lengths_that_are_wrong_cost_no_time_and_end_the_link(
     with pytest.raises(LinkLost), translate_errors("reading"):
         await stack.call(Client("opc.tcp://h:1"), None, ua.ReadResponse, 5)
     assert time.process_time() - started < 5
+
+
+def answers() -> list[Any]:
+    """Answers that asyncua decodes for us."""
+    good = ua.StatusCode(ua.UInt32(0))
+    contents = [1, 2.5, "abc", NOW, [1, 2, 3], [[1, 2], [3, 4]], ["a", "b"], b"x", None, ua.EUInformation(), ua.Range()]
+    transferred = ua.TransferSubscriptionsResponse()
+    transferred.Parameters.Results = [ua.TransferResult(good, [1, 2, 3])]
+    named = ua.ReferenceDescription(BrowseName=ua.QualifiedName("x", 1), DisplayName=ua.LocalizedText("y"))
+    return [
+        ua.ReadResponse(Results=[ua.DataValue(ua.Variant(content)) for content in contents]),
+        ua.CreateMonitoredItemsResponse(Results=[ua.MonitoredItemCreateResult(good, ua.UInt32(n)) for n in range(4)]),
+        ua.CreateSubscriptionResponse(),
+        ua.BrowseResponse(Results=[ua.BrowseResult(References=[named])]),
+        transferred,
+    ]
+
+
+NUMBERS = (0, 1, 2, 7, 255, 65_535, 2**31 - 1, -1, -2, -(2**31))
+
+
+def mutated(draw: random.Random, sound: bytes) -> bytes:
+    data = bytearray(sound)
+    for _ in range(draw.choice((1, 1, 2, 3, 6))):
+        at = draw.randrange(len(data))
+        match draw.randrange(5):
+            case 0:
+                data[at] = draw.randrange(256)
+            case 1:
+                data[at] ^= 1 << draw.randrange(8)
+            case 2:
+                data[at : at + 4] = struct.pack("<i", draw.choice(NUMBERS))
+            case 3:
+                del data[at : at + draw.choice((1, 4, 8))]
+            case 4:
+                data[at:at] = data[at : at + draw.choice((1, 4, 16))]
+        data = data or bytearray(sound)
+    return bytes(data)
+
+
+@pytest.mark.parametrize("answer", answers(), ids=lambda answer: type(answer).__name__)
+async def test_whatever_a_server_answers_is_read_or_ends_the_link(answer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is never an error of ours, and never keeps the process busy."""
+    draw, sound = random.Random(20261121), struct_to_binary(answer)
+    came: asyncio.Future[Buffer]
+    monkeypatch.setattr(stack, "send", lambda *_: came)
+    for _ in range(500):
+        came = asyncio.get_running_loop().create_future()
+        came.set_result(Buffer(mutated(draw, sound)))
+        with contextlib.suppress(AdapterError), translate_errors("reading"):
+            await stack.call(Client("opc.tcp://h:1"), None, type(answer), 5)
 
 
 async def test_what_is_sound_is_read_as_before() -> None:
