@@ -82,6 +82,7 @@ class Pki:
                 f"a next certificate is prepared already; servers that accept it: {servers}. Once all do, "
                 "`edge-gateway certs renew --finish` makes it the only one"
             )
+        following[1].unlink(missing_ok=True)  # half a pair that a power cut left: nobody has its other half
         make_certificate(*following, application_uri_of(_read(current[0])))
         return _entry(CertificateState.NEXT, following[0], _read(following[0]))
 

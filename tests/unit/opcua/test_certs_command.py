@@ -132,6 +132,15 @@ def test_renew_prepares_a_certificate_of_the_same_application(pki: Path, capsys:
     assert (pki / "own" / "key.pem").stat().st_mode & 0o777 == 0o600
 
 
+def test_renew_begins_anew_where_a_power_cut_left_a_key_alone(pki: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    listed(pki, capsys)
+    (pki / "own" / "next-key.pem").write_text("left behind")
+    assert main(["certs", "renew", "--pki", str(pki)]) == 0
+    assert (pki / "own" / "next-key.pem").read_text().startswith("-----BEGIN PRIVATE KEY")
+    capsys.readouterr()
+    assert "next" in listed(pki, capsys)
+
+
 def test_what_root_makes_belongs_to_the_owner_of_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     given: set[str] = set()
 
