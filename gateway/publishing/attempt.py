@@ -16,6 +16,7 @@ from gateway.publishing.errors import BrokerError
 from gateway.publishing.hidden import Hidden
 from gateway.publishing.maker import Maker
 from gateway.publishing.outbox import Outbox
+from gateway.publishing.refusals import Refusals
 from gateway.publishing.replays import Replays
 from gateway.publishing.sources import Source
 
@@ -71,3 +72,4 @@ class Tools(NamedTuple):
     """called for every message that was delivered"""
     unanswered: Callable[[str], None]
     """called with why and what to do when the centre, which is to confirm, is silent"""
+    refusals: Refusals | None

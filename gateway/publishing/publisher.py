@@ -6,14 +6,14 @@ import asyncio
 import contextlib
 import logging
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import tzinfo
 from functools import partial
 from typing import Any
 
 from gateway.backoff import Backoff
 from gateway.contract import Clock
-from gateway.log.records import SeriesHead
+from gateway.log.records import EventRecord, SeriesHead
 from gateway.points.table import PointTable
 from gateway.publishing import documents
 from gateway.publishing.accounts import Accounts, Period
@@ -30,6 +30,7 @@ from gateway.publishing.login import make_login
 from gateway.publishing.maker import Learned, Maker
 from gateway.publishing.mqtt import LARGEST_PACKET, Connection, Heard, Listen, Will, publish_properties
 from gateway.publishing.outbox import Outbox, Traffic
+from gateway.publishing.refusals import Refusals
 from gateway.publishing.replays import Replays
 from gateway.publishing.reports import Reporter
 from gateway.publishing.sources import LogReader, LogTail, Source, State
@@ -71,12 +72,15 @@ class Publisher:
         points: PointTable,
         clock: Clock,
         health: Callable[[], Mapping[str, Any]] | None = None,
+        streams: Callable[[], Sequence[str]] = tuple,
+        write: Callable[[Sequence[EventRecord]], object] | None = None,
         draw: random.Random | None = None,
         save_s: float = SAVE_S,
     ) -> None:
         """`save_s`: least time between two writes of the position (flash wear against duplicates after a crash).
 
-        `version` is the software's; `health` gives the metrics of health messages (None: none are sent).
+        `version` is the software's; `health` gives the metrics of health messages (None: none are sent); `write` takes
+        events for the log, of `streams`, the ids of those that are written to (None: refusals are no events).
         """
         self._config = config
         self._origin = documents.Origin(enterprise, gateway)
@@ -102,6 +106,7 @@ class Publisher:
         self._replays = Replays(config.name, lambda: self._books.ledger.ranges, state, clock, save_s)
         self._accounts = Accounts(config.name, config.account, timezone, self._books, state, clock, self._account)
         self._reporter = Reporter(config, self._origin, self._topic, self._accounts, clock, health)
+        self._refusals = None if write is None else Refusals(config.name, clock, streams, write)
         self._images: Images | None = None
         if config.image is not None:
             self._images = Images(
@@ -327,6 +332,7 @@ class Publisher:
             self._progress,
             delivered,
             partial(self._set_state, "unconfirmed"),
+            self._refusals,
         )
 
         def well() -> bool:

@@ -193,6 +193,8 @@ class Sender:
             case Verdict.PARK:
                 self._park(message, word(code))
             case Verdict.STOP:
+                if self._tools.refusals is not None:
+                    self._tools.refusals.stopped(word(code), advice(code))
                 self._end(BrokerRefused(f"the broker refuses {message.topic} ({word(code)}): {advice(code)}"))
 
     def _delivered(self, message: Message) -> None:
@@ -220,6 +222,8 @@ class Sender:
             positions = content.position, content.position
         time = self._tools.clock.time_ns()
         message.lane.park(entry(series, n, count, positions, reason, message.topic, time))
+        if message.lane.counted and self._tools.refusals is not None:
+            self._tools.refusals.parked(series, reason, count, who)
         if message.lane.counted and reason not in self._tools.progress.parking:
             self._tools.progress.parking.add(reason)
             logger.error(

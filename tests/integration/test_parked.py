@@ -91,7 +91,7 @@ async def test_parked_readings_are_listed_and_sent_again_by_the_running_gateway(
                 # The limit that was learned is forgotten: what comes now may be large again.
                 box.plant.log.append(readings(200))
                 await eventually(lambda: delivered(publisher, 204))
-                assert max(m.document["count"] for m in centre.of("readings/1")) > 30
+                await eventually(lambda: max(m.document["count"] for m in centre.of("readings/1")) > 30)
     box.state.close()
 
 

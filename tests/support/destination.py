@@ -28,9 +28,11 @@ BASE = f"iiot/v1/{ENTERPRISE}/gw-1"
 class Plant:
     """A publisher with everything around it but the broker."""
 
-    def __init__(self, log: FakeLog | None = None, state: FakeState | None = None) -> None:
+    def __init__(self, log: FakeLog | None = None, state: FakeState | None = None, *, tells: bool = False) -> None:
+        """`tells`: refusals become events in the log, as in the gateway."""
         self.log = log or FakeLog()
         self.state = state or FakeState()
+        self.tells = tells
         if log is None:
             self.log.append(stream(), *define())
 
@@ -50,6 +52,8 @@ class Plant:
             points=self.log.points,
             clock=SystemClock(),
             health=lambda: {"devices": 1},
+            streams=lambda: [record.stream for record in self.log.points.streams()],
+            write=(lambda records: self.log.append(*records)) if self.tells else None,
             draw=random.Random(1),
         )
 

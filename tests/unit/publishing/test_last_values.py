@@ -70,8 +70,7 @@ def test_against_a_plain_dict(seed: int) -> None:
     last, model = LastValues(), dict[int, Row]()
     for position in range(300):
         batches = [
-            some_batch(chance, 10_000 * position, backfilled=chance.random() < 0.1)
-            for _ in range(chance.randint(1, 3))
+            some_batch(chance, 10_000 * position, backfilled=chance.random() < 0.1) for _ in range(chance.randint(1, 3))
         ]
         last.take([Segment(position, [BatchRecord("S1", batch) for batch in batches])])
         for batch in batches:
