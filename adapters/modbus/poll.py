@@ -28,6 +28,8 @@ SILENCE_NS = 10_000_000_000
 """how long a block is left alone that the device did not answer while it answered others"""
 BAD_REPLIES_IN_A_ROW = 3
 """blocks in a row whose replies did not fit, each asked twice, before the link as a whole is given up"""
+_LOOKS = 5
+_AT_ONCE_NS = 50_000
 REFUSALS = (ILLEGAL_ADDRESS, ILLEGAL_VALUE)
 NO_ANSWER = (0x0A, 0x0B)
 """exceptions of a gateway whose device does not answer"""
@@ -278,7 +280,7 @@ class ModbusAdapter:
 
     async def _offer(self, poll: Poll, cycle: _Cycle, sink: Sink) -> None:
         """Hand the cycle over. Its times are monotonic until here, so that a step of the clock cannot tear it."""
-        offset_ns = self._clock.time_ns() - self._clock.monotonic_ns()
+        offset_ns = epoch_offset_ns(self._clock)
         replies = Replies(cycle.payloads, cycle.status, cycle.read, [at + offset_ns for at in cycle.middle_ns])
         if cycle.answered:
             sink.online()
@@ -298,6 +300,21 @@ class ModbusAdapter:
         else:
             advice = "check that the device is on, connection.station, and whether connection.timeout is long enough"
         return LinkLost(f"{where}: {fault}; {advice}")
+
+
+def epoch_offset_ns(clock: Clock) -> int:
+    """What makes ns since the epoch of a monotonic time.
+
+    Whoever is interrupted between a look at one clock and at the other takes the pause for a step of time, and a
+    point's reading would be earlier than the one before it: of some looks the least interrupted counts.
+    """
+    looks = []
+    for _ in range(_LOOKS):
+        before_ns, epoch_ns, after_ns = clock.monotonic_ns(), clock.time_ns(), clock.monotonic_ns()
+        looks.append((after_ns - before_ns, epoch_ns - before_ns))
+        if looks[-1][0] < _AT_ONCE_NS:
+            break
+    return min(looks)[1]
 
 
 def _first(faults: BaseExceptionGroup[LineFault]) -> LineFault:

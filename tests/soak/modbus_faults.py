@@ -4,7 +4,7 @@
 
 Fails when a value is another point's, a reading comes twice or goes back in time, a device is not read again once all
 is well, a file is left open, or memory grows. Registers hold 1000 x their station plus their address. What no master
-can tell is not done: on a line, to answer late in a neighbour's name.
+can tell is not done: to answer late in a neighbour's name on a line, or one reply in the middle of another over TCP.
 """
 
 from __future__ import annotations
@@ -95,7 +95,7 @@ class Checked(Supervised):
         before = self._newest.get(index, 0)
         # a block's own Bad reading and the supervisor's of the outage behind it may be of one moment
         if time_ns < before or (time_ns == before and status == GOOD):
-            self.wrong.append(f"{self.name}: {name} again, or back in time by {before - time_ns} ns")
+            self.wrong.append(f"{self.name}: {name} again, or back by {before - time_ns} ns, status {status:08X}")
         self._newest[index] = time_ns
         expected = 1000 * self._station + int(name[1:]) if status == GOOD else None
         if value != expected:
@@ -120,8 +120,8 @@ class Wire:
             "udp": NUMBERED, "tcp": NUMBERED | NETWORKS, "pipelined": NUMBERED | NETWORKS,
             "rtu+tcp": LINES | NETWORKS, "ascii+tcp": LINES | NETWORKS, "listen+rtu": LINES, "serial": LINES,
         }[kind]  # fmt: skip
-        if kind == "udp":
-            self.faults = {name: fault for name, fault in self.faults.items() if name != "slow"}
+        if kind in ("tcp", "pipelined", "udp"):
+            del self.faults["slow"]
         self.ill: dict[int, Fault] = {}
         self.episodes = self.restarts = 0
         stations = {n: ModbusDevice(registers={a: 1000 * n + a for a in range(256)}) for n in STATIONS}

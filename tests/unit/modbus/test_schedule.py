@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.modbus.poll import epoch_offset_ns
 from adapters.modbus.schedule import Lateness, Pacer, Schedule, stagger_ns
 
 
@@ -71,3 +73,30 @@ def test_the_worst_lateness_is_told_for_ten_seconds_at_least_and_for_twenty_at_m
     assert lateness.worst_ns(begun + 19 * second_ns) == 5
     assert lateness.worst_ns(begun + 20 * second_ns) == 2
     assert lateness.worst_ns(begun + 60 * second_ns) == 0
+
+
+class Interrupted:
+    """Clocks 1000 s apart that take 100 ns to look at; some looks are followed by a pause."""
+
+    def __init__(self, pauses_ns: dict[int, int]) -> None:
+        self._pauses_ns = pauses_ns
+        self._looks = 0
+        self._now_ns = 0
+
+    def _look(self) -> int:
+        now_ns = self._now_ns
+        self._looks += 1
+        self._now_ns += 100 + self._pauses_ns.get(self._looks, 0)
+        return now_ns
+
+    def monotonic_ns(self) -> int:
+        return self._look()
+
+    def time_ns(self) -> int:
+        return self._look() + 1_000_000_000_000
+
+
+@pytest.mark.parametrize("look", range(1, 7))
+def test_an_interruption_between_two_clocks_is_no_step_of_time(look: int) -> None:
+    offset_ns = epoch_offset_ns(Interrupted({look: 9_000_000}))
+    assert abs(offset_ns - 1_000_000_000_000) < 1_000
