@@ -7,7 +7,7 @@ import binascii
 import ipaddress
 from datetime import UTC, datetime, timedelta
 from string import Formatter
-from typing import Annotated, Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -18,7 +18,7 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
     WithJsonSchema,
-    model_validator,
+    field_validator,
 )
 
 from gateway.contract.config import DataClass, Domain, Name, StrictModel
@@ -183,14 +183,15 @@ class HmacConfig(StrictModel):
         default=DEFAULT_VALID_S, description="how far {expiry} lies ahead of the connection"
     )
 
-    @model_validator(mode="after")
-    def _decodes(self) -> Self:
-        if self.secret_encoding == "base64":
+    @field_validator("secret_encoding")
+    @classmethod
+    def _decodes(cls, encoding: str, info: ValidationInfo) -> str:
+        if encoding == "base64" and "secret" in info.data:
             try:
-                base64.b64decode(self.secret.get_secret_value(), validate=True)
+                base64.b64decode(info.data["secret"].get_secret_value(), validate=True)
             except binascii.Error as error:
-                raise ValueError("the secret is no base64; correct it, or set `secret_encoding: text`") from error
-        return self
+                raise ValueError("the secret is no base64; correct it, or write `text`") from error
+        return encoding
 
 
 class UserConfig(StrictModel):
