@@ -35,6 +35,7 @@ MOST_BYTES: Final = 32 * 1024 * 1024
 _MOST_CHUNKS: Final = 16_384
 _LEAST_BUFFER: Final = 8192
 """bytes of a chunk that everybody must bear (Part 6, 7.1.2.3)"""
+_USUAL_BUFFER: Final = 65_536
 
 
 def node_id(identifier: Any, namespace: int = 0, kind: ua.NodeIdType = ua.NodeIdType.Numeric) -> ua.NodeId:
@@ -90,7 +91,8 @@ async def greet(client: Client) -> None:
     limits = protocol_of(client)._connection._limits
     to_server, from_server = limits.max_recv_buffer, limits.max_send_buffer
     limits.max_send_buffer = max(to_server, _LEAST_BUFFER)
-    limits.max_recv_buffer = min(max(from_server, _LEAST_BUFFER), MOST_BYTES)
+    # Some servers send larger chunks than they say; this is only to bound the memory.
+    limits.max_recv_buffer = min(max(from_server, to_server, _USUAL_BUFFER), MOST_BYTES)
     limits.max_message_size, limits.max_chunk_count = MOST_BYTES, _MOST_CHUNKS
 
 

@@ -168,7 +168,12 @@ def acknowledge(receives: int, sends: int, most: int) -> bytes:
 
 @pytest.mark.parametrize(
     ("receives", "sends", "sending", "receiving"),
-    [(8192, 65_536, 8192, 65_536), (0, 0, 8192, 8192), (65_535, 2**32 - 1, 65_535, stack.MOST_BYTES)],
+    [
+        (8192, 65_536, 8192, 65_536),
+        (65_536, 8192, 65_536, 65_536),
+        (0, 0, 8192, 65_536),
+        (65_535, 2**32 - 1, 65_535, stack.MOST_BYTES),
+    ],
 )
 async def test_a_small_buffer_for_requests_makes_no_answer_too_large(
     receives: int, sends: int, sending: int, receiving: int
