@@ -53,9 +53,12 @@ def _check_url(text: str) -> str:
 
 def _check_keys(text: str, known: set[str], what: str) -> None:
     try:
-        keys = {key for _, key, _, _ in Formatter().parse(text) if key is not None}
+        fields = [field[1:] for field in Formatter().parse(text) if field[1] is not None]
     except ValueError as error:
         raise ValueError(f"braces in {what} do not match: {text!r}") from error
+    if decorated := [key for key, form, conversion in fields if form or conversion]:
+        raise ValueError(f"expected {{{decorated[0]}}} in {what} without : and !, found {text!r}")
+    keys = {str(key) for key, _, _ in fields}
     if unknown := keys - known:
         listed = ", ".join(f"{{{key}}}" for key in sorted(known))
         raise ValueError(f"unknown {{{min(unknown)}}} in {what}; known are {listed}")

@@ -8,12 +8,14 @@ import http
 import ipaddress
 import socket
 import time
+from typing import Any
 
 from gateway.publishing.config import Broker, DestinationConfig, ProxyConfig
 from gateway.publishing.errors import BrokerError, BrokerRefused
 
 _MOST_BYTES = 16_384
 """of a proxy's answer before the connection begins"""
+_FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
 
 def place(config: DestinationConfig, broker: Broker) -> str:
@@ -48,11 +50,8 @@ def connect(config: DestinationConfig, broker: Broker, timeout_s: float) -> sock
 
 def _dial(config: DestinationConfig, broker: Broker, host: str, port: int, timeout_s: float) -> socket.socket:
     """The first address that answers, as socket.create_connection does it, from where the config says."""
-    family = socket.AF_UNSPEC
-    if config.source is not None:
-        family = socket.AF_INET6 if ipaddress.ip_address(config.source).version == 6 else socket.AF_INET
     failure = OSError("the name has no address")
-    for found, kind, protocol, _, address in socket.getaddrinfo(host, port, family, socket.SOCK_STREAM):
+    for found, kind, protocol, _, address in _addresses(config, broker, host, port):
         link = socket.socket(found, kind, protocol)
         try:
             _leave_by(link, config, broker)
@@ -67,6 +66,20 @@ def _dial(config: DestinationConfig, broker: Broker, host: str, port: int, timeo
         else:
             return link
     raise failure
+
+
+def _addresses(config: DestinationConfig, broker: Broker, host: str, port: int) -> list[Any]:
+    """As socket.getaddrinfo, of the family that `source` has."""
+    if config.source is None:
+        return socket.getaddrinfo(host, port, socket.AF_UNSPEC, socket.SOCK_STREAM)
+    version = ipaddress.ip_address(config.source).version
+    try:
+        return socket.getaddrinfo(host, port, _FAMILIES[version], socket.SOCK_STREAM)
+    except socket.gaierror as error:
+        raise BrokerError(
+            f"{place(config, broker)}: no IPv{version} address found for {host}, as `source` needs ({error.strerror}); "
+            "check both, and the DNS"
+        ) from error
 
 
 def _leave_by(link: socket.socket, config: DestinationConfig, broker: Broker) -> None:

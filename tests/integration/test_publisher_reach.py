@@ -195,7 +195,7 @@ async def test_by_an_interface_of_choice() -> None:
                 await eventually(lambda: delivered(publisher, 500))
 
 
-async def test_a_broker_of_the_other_family_than_the_address_is_not_tried() -> None:
+def test_a_broker_of_the_other_family_than_the_address_is_not_tried() -> None:
     config = destination(source="::1")
-    with pytest.raises(OSError, match=r"[Aa]ddress family"):
+    with pytest.raises(BrokerError, match=r"no IPv6 address found for 127\.0\.0\.1, as `source` needs"):
         route.connect(config, config.brokers[0], 1)

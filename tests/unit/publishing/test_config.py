@@ -61,6 +61,8 @@ def test_topics_of_cloud_platforms_begin_with_a_slash_or_a_dollar() -> None:
         ({"topic": "a/{plant}"}, "unknown {plant}"),
         ({"topic": "a/#"}, "without"),
         ({"topic": "a/{gateway"}, "braces"),
+        ({"topic": "a/{gateway:d}"}, "expected {gateway} in the topic without : and !"),
+        ({"client_id": "{timestamp!r}"}, "expected {timestamp} in the text without"),
         ({"bandwidth": "1MB"}, "a rate such as"),
         ({"bandwidth": "1B/s"}, "at least"),
         ({"max_grade": 4}, "1, 2 or 3"),
