@@ -50,7 +50,7 @@ async def test_a_late_exception_is_not_the_answer_to_the_question_that_should_te
     async with served(line, kind) as url:
         file["connection"]["url"] = url
         async with again_and_again(file, sink):
-            await eventually(lambda: enough(sink, 4, 5))
+            await eventually(lambda: enough(sink, 4, 3))
     assert_own(sink, 1, SPREAD)
 
 
@@ -129,7 +129,7 @@ async def test_two_files_for_one_station_do_not_take_each_others_late_replies() 
     async with served(line, "rtu+tcp") as url, AsyncExitStack() as stack:
         for addresses, sink in zip(halves, sinks, strict=True):
             await stack.enter_async_context(again_and_again(device_file(url, 1, addresses), sink))
-        await eventually(lambda: all(enough(sink, 2, 12) for sink in sinks))
+        await eventually(lambda: all(enough(sink, 2, 8) for sink in sinks))
     for addresses, sink in zip(halves, sinks, strict=True):
         assert_own(sink, 1, addresses)
 
