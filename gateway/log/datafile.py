@@ -400,6 +400,10 @@ def torn_frames(connection: sqlite3.Connection, path: Path) -> bool:
         with wal.open("rb") as file:
             head = file.read(_WAL_HEAD)
             page_size = struct.unpack_from(">I", head, 8)[0]
-            file.seek(_WAL_HEAD + max(frames, 0) * (_FRAME_HEAD + page_size))
-            frame = file.read(_FRAME_HEAD)
-    return 0 < len(frame) < _FRAME_HEAD or (len(frame) == _FRAME_HEAD and frame[8:16] == head[16:24])
+            at = _WAL_HEAD + max(frames, 0) * (_FRAME_HEAD + page_size)
+            # Not the next one alone: what a lying disk lost may lie before what it kept.
+            while frame := os.pread(file.fileno(), _FRAME_HEAD, at):
+                if len(frame) < _FRAME_HEAD or frame[8:16] == head[16:24]:
+                    return True
+                at += _FRAME_HEAD + page_size
+    return False

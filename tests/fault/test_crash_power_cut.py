@@ -16,9 +16,12 @@ import pytest
 
 from tests.support.appending import MODULE, Promises
 from tests.support.kills import killed_child
+from tests.support.logs import crash, open_log, reading, segment
 from tests.support.power_cut import Loss, PowerCut
 
 CUTS = 6
+WAL_HEAD, FRAME = 32, 24 + 4096
+"""of SQLite's write-ahead log (fileformat2, section 4)"""
 LOSSES: tuple[Loss, ...] = ("in order", "sectors")
 
 WRITES = """
@@ -133,3 +136,23 @@ def test_every_durable_position_survives_a_power_cut(tmp_path: Path) -> None:
         lost += cut.fail(chance, loss=chance.choice(LOSSES)).lost
         assert promises.lost(folder) == []
     assert lost, "there was something to lose"
+
+
+def test_a_commit_that_was_lost_before_others_is_noticed(tmp_path: Path) -> None:
+    """A disk that lies about syncs may have kept commits after one that it lost: SQLite ends before all of them."""
+    folder = tmp_path / "log"
+    store, _ = open_log(folder)
+    for k in range(6):
+        store.append([segment(reading(10 * k))], store.bounds().end)
+    end = store.bounds().end
+    killed = {path: path.read_bytes() for path in folder.glob("data-*.db*") if path.suffix != ".db-shm"}
+    crash(store)
+    for path, content in killed.items():
+        frames, lost = divmod(len(content) - WAL_HEAD, FRAME)
+        assert path.suffix == ".db" or (frames > 4, lost) == (True, 0)
+        at = WAL_HEAD + (frames - 3) * FRAME
+        path.write_bytes(content if path.suffix == ".db" else content[:at] + bytes(FRAME) + content[at + FRAME :])
+    store, recovery = open_log(folder, boot="the machine was off in between")
+    assert recovery.continuity == "torn-tail"
+    assert store.bounds().end > end, "no position comes twice"
+    store.close()
