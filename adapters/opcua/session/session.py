@@ -175,7 +175,8 @@ class Session:
         if isinstance(namespaces, list):
             self._namespaces = [str(uri) for uri in namespaces]
         self.level = level if isinstance(level, int) else None
-        self.limits = Limits.of(ServerSays.of(values), self._profile, self._load)
+        limits = Limits.of(ServerSays.of(values), self._profile, self._load)
+        self.limits = limits.within(stack.most_sent(self.client))
         self.items_per_call, self.nodes_per_read = self.limits.items_per_call, self.limits.nodes_per_read
 
     def namespace(self, uri: str) -> int | None:

@@ -36,6 +36,8 @@ _MOST_CHUNKS: Final = 16_384
 _LEAST_BUFFER: Final = 8192
 """bytes of a chunk that everybody must bear (Part 6, 7.1.2.3)"""
 _USUAL_BUFFER: Final = 65_536
+_MOST_SENT: Final = "edge_gateway_most_sent"
+"""the attribute of asyncua's protocol that keeps it"""
 
 
 def node_id(identifier: Any, namespace: int = 0, kind: ua.NodeIdType = ua.NodeIdType.Numeric) -> ua.NodeId:
@@ -93,7 +95,16 @@ async def greet(client: Client) -> None:
     limits.max_send_buffer = max(to_server, _LEAST_BUFFER)
     # Some servers send larger chunks than they say; this is only to bound the memory.
     limits.max_recv_buffer = min(max(from_server, to_server, _USUAL_BUFFER), MOST_BYTES)
+    setattr(protocol_of(client), _MOST_SENT, int(limits.max_message_size))
     limits.max_message_size, limits.max_chunk_count = MOST_BYTES, _MOST_CHUNKS
+
+
+def most_sent(client: Client) -> int | None:
+    """Bytes of the largest request that the server has said it bears; None where it names no bound, or was not greeted.
+
+    What is larger ends the connection at some servers, so that nobody learns from a fault that it was too much.
+    """
+    return getattr(client.uaclient.protocol, _MOST_SENT, 0) or None
 
 
 @dataclass

@@ -103,3 +103,11 @@ def test_the_strictest_of_three_holds(says: ServerSays, profile: Profile, load: 
     assert limits.queue == min([*bounds("queue"), OWN_QUEUE])
     for name in ("min_sampling", "min_publishing", "ramp"):
         assert getattr(limits, name) == max(bounds(name), default=0)
+
+
+def test_a_request_is_no_longer_than_the_server_bears() -> None:
+    bounded = Limits(nodes_per_read=50).within(65_536)
+    assert (bounded.items_per_call, bounded.nodes_per_read) == (256, 50)
+    assert bounded.nodes_per_browse == bounded.nodes_per_history == 409
+    assert Limits().within(100).items_per_call == 1
+    assert Limits().within(None) == Limits()

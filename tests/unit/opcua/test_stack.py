@@ -183,6 +183,7 @@ async def test_a_small_buffer_for_requests_makes_no_answer_too_large(
         limits = stack.protocol_of(client)._connection._limits
         assert (limits.max_send_buffer, limits.max_recv_buffer) == (sending, receiving)
         assert limits.max_message_size == stack.MOST_BYTES
+        assert stack.most_sent(client) == 10_000
         assert struct.unpack_from("<2I", came[0], 20)[0] == stack.MOST_BYTES, "the server is told"
 
 
