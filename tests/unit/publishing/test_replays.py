@@ -91,7 +91,9 @@ async def test_from_the_request_to_the_end(state: Store, caplog: pytest.LogCaptu
     replay = await known.next()
     assert (replay.id, replay.request, replay.at) == (asked.id, asked.request, 10)
     assert (replay.undelivered, known.shown()) == ([Range(10, 12), Range(19, 20)], Shown(1, 100, 0))
+    assert stored(state, 1)["undelivered"] == [[10, 12], [19, 20]], "told to the next process too, at once"
     await known.begun(replay)
+    assert stored(state, 1)["state"] == "running", "begun once, whatever happens now"
     settle(replay, 15, 40, withheld=3)
     assert known.shown() == Shown(1, 57, 40)
     await known.look()
