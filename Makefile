@@ -2,7 +2,8 @@
 # make test    set up everything and run all tests
 # make check   format, lint, types, tests: what a commit must pass
 # make soak    fuzz the decoder of OPC UA for 5 minutes (SECONDS=60: for one), lose 1,000 connections,
-#              Modbus faults on every transport for 3 minutes, 5,000 histories of the log
+#              Modbus faults on every transport for 3 minutes, 5,000 histories of the log, 200 crashes under load,
+#              60 power cuts, 20 full disks (an hour and a half)
 # make bench   measure the path on this machine
 # make lock    renew the locked dependencies
 .PHONY: demo test soak check bench lock setup
@@ -27,12 +28,14 @@ check:
 	@scripts/check
 
 soak:
+	@scripts/mosquitto
 	@scripts/interop
 	@scripts/setup dev
 	@.venv/bin/python -m tests.soak.fuzz_opcua_decode --seconds $(or $(SECONDS),300)
 	@.venv/bin/python -m tests.soak.opcua_reconnects
 	@.venv/bin/python -m tests.soak.modbus_faults --seconds $(or $(SECONDS),180)
 	@LOG_HISTORIES=5000 .venv/bin/python -m pytest -q tests/unit/log/test_model.py
+	@.venv/bin/python -m tests.soak.crash_campaign --rounds 200
 
 bench:
 	@scripts/mosquitto
