@@ -88,17 +88,17 @@ async def test_over_websockets(tmp_path: Path, encrypted: bool) -> None:
             url = f"{'wss' if encrypted else 'ws'}://127.0.0.1:{port}/mqtt"
             tls = {"ca": str(ca)} if encrypted else None
             async with running(plant.publisher(broker, url=url, tls=tls)) as publisher:
-                for k in range(20):
+                for k in range(4):
                     plant.log.append(readings(500, start=k * 500))
-                await eventually(lambda: delivered(publisher, 10_000))
+                await eventually(lambda: delivered(publisher, 2000))
                 # What the broker has not passed on yet when it ends is lost by it: it persists nothing here.
-                await eventually(lambda: set(centre.offsets()) == set(range(10_000)))
+                await eventually(lambda: set(centre.offsets()) == set(range(2000)))
                 centre.forget()
                 broker.restart()
                 centre.resubscribed()
-                plant.log.append(readings(10, start=10_000))
-                await eventually(lambda: delivered(publisher, 10_010), 20)
-            await eventually(lambda: set(centre.offsets()) == set(range(10_010)))
+                plant.log.append(readings(10, start=2000))
+                await eventually(lambda: delivered(publisher, 2010), 20)
+            await eventually(lambda: set(centre.offsets()) == set(range(2010)))
             await eventually(lambda: centre.of("status/1")[-1].document.get("reason") == "stopped")
 
 
