@@ -31,7 +31,10 @@ class Login(NamedTuple):
 
 
 def make_login(config: DestinationConfig, enterprise: str, gateway: str, host: str, time_ns: int, nonce: str) -> Login:
-    """For one connection to the broker `host` at `time_ns` (since the epoch); `nonce` is a text used only once."""
+    """For one connection to the broker `host` at `time_ns` (since the epoch).
+
+    `nonce` is a text used only once; its last 16 letters and digits are what templates get.
+    """
     keys = {"enterprise": enterprise, "gateway": gateway, "destination": config.name}
     keys |= _moment(config, time_ns, nonce)
     client_id = default_client_id(enterprise, gateway, config.name)
@@ -64,7 +67,7 @@ def _moment(config: DestinationConfig, time_ns: int, nonce: str) -> dict[str, st
         "timestamp": str(seconds),
         "hour": f"{datetime.fromtimestamp(seconds, UTC):%Y%m%d%H}",
         "expiry": str(seconds + round(valid_s)),
-        "nonce": nonce,
+        "nonce": "".join(filter(str.isalnum, nonce))[-16:],
     }
 
 

@@ -73,7 +73,7 @@ def test_tencent() -> None:
     """The page has no example with its answer: this one is OpenSSL's."""
     made = login(
         1_699_913_600_000,
-        "x1Y2z",
+        "x1-Y2z",
         client_id="ABC123gw-1",
         user={
             "name": "ABC123gw-1;12010126;{nonce};{expiry}",
