@@ -42,7 +42,7 @@ def test_a_segment_larger_than_memory_is_not_held() -> None:
 
 async def test_waiting_ends_when_there_is_something_beyond() -> None:
     tail = Tail(1)
-    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
         waiters = [group.create_task(tail.wait(position)) for position in (1, 2)]
         await asyncio.sleep(0)
         tail.add(committed(1))

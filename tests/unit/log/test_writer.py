@@ -17,7 +17,7 @@ from gateway.contract.batch import Batch, ValueType
 from gateway.contract.clock import SystemClock
 from gateway.log import LogError, LogFullError, LogIOError, LogStore, Tail, Writer, codec
 from gateway.log.records import BatchRecord, Record, Segment, Series
-from tests.support.logs import STREAM, T0, batch, definitions, event, offsets, open_log, reading, small_disk
+from tests.support.logs import STREAM, T0, SetClock, batch, definitions, event, offsets, open_log, reading, small_disk
 from tests.support.wait import eventually
 
 
@@ -43,7 +43,7 @@ class StubStore:
         return 1, self._end
 
     def append(self, segments: Sequence[Segment], expected_position: int) -> int:
-        self.open.wait(10)
+        self.open.wait(20)
         self.tries += 1
         if self.errors:
             raise self.errors.pop(0)
@@ -59,8 +59,8 @@ class StubStore:
 async def writing(
     store: Any, *, commit_s: float = 0.0, next_n: dict[Series, int] | None = None, **options: Any
 ) -> AsyncIterator[Writer]:
-    options.setdefault("on_commit", lambda segments: None)
-    async with Writer(store, next_n=next_n or {}, commit_s=commit_s, clock=SystemClock(), **options) as writer:
+    options = {"on_commit": lambda segments: None, "clock": SystemClock(), **options}
+    async with Writer(store, next_n=next_n or {}, commit_s=commit_s, **options) as writer:
         yield writer
 
 
@@ -85,7 +85,7 @@ async def test_nothing_is_durable_before_its_commit() -> None:
     async with writing(stub) as writer:
         receipt = await writer.write([fresh()], 100, "a")
         durable = asyncio.create_task(receipt.durable())
-        await asyncio.sleep(0.05)
+        await eventually(lambda: writer._gathering is None, message="the thread has taken it")
         assert not durable.done()
         stub.open.set()
         await durable
@@ -122,19 +122,30 @@ async def test_what_comes_during_a_commit_is_the_next_commit() -> None:
         assert writer.statistics().commits == 2
 
 
+class WatchedClock(SetClock):
+    """Stands still until it is moved, and counts who looks at it."""
+
+    looks = 0
+
+    def monotonic_ns(self) -> int:
+        self.looks += 1
+        return super().monotonic_ns()
+
+
 async def test_commits_keep_their_distance_but_a_pause_costs_nothing() -> None:
-    stub = StubStore()
-    loop = asyncio.get_running_loop()
-    async with writing(stub, commit_s=0.3) as writer:
-        start = loop.time()
+    stub, clock = StubStore(), WatchedClock()
+    async with writing(stub, commit_s=0.05, clock=clock) as writer:
         await (await writer.write([fresh()], 100, "a")).durable()
-        assert loop.time() - start < 0.2
-        while loop.time() - start < 1.0:
-            receipt = await writer.write([fresh()], 100, "a")
-            await asyncio.sleep(0.01)
-        assert 3 <= writer.statistics().commits <= 5
-        await receipt.durable()
-        assert loop.time() - start >= 0.85
+        receipts = [await writer.write([fresh()], 100, "a") for _ in range(3)]
+        looks = clock.looks
+        await eventually(lambda: clock.looks > looks + 3, message="the thread looks whether it is time")
+        assert len(stub.commits) == 1
+        clock.advance(0.05)
+        await receipts[-1].durable()
+        assert len(stub.commits) == 2
+        clock.advance(1)
+        await (await writer.write([fresh()], 100, "a")).durable()
+        assert len(stub.commits) == 3
 
 
 async def test_closing_commits_everything_at_once(store: LogStore) -> None:
@@ -150,7 +161,7 @@ async def test_closing_commits_everything_at_once(store: LogStore) -> None:
 
 
 async def test_a_flush_does_not_wait_for_the_interval(store: LogStore) -> None:
-    async with writing(store, commit_s=60) as writer, asyncio.timeout(10):
+    async with writing(store, commit_s=60) as writer, asyncio.timeout(20):
         await (await writer.write([fresh()], 100, "a")).durable()
         await writer.write([fresh()], 100, "a")
         await writer.flush()
@@ -193,7 +204,7 @@ async def test_a_flood_blocks_only_itself() -> None:
             await writer.write([fresh()], 500, "flood")
         blocked = [asyncio.create_task(writer.write([fresh()], 500, "flood")) for _ in range(5)]
         await asyncio.sleep(0)
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(20):
             await writer.write([fresh(device="calm")], 500, "calm")
             writer.write_now([event(-1)])
         assert not any(task.done() for task in blocked)
@@ -245,7 +256,7 @@ async def test_a_cancelled_wait_gives_its_memory_back() -> None:
 
 async def test_waiting_for_memory_brings_the_commit_forward() -> None:
     stub = StubStore()
-    async with asyncio.timeout(5), writing(stub, commit_s=60, share_bytes=1_000) as writer:
+    async with asyncio.timeout(20), writing(stub, commit_s=60, share_bytes=1_000) as writer:
         for _ in range(10):
             receipt = await writer.write([fresh()], 600, "a")
         assert len(stub.commits) >= 8
@@ -324,7 +335,7 @@ async def test_a_disk_that_stays_full_ends_a_close_with_an_error() -> None:
 async def test_a_passing_disk_error_is_tried_again() -> None:
     stub = StubStore()
     stub.errors = [LogIOError("one"), LogIOError("two")]
-    async with asyncio.timeout(10), writing(stub) as writer:
+    async with asyncio.timeout(20), writing(stub) as writer:
         receipt = await writer.write([fresh()], 100, "a")
         await receipt.durable()
     assert stub.tries == 3
@@ -340,7 +351,7 @@ async def test_a_dead_disk_ends_run_and_every_receipt() -> None:
     receipts = [await writer.write([fresh()], 400, "a") for _ in range(2)]
     blocked = asyncio.create_task(writer.write([fresh()], 400, "a"))
     with pytest.raises(LogIOError, match="dead"):
-        await asyncio.wait_for(writer.run(), 10)
+        await asyncio.wait_for(writer.run(), 20)
     for waiting in (*(receipt.durable() for receipt in receipts), blocked):
         with pytest.raises(LogIOError):
             await waiting
