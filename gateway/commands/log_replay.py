@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 from gateway.commands.equipment import FAILED, OK, PARTLY, write_json
 from gateway.commands.log_place import Place, in_order, local, names_like, place_of, time_of, unknown
+from gateway.commands.log_progress import Progress
 from gateway.contract import ConfigError
 from gateway.log import LogView, Outline, StateStore, glance
 from gateway.log.records import EVENTS_DEVICE, Series, StreamRecord
@@ -206,6 +207,7 @@ def _look(view: LogView, selection: Selection, clearance: Clearance) -> _Meant:
     """Count from heads where they tell, and decode only the segments at the edges."""
     counts: Counter[Series] = Counter()
     places: list[int] = []
+    progress = Progress(view.files[0].first, view.end)
     withheld = damaged = 0
 
     def take(found: Counter[Series], first: int, end: int) -> int:
@@ -217,6 +219,7 @@ def _look(view: LogView, selection: Selection, clearance: Clearance) -> _Meant:
 
     def wanted(outline: Outline) -> bool:
         nonlocal withheld
+        progress.show(outline.position, f"{counts.total():,} readings")
         if not selection.touches(outline):
             return False
         if (found := selection.known(outline)) is None:
@@ -227,6 +230,7 @@ def _look(view: LogView, selection: Selection, clearance: Clearance) -> _Meant:
     for segment in view.segments(wanted):
         damaged += segment.damage is not None
         withheld += take(selection.readings_of(segment), segment.position, segment.position + 1)
+    progress.clear()
     first, end = places or (0, 0)
     return _Meant(first, end, counts, withheld, damaged)
 
@@ -263,7 +267,8 @@ def _request_report(request: Request, meant: _Meant, replay: Replay | None) -> d
 def _request_words(request: Request, meant: _Meant, replay: Replay | None, zone: tzinfo) -> str:
     head = f"replay {replay.id} to {request.destination}" if replay else f"to {request.destination}"
     lines = [f"{head}: {meant.readings:,} readings; {_range_words(request, zone)}"]
-    lines += [f"  {device}: {count:,}" for device, count in _by_device(meant.counts).items()]
+    for device, count in _by_device(meant.counts).items():
+        lines.append(f"  {'events' if device == EVENTS_DEVICE else device}: {count:,}")
     if meant.withheld:
         lines.append(f"  {meant.withheld:,} of them stay withheld: {request.destination} was not entitled to them")
     if replay is not None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -135,8 +134,6 @@ async def test_an_outage_and_a_restart_in_the_middle(box: Box) -> None:
             await eventually(lambda: 0 < publisher.statistics().replays.waiting < 18_000, 20)
             pipe.cut()
             await eventually(lambda: publisher.statistics().replays.waiting < 14_000, 20)
-            begun = time.monotonic()
-        assert time.monotonic() - begun < 5
         saved = box.replay()
         assert saved.state == "running"
         assert saved.missing == publisher.statistics().replays.waiting
@@ -230,11 +227,10 @@ async def test_a_running_gateway_takes_a_request_up_and_goes_on_after_being_kill
             )
             assert gateway.stop() == 0
             (stream,) = {m.document["stream"] for m in centre.of("columns/1")}
-            delivered_before = set(centre.offsets("press-1", stream))
-            times = [m.document["t0"] for m in centre.of("columns/1")]
-            asked = ["--destination", "centre", "--device", "press-*", "--from", min(times), "--to", "2100-01-01"]
+            asked = ["--destination", "centre", "--device", "press-*", "--from", "2020-01-01", "--to", "2100-01-01"]
             seen = await asyncio.to_thread(command, gateway, *asked, "--dry-run")
-            assert (seen["id"], seen["readings"]) == (None, len(delivered_before))
+            assert seen["id"] is None
+            count = seen["by_device"]["press-1"]
             assert command(gateway, "--list") == {"replays": []}
             # Asked for while nothing runs.
             assert (await asyncio.to_thread(command, gateway, *asked))["id"] == 1
@@ -253,9 +249,13 @@ async def test_a_running_gateway_takes_a_request_up_and_goes_on_after_being_kill
             assert gateway.metric("edge_gateway_replay_waiting", destination="centre") == 0
             assert gateway.metric("edge_gateway_account_difference", destination="centre") == 0
             assert gateway.stop() == 0
-            await eventually(lambda: set(replayed_offsets(centre, "press-1")) >= delivered_before, 20)
             first, second, third = command(gateway, "--list")["replays"]
-            assert (first["state"], first["sent"], first["missing"]) == ("done", len(delivered_before), 0)
+            assert (first["state"], first["sent"] + first["waiting"], first["missing"]) == ("done", seen["readings"], 0)
+            assert first["sent"] > 3000
+            # What was not delivered at the stop is the newest; whatever else was asked for are events.
+            again = set(range(first["sent"] - (seen["readings"] - count)))
+            await eventually(lambda: set(replayed_offsets(centre, "press-1")) >= again, 20)
+            assert set(centre.offsets("press-1", stream)) >= set(range(count))
             assert (second["state"], second["sent"] + second["waiting"], second["missing"]) == (
                 "done", second["readings"], 0
             )  # fmt: skip
