@@ -3,7 +3,7 @@
 # make check   format, lint, types, tests: what a commit must pass
 # make soak    fuzz the decoder of OPC UA for 5 minutes (SECONDS=60: for one), lose 1,000 connections,
 #              Modbus faults on every transport for 3 minutes, 5,000 histories of the log, 200 crashes under load,
-#              60 power cuts, 20 full disks (an hour and a half)
+#              60 power cuts, 20 full disks, an outage of 72 hours, a flood on a slow disk (two hours)
 # make bench   measure the path on this machine
 # make lock    renew the locked dependencies
 .PHONY: demo test soak check bench lock setup
@@ -36,6 +36,8 @@ soak:
 	@.venv/bin/python -m tests.soak.modbus_faults --seconds $(or $(SECONDS),180)
 	@LOG_HISTORIES=5000 .venv/bin/python -m pytest -q tests/unit/log/test_model.py
 	@.venv/bin/python -m tests.soak.crash_campaign --rounds 200
+	@.venv/bin/python -m tests.soak.flood
+	@.venv/bin/python -m tests.soak.long_outage
 
 bench:
 	@scripts/mosquitto

@@ -37,6 +37,11 @@ class Offsets:
         return known == 0
 
     @property
+    def first(self) -> int:
+        """The lowest offset seen, 0 when there is none."""
+        return self._starts[0] if self._starts else 0
+
+    @property
     def next(self) -> int:
         """One more than the highest offset seen."""
         return self._ends[-1] if self._ends else 0

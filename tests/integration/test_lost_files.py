@@ -93,9 +93,11 @@ def nothing(path: Path) -> None:
     os.truncate(path, 0)
 
 
-@pytest.mark.parametrize("lose", [Path.unlink, nothing], ids=["missing", "empty"])
-@pytest.mark.parametrize("known", [True, False], ids=["known before", "new destination"])
-@pytest.mark.parametrize("which", [1, 2], ids=["second", "third"])
+@pytest.mark.parametrize(
+    ("lose", "known", "which"),
+    [(Path.unlink, True, 1), (Path.unlink, True, 2), (nothing, True, 2), (nothing, False, 1)],
+    ids=["missing", "missing with all of a device", "empty", "empty, new destination"],
+)
 async def test_a_lost_file_is_counted_per_device(
     tmp_path: Path, lose: Callable[[Path], None], known: bool, which: int
 ) -> None:
@@ -116,3 +118,15 @@ async def test_a_lost_file_is_counted_per_device(
         if which == 2 and known:
             rare = devices[RARE]
             assert (rare.accepted, rare.waiting, rare.dropped) == (held[2][RARE], 0, {"damaged": held[2][RARE]})
+
+
+async def test_a_lost_newest_file_is_counted_as_far_as_it_was_known(tmp_path: Path) -> None:
+    folder = tmp_path / "log"
+    paths, held = written(folder)
+    await accounts(folder)
+    paths[-1].unlink()
+    for _ in range(2):
+        devices, total = await accounts(folder)
+        assert total.unbalanced == 0
+        assert devices[STEADY].dropped == {"damaged": held[-1][STEADY]}
+        assert total.waiting == sum(sum(counts.values()) for counts in held[:-1])

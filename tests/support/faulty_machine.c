@@ -1,9 +1,9 @@
 /* A machine whose disk and clock go wrong on demand: LD_PRELOAD below a real gateway.
  *
- * $FAULTY_CONTROL is a file of 16 bytes that the test changes while the program runs: int32 errno, 4 bytes of nothing,
+ * $FAULTY_CONTROL is a file of 16 bytes that the test changes while the program runs: int32 errno, int32 bytes per second,
  * int64 ns. While errno is not 0, whatever would change something below $FAULTY_FOLDER fails with it, as on a disk that
  * turned read-only (EROFS: files cannot be opened for writing either) or is full (ENOSPC: what is there can be opened,
- * renamed and removed). The ns are added to the wall clock; the monotonic clock knows nothing of them.
+ * renamed and removed). Where bytes per second are not 0, writing takes that long. The ns are added to the wall clock; the monotonic clock knows nothing of them.
  *
  * gcc -shared -fPIC -O2 -o faulty_machine.so faulty_machine.c -ldl
  */
@@ -25,7 +25,7 @@
 
 struct control {
     volatile int32_t error;
-    int32_t nothing;
+    volatile int32_t rate;
     volatile int64_t ahead_ns;
 };
 
@@ -106,6 +106,16 @@ static int file_fails(int file) {
     return 1;
 }
 
+static ssize_t slowly(int file, ssize_t written) {
+    int32_t rate = control->rate;
+    if (rate > 0 && written > 0 && file_below(file)) {
+        int64_t ns = (int64_t)written * 1000000000 / rate;
+        struct timespec pause = {ns / 1000000000, ns % 1000000000};
+        nanosleep(&pause, NULL);
+    }
+    return written;
+}
+
 #define MODE                                  \
     mode_t mode = 0;                          \
     if (flags & (O_CREAT | O_TMPFILE)) {      \
@@ -136,15 +146,15 @@ int openat64(int at, const char *path, int flags, ...) {
 }
 
 ssize_t write(int file, const void *bytes, size_t length) {
-    return file_fails(file) ? -1 : real_write(file, bytes, length);
+    return file_fails(file) ? -1 : slowly(file, real_write(file, bytes, length));
 }
 
 ssize_t pwrite(int file, const void *bytes, size_t length, off_t offset) {
-    return file_fails(file) ? -1 : real_pwrite(file, bytes, length, offset);
+    return file_fails(file) ? -1 : slowly(file, real_pwrite(file, bytes, length, offset));
 }
 
 ssize_t pwrite64(int file, const void *bytes, size_t length, off64_t offset) {
-    return file_fails(file) ? -1 : real_pwrite(file, bytes, length, offset);
+    return file_fails(file) ? -1 : slowly(file, real_pwrite(file, bytes, length, offset));
 }
 
 int ftruncate(int file, off_t length) { return file_fails(file) ? -1 : real_ftruncate(file, length); }

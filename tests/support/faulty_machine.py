@@ -1,4 +1,4 @@
-"""A machine whose disk turns read-only or full, and whose clock jumps, while a real program runs on it.
+"""A machine whose disk turns read-only, full or slow, and whose clock jumps, while a real program runs on it.
 
 The program runs with `environment()`: faulty_machine.c below its libc. No rights are needed, nothing is mounted; what
 other processes see of disk and clock stays as it is.
@@ -29,6 +29,7 @@ class FaultyMachine:
         self.disk = folder / "disk"
         self._file = folder / "faulty-machine"
         self._error = 0
+        self._rate = 0
         self._ahead_ns = 0
 
     def environment(self) -> dict[str, str]:
@@ -51,14 +52,19 @@ class FaultyMachine:
         """The disk can be written again."""
         self._set(error=0)
 
+    def slow_down(self, bytes_s: int) -> None:
+        """The disk writes so many bytes a second from now on; 0: as fast as it can."""
+        self._set(rate=bytes_s)
+
     def set_clock(self, ahead_ns: int) -> None:
         """The program's wall clock is so much ahead of the true one from now on; its monotonic clock goes on."""
         self._set(ahead_ns=ahead_ns)
 
-    def _set(self, error: int | None = None, ahead_ns: int | None = None) -> None:
+    def _set(self, error: int | None = None, rate: int | None = None, ahead_ns: int | None = None) -> None:
         self._error = self._error if error is None else error
+        self._rate = self._rate if rate is None else rate
         self._ahead_ns = self._ahead_ns if ahead_ns is None else ahead_ns
-        self._memory[:] = _CONTROL.pack(self._error, 0, self._ahead_ns)
+        self._memory[:] = _CONTROL.pack(self._error, self._rate, self._ahead_ns)
 
     def __enter__(self) -> Self:
         self.disk.mkdir()

@@ -122,3 +122,22 @@ def test_the_reconciliation_query_finds_what_was_not_stored() -> None:
         database.execute("INSERT INTO account VALUES ('e', 'g', 's', 'busy', 5, 9, 5, 1, 0, 0, 0)")
         assert database.execute(query).fetchall() == [("s", "d", 4, 3)]
     database.close()
+
+
+def table_rows(page: Path) -> list[str]:
+    """The lines of a page's tables, without heads and rulers."""
+    lines = page.read_text(encoding="utf-8").splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    rulers = {number for number, line in enumerate(tables) if set(line) <= set("|-")}
+    return [line for number, line in enumerate(tables) if not {number, number + 1} & rulers]
+
+
+def test_every_fault_of_the_log_is_shown_by_tests_that_exist() -> None:
+    rows = table_rows(DOCS / "log-faults.md")
+    assert len(rows) > 20
+    for row in rows:
+        shown = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", row)
+        assert shown, row
+        for file, name in shown:
+            source = (ROOT / file).read_text(encoding="utf-8")
+            assert re.search(rf"^(async )?def {name}\(", source, re.MULTILINE), f"{file}::{name}"
