@@ -17,9 +17,11 @@ import pytest
 from tests.support.appending import MODULE, Promises
 from tests.support.kills import killed_child
 from tests.support.logs import crash, open_log, reading, segment
+from tests.support.lying_disk import lying_disk
 from tests.support.power_cut import Loss, PowerCut
 
 CUTS = 6
+LIES = 6
 WAL_HEAD, FRAME = 32, 24 + 4096
 """of SQLite's write-ahead log (fileformat2, section 4)"""
 LOSSES: tuple[Loss, ...] = ("in order", "sectors")
@@ -136,6 +138,13 @@ def test_every_durable_position_survives_a_power_cut(tmp_path: Path) -> None:
         lost += cut.fail(chance, loss=chance.choice(LOSSES)).lost
         assert promises.lost(folder) == []
     assert lost, "there was something to lose"
+
+
+def test_a_disk_that_lies_costs_readings_but_no_start_and_no_offset_after_a_doubt(tmp_path: Path) -> None:
+    """What it loses in no order leaves a trace as a rule; `make soak` counts how often."""
+    lies = lying_disk(tmp_path, cuts=LIES, chance=random.Random(5), loss="sectors")
+    assert lies.cuts == LIES
+    assert lies.noticed, lies
 
 
 def test_a_commit_that_was_lost_before_others_is_noticed(tmp_path: Path) -> None:

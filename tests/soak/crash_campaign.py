@@ -1,6 +1,6 @@
 """The crash campaign at length: kills, power cuts, disks that are full. Prints tables; 0 if nothing was wrong, else 1.
 
-usage: python -m tests.soak.crash_campaign [--rounds 200] [--cuts 60] [--full 20] [--minutes 60] [--seed N]
+usage: python -m tests.soak.crash_campaign [--rounds 200] [--cuts 60] [--full 20] [--lies 60] [--minutes 60] [--seed N]
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from pathlib import Path
 from tests.support.crash_campaign import Campaign
 from tests.support.crash_table import table
 from tests.support.full_disk import disk_full_rounds
-from tests.support.power_cut import PowerCut
+from tests.support.lying_disk import lying_disk
+from tests.support.power_cut import Loss, PowerCut
+
+LOSSES: tuple[Loss, ...] = ("sectors", "in order")
 
 
 def show(line: str) -> None:
@@ -53,6 +56,14 @@ async def full_disks(home: Path, seed: int, rounds: int, _: float) -> bool:
     return right
 
 
+async def lies(home: Path, seed: int, rounds: int, _: float) -> bool:
+    """Disks that lie: what they lose in order can leave no trace, so this counts."""
+    for loss in LOSSES:
+        found = await asyncio.to_thread(lying_disk, home, cuts=rounds // 2, chance=random.Random(seed), loss=loss)
+        show(f"a disk that lies, {loss}, seed {seed}: {found}")
+    return True
+
+
 def _judged(flaws: list[str]) -> bool:
     for flaw in flaws:
         show(f"WRONG: {flaw}")
@@ -66,12 +77,18 @@ async def main(arguments: list[str]) -> int:
     parser.add_argument("--rounds", type=int, default=200, help="kills")
     parser.add_argument("--cuts", type=int, default=60, help="power cuts")
     parser.add_argument("--full", type=int, default=20, help="times that the disk is full")
+    parser.add_argument("--lies", type=int, default=60, help="power cuts on disks that lie about syncs")
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no new round of a campaign after so long")
     parser.add_argument("--seed", type=int, default=None, help="to have a campaign again")
     options = parser.parse_args(arguments)
     seed = random.randrange(1_000_000) if options.seed is None else options.seed
     right = True
-    for campaign, rounds in ((kills, options.rounds), (cuts, options.cuts), (full_disks, options.full)):
+    for campaign, rounds in (
+        (kills, options.rounds),
+        (cuts, options.cuts),
+        (full_disks, options.full),
+        (lies, options.lies),
+    ):
         if rounds:
             with tempfile.TemporaryDirectory(prefix="campaign-") as home:
                 right &= await campaign(Path(home), seed, rounds, options.minutes * 60)

@@ -3,6 +3,7 @@
     python -m tests.support.appending FOLDER
 
 It prints a line for each segment once it is durable: position, stream, first offset, count, the values' first bytes.
+Before the first of them it says why new streams begin, or None.
 Closed files are made into blocks all the while.
 """
 
@@ -12,6 +13,7 @@ import asyncio
 import shutil
 import sys
 import tempfile
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,15 +41,15 @@ def describe(segment: Segment) -> str:
 
 @dataclass(slots=True)
 class Promises:
-    """What was said to be durable, over all lives of the process."""
+    """What was said, over all lives of the process."""
 
     durable: dict[int, str] = field(default_factory=dict)
     """by position"""
     offsets: set[tuple[str, int]] = field(default_factory=set)
 
     def take(self, lines: list[str]) -> None:
-        """Fails where a position or an offset comes a second time."""
-        for line in lines:
+        """What one life printed. Fails where a position or an offset comes a second time."""
+        for line in lines[1:]:
             position, described = line.split(" ", 1)
             assert int(position) not in self.durable, f"position {position} was used twice"
             self.durable[int(position)] = described
@@ -70,12 +72,16 @@ async def main(folder: Path) -> None:
     """Until it is killed."""
     clock = SystemClock()
     store, recovery = open_log(folder)
-    stream = f"S{store.bounds().end}"
-    if recovery.continuity is None and recovery.next_n:
-        stream = max(recovery.next_n, key=lambda series: int(series.stream[1:])).stream
+    # As the gateway's own: an id that nobody ever had, else the one that began last.
+    going_on = recovery.next_n if recovery.continuity is None else {}
+    stream = next(reversed(going_on)).stream if going_on else uuid.uuid4().hex
     next_n = {series: n for series, n in recovery.next_n.items() if series.stream == stream}
 
+    unsaid = [f"{recovery.continuity}\n"]
+
     def report(segments: list[Segment]) -> None:
+        sys.stdout.write("".join(unsaid))
+        unsaid.clear()
         for segment in segments:
             sys.stdout.write(f"{segment.position} {describe(segment)}\n")
         sys.stdout.flush()

@@ -35,9 +35,9 @@ LOG: Final = {"commit": "50ms", "budget": "1MB", "when_full": "stop-acquiring"}
 """a small budget has small files, of 250 kB: so they turn over, are made into blocks and let go within seconds"""
 AIM_S: Final = 5.5
 """so long a kill waits for what it is aimed at, once the gateway runs"""
-UP_S: Final = 60.0
+UP_S: Final = 120.0
 """far more than a start takes"""
-SETTLE_S: Final = 90.0
+SETTLE_S: Final = 240.0
 LOSSES: Final[tuple[Loss, ...]] = ("all", "in order", "sectors")
 
 
@@ -155,7 +155,7 @@ class Campaign:
                         lambda: gateway.metric(
                             "edge_gateway_readings_accepted_total", device="recorder", adapter="modbus"
                         ),
-                        30,
+                        UP_S,
                         "the last life accepts readings",
                     )
                     await devices.fall_silent()

@@ -25,7 +25,7 @@ def killed_child(module: str, folder: Path, out: Path, chance: random.Random, **
         command = [sys.executable, "-m", module, str(folder)]
         child = subprocess.Popen(command, stdout=file, cwd=ROOT, env={**os.environ, **environment})
         try:
-            eventually_sync(lambda: b"\n" in out.read_bytes() or child.poll() is not None, 20)
+            eventually_sync(lambda: b"\n" in out.read_bytes() or child.poll() is not None, 60)
             assert child.poll() is None, "the child ended by itself"
             # A random moment, not a wait for something.
             until = time.monotonic() + chance.uniform(0.0, 0.3)
