@@ -150,7 +150,7 @@ def _entries(journal: Path) -> Iterator[Entry]:
         end = at + HEAD.size + payload
         if end > len(content):
             return
-        yield Entry(at, kind, *numbers, content[at + HEAD.size : end])
+        yield Entry._make((at, kind, *numbers, content[at + HEAD.size : end]))
         at = end
 
 
