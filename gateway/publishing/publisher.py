@@ -286,7 +286,7 @@ class Publisher:
 
     async def _deliver(self, outbox: Outbox, window: Window, maker: Maker) -> None:
         """Deliver until we are told to stop. Raises BrokerError."""
-        if not self._blocked:
+        if not self._blocked or not any(account.waiting for account in self._books.ledger.accounts.values()):
             self._set_state("online", "")
         # Begin with one message: Mosquitto cuts the connection after a refusal, and the reason is lost when more is
         # under way.

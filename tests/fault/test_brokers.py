@@ -235,6 +235,16 @@ async def test_acknowledgements_that_never_come_hold_the_position_and_nothing_el
         exact(publisher, delivered=later)
 
 
+async def test_a_broker_that_cuts_off_a_plant_with_nothing_to_say_is_online_again_at_once() -> None:
+    """After a cut with messages under way a connection has to prove itself; without readings it need not."""
+    asked: list[str] = []
+    async with ScriptedBroker(asked.append) as broker, running(Plant().publisher(broker.port)) as publisher:
+        await eventually(lambda: asked, message="the status, which is not acknowledged")
+        broker.answer = lambda topic: 0
+        broker.cut()
+        await eventually(lambda: broker.connections == 2 and state_of(publisher) == ("online", ""))
+
+
 async def test_a_broker_at_a_tenth_of_the_rate_does_not_slow_its_neighbour() -> None:
     """Two destinations of one log: the slow one takes a message for ten of the quick one, which never waits."""
     plant = Plant()
