@@ -33,7 +33,7 @@ AIMS: Final = ("anywhere", "commit", "rotation", "compaction", "trim", "position
 HITS: Final = (*AIMS[1:], "elsewhere")
 LOG: Final = {"commit": "50ms", "budget": "1MB", "when_full": "stop-acquiring"}
 """a small budget has small files, of 250 kB: so they turn over, are made into blocks and let go within seconds"""
-AIM_S: Final = 5.5
+AIM_S: Final = 4.0
 """so long a kill waits for what it is aimed at, once the gateway runs"""
 UP_S: Final = 120.0
 """far more than a start takes"""
@@ -279,7 +279,7 @@ class _Killer:
         elif aim == "anywhere":
             while not self._runs():
                 self._wait(0.05)
-            self._wait(chance.uniform(0.0, 3.0))
+            self._wait(chance.uniform(0.0, 2.0))
         else:
             self.aimed = self._meet(aim, chance)
         ended = not self._gateway.alive
@@ -298,7 +298,7 @@ class _Killer:
         self._changes += self._watch.changes(seconds)
 
     def _meet(self, aim: str, chance: random.Random) -> bool:
-        which = chance.randint(1, {"commit": 60, "position save": 20, "rotation": 2, "compaction": 4}.get(aim, 1))
+        which = chance.randint(1, {"commit": 60, "position save": 12, "rotation": 2, "compaction": 4}.get(aim, 1))
         delay = chance.choice((0.0, 0.0, chance.uniform(0.0, 0.01)))
         until: float | None = None
         while until is None or time.monotonic() < until:
