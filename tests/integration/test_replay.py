@@ -44,6 +44,13 @@ class Box:
         for k in range(batches):
             self.plant.log.append(readings(size, start=k * size))
 
+    def add_texts(self) -> None:
+        """Four, of which the two in the middle are long."""
+        values = np.empty(4, object)
+        values[:] = ["short", "x" * 5000, "y" * 5000, "short"]
+        texts = Batch.of("boiler-1", ValueType.STRING, [0, 1, 2, 0], values, received_time=NOW, monotonic=0)
+        self.plant.log.append(BatchRecord("S1", texts))
+
     def publisher(self, broker: Mosquitto | int, **keys: Any) -> Publisher:
         state: Any = self.state
         return Plant(self.plant.log, state).publisher(broker, **keys)
@@ -168,10 +175,7 @@ async def test_a_cancelled_replay_ends_in_the_middle(box: Box) -> None:
 
 async def test_what_the_broker_refuses_now_is_counted_and_changes_nothing(box: Box) -> None:
     """Mosquitto cuts the connection at such a refusal: the rest goes all the same, and live readings too."""
-    values = np.empty(4, object)
-    values[:] = ["short", "x" * 5000, "y" * 5000, "short"]
-    texts = Batch.of("boiler-1", ValueType.STRING, [0, 1, 2, 0], values, received_time=NOW, monotonic=0)
-    box.plant.log.append(BatchRecord("S1", texts))
+    box.add_texts()
     async with receiving() as (broker, centre), running(box.publisher(broker)) as publisher:
         await eventually(lambda: delivered(publisher, 4))
         centre.forget()
@@ -186,6 +190,23 @@ async def test_what_the_broker_refuses_now_is_counted_and_changes_nothing(box: B
         assert list(box.state.items("parked/")) == []
         box.plant.log.append(readings(3))
         await eventually(lambda: delivered(publisher, 7))
+
+
+async def test_what_is_parked_stays_parked(box: Box) -> None:
+    """Though the broker would take it now: the account says that it is not delivered."""
+    box.add_texts()
+    small = receiving(options=["message_size_limit 3000"])
+    async with small as (broker, centre), running(box.publisher(broker)) as publisher:
+        await eventually(lambda: publisher.statistics().total.parked == 2, 20)
+        await eventually(lambda: delivered(publisher, 2))
+        centre.forget()
+        await asyncio.to_thread(broker.change, options=["message_size_limit 100000"])
+        centre.resubscribed()
+        box.ask(4)
+        await eventually(lambda: box.replay().state == "done", 20)
+        assert (box.replay().counts["sent"], box.replay().counts["parked"]) == (2, 2)
+        assert publisher.statistics().total.parked == 2
+        await eventually(lambda: sorted(replayed_offsets(centre)) == [0, 3])
 
 
 async def test_what_has_left_the_log_is_told(box: Box) -> None:
@@ -234,7 +255,7 @@ async def test_a_running_gateway_takes_a_request_up_and_goes_on_after_being_kill
             assert command(gateway, "--list") == {"replays": []}
             # Asked for while nothing runs.
             assert (await asyncio.to_thread(command, gateway, *asked))["id"] == 1
-            capped = {**gateway.content, "destinations": [destination | {"bandwidth": "20KB/s"}]}
+            capped = {**gateway.content, "destinations": [destination | {"bandwidth": "40KB/s"}]}
             write_yaml(gateway.config / "gateway.yaml", capped)
             write_yaml(gateway.config / "devices" / "press-1.yaml", {**file, "every": "5s"})
             gateway.start()

@@ -13,12 +13,13 @@ from gateway.contract.batch import Batch, ValueType
 from gateway.log import LogView
 from gateway.log.records import BatchRecord, EventRecord, PointRecord, Segment, Series
 from gateway.points.table import PointTable
+from gateway.publishing import sources
 from gateway.publishing.clearance import Clearance, Rule
 from gateway.publishing.hidden import Hidden
 from gateway.publishing.ranges import Range
 from gateway.publishing.runs import Run
 from gateway.publishing.selection import Exempt, Found, Selection, Spans, select
-from tests.support.fakelog import NOW, define, stream
+from tests.support.fakelog import NOW, FakeLog, FakeTail, define, readings, stream
 from tests.support.logs import STREAM, T0, SetClock, definitions, event, open_log, segment
 
 SECOND = 10**9
@@ -131,6 +132,21 @@ def test_what_is_parked_is_left_to_its_own_command() -> None:
     assert offsets(found.runs) == [(0, 2), (4, 4)]
     assert [one.record.n for one in found.events] == [0]
     assert found.counts == {"sent": 7, "parked": 5}
+
+
+async def test_the_next_position_with_something_is_found_step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_HEADS_AT_ONCE", 3)
+    log = FakeLog()
+    for device in "aaaaaaaabaaaab":
+        log.append(readings(2, device))
+    source = sources.Source(log, FakeTail(log))
+
+    async def found(start: int, end: int) -> int:
+        return await source.next_with(start, end, lambda head: head.series.device == "b")
+
+    assert [await found(0, 14), await found(8, 14), await found(9, 14), await found(9, 13), await found(14, 14)] == [
+        8, 8, 13, 13, 14
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("compacted", [False, True])
