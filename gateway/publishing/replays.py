@@ -8,6 +8,7 @@ twice. The account is not touched: a reading that is sent again was counted when
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
@@ -29,7 +30,6 @@ KEPT = 20
 """ended replays that are kept to be shown, of each destination"""
 OPEN = ("waiting", "running")
 COUNTS = ("sent", "withheld", "waiting", "parked", "refused")
-_ATTEMPTS = 5
 
 logger = logging.getLogger(__name__)
 
@@ -228,6 +228,8 @@ class Replays:
         try:
             async with self._busy:
                 await self._look(save=save)
+        except StateConflictError:
+            return  # somebody asked or cancelled at this moment: the next look sees it
         except GatewayError as error:  # of a full disk the books tell, which lie in the same file
             if not error.retry:
                 raise
@@ -310,7 +312,7 @@ class Replays:
 
     def _store(self, key: str, document: dict[str, Any] | None) -> dict[str, Any] | None:
         """Write the progress, but never over a cancellation; returns what is there then. Blocks."""
-        for attempt in range(_ATTEMPTS):
+        while True:
             found = self._state.get(key)
             if found is None:
                 return None
@@ -321,14 +323,9 @@ class Replays:
                 return there
             if cancelled:
                 document = document | {"state": there["state"], "ended": there["ended"]}
-            try:
+            with contextlib.suppress(StateConflictError):  # somebody cancelled it in between
                 self._state.put_many([(key, document, version), *self._outdated(key, document)])
-            except StateConflictError:  # somebody cancelled it, or another destination's was put away
-                if attempt == _ATTEMPTS - 1:
-                    raise
-                continue
-            return document
-        raise AssertionError("unreachable")
+                return document
 
     def _outdated(self, key: str, document: dict[str, Any]) -> list[tuple[str, None, int]]:
         """When a replay ends, those that ended long ago go."""

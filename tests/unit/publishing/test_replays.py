@@ -202,6 +202,18 @@ async def test_a_cancellation_is_never_written_over(
     assert known.shown() == Shown(1, 100, 40)
 
 
+async def test_one_that_is_cancelled_the_moment_it_is_heard_of(state: Store) -> None:
+    """Whoever comes in between must not end the gateway."""
+    put_request(state, request())
+    put_request(state, request())
+    known = replays(state)
+    state.before_write = lambda: cancel(state.inner, 1, 7)
+    await known.look()
+    await known.look()
+    assert (await known.next()).id == 2
+    assert stored(state, 1)["state"] == "cancelled"
+
+
 def test_only_what_is_open_can_be_cancelled(state: Store) -> None:
     put_request(state, request())
     first = cancel(state, 1, 7)
