@@ -19,6 +19,8 @@ from gateway.publishing.replaying import Replaying
 from gateway.publishing.runs import within
 from gateway.publishing.sending import Sender
 
+BACKLOG_BYTES = 250_000
+"""encoded segments per read of the backlog: a thread decodes them, and what is live shares the interpreter with it"""
 PARKED_S = 2.0
 """between two looks for parked entries that somebody wants to be sent again"""
 GONE = "no-longer-in-the-log"
@@ -123,7 +125,7 @@ class Delivery:
             )
             end = part.end or part.start
             while lane.position < end:
-                segments = await self._tools.source.read(lane.position, READ_BYTES)
+                segments = await self._tools.source.read(lane.position, BACKLOG_BYTES)
                 within = [segment for segment in segments if segment.position < end]
                 last = not within or len(within) < len(segments)
                 await self._send_chunk(lane, within, end if last else within[-1].position + 1)
