@@ -19,8 +19,8 @@ from gateway.runtime.gateway import Gateway
 log = logging.getLogger(__name__)
 
 SWITCH_S: Final = 0.001
-"""how long a thread that computes keeps the interpreter: with Python's 5 ms the event loop, which lets go of it at every
-message that it sends, would give each live reading 0.2 s more while threads decode a backlog"""
+"""how long a thread that computes keeps the interpreter: with Python's 5 ms the event loop, which lets go of it at each
+message that it sends, would take 0.2 s longer for live readings while threads decode a backlog"""
 
 
 def main(config_dir: Path) -> int:
