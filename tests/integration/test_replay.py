@@ -210,8 +210,10 @@ async def test_what_is_parked_stays_parked(box: Box) -> None:
 
 
 async def test_what_has_left_the_log_is_told(box: Box) -> None:
+    """With `oldest-first`, where one lane does everything else."""
     box.add(10)
-    async with receiving() as (broker, _), running(box.publisher(broker)) as publisher:
+    in_order = {"catch_up": "oldest-first"}
+    async with receiving() as (broker, _), running(box.publisher(broker, **in_order)) as publisher:
         await eventually(lambda: delivered(publisher, 1000))
         box.plant.log.first = 4
         box.ask(1000)
