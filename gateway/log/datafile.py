@@ -27,6 +27,11 @@ APPLICATION_ID: Final = 0x45474C47
 NEW_NAME: Final = "new.db"
 COMPACT_NAME: Final = "compact.db"
 DAMAGED: Final = ".damaged"
+PAGE_BYTES: Final = 4096
+PAGE_FLASH_BYTES: Final = 1024
+"""a commit writes whole pages, three of them only partly filled, and all of them twice"""
+_WAL_BYTES: Final = 4_096_000
+"""when the write-ahead log is brought into the file and begins anew, whatever the size of a page"""
 _FULL_BYTES: Final = 1_000_000
 _FULL: Final = "the disk is full; free space, or give the log a smaller budget"
 _READ_ONLY: Final = (
@@ -234,16 +239,19 @@ def _nearly_full(path: Path) -> bool:
         return False
 
 
-def connect(path: Path, *, make: bool = True) -> sqlite3.Connection:
+def connect(path: Path, *, make: bool = True, page_bytes: int = PAGE_BYTES) -> sqlite3.Connection:
     """A connection in WAL mode, synchronous=FULL, explicit transactions; only to a file that is there unless `make`.
 
-    Raises sqlite3.Error.
+    `page_bytes` is for a new file; one that is there keeps its own. Raises sqlite3.Error.
     """
     uri = f"{_uri(path)}?mode={'rwc' if make else 'rw'}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
+        connection.execute(f"PRAGMA page_size={page_bytes}")
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=FULL")
+        (found,) = connection.execute("PRAGMA page_size").fetchone()
+        connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_BYTES // found}")
     except sqlite3.Error:
         connection.close()
         raise
@@ -311,12 +319,12 @@ def fetch(
     return [Row(*row) for row in rows]
 
 
-def create(folder: Path, preamble: Preamble, session: Session) -> Path:
+def create(folder: Path, preamble: Preamble, session: Session, *, page_bytes: int = PAGE_BYTES) -> Path:
     """Make the file that begins at `preamble.first`, written by `session`, durable and closed. Raises LogError."""
     path, new = file_path(folder, preamble.first), folder / NEW_NAME
     with translated(path):
         remove(new)
-        connection = connect(new)
+        connection = connect(new, page_bytes=page_bytes)
         try:
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={codec.FORMAT}")

@@ -20,6 +20,8 @@ from gateway.log.errors import LogCorruptError, LogFormatError, StateConflictErr
 
 FORMAT: Final = 1
 _APPLICATION_ID: Final = 0x45475354  # "EGST"
+_WAL_PAGES: Final = 50
+"""until the write-ahead log begins anew: while it still grows, each change costs the file system's journal as well"""
 
 logger = logging.getLogger(__name__)
 
@@ -147,6 +149,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
     connection.execute("PRAGMA journal_mode=WAL")
     connection.execute("PRAGMA synchronous=FULL")
+    connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_PAGES}")
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application == _APPLICATION_ID and version != FORMAT:

@@ -9,6 +9,8 @@ from typing import Final, Literal, NamedTuple
 
 Kind = Literal["ssd", "emmc", "sd", "hdd", "tmpfs", "unknown"]
 
+FLASH: Final[frozenset[Kind]] = frozenset({"emmc", "sd"})
+"""wears out by what is written"""
 COMMIT_S: Final = 0.2
 COMMIT_FLASH_S: Final = 2.0
 """eMMC and SD wear out: a commit writes whole pages, however little is in it"""
@@ -61,7 +63,7 @@ def disk_of(path: Path, *, root: Path = Path("/")) -> Path | None:
 
 def commit_default_s(kind: Kind) -> float:
     """Least time between two commits: 0.2 s, on eMMC and SD 2 s."""
-    return COMMIT_FLASH_S if kind in ("emmc", "sd") else COMMIT_S
+    return COMMIT_FLASH_S if kind in FLASH else COMMIT_S
 
 
 def space(path: Path) -> Space:

@@ -26,7 +26,7 @@ from gateway.log.origins import Left, newest_origins
 from gateway.log.reading import Reading
 from gateway.log.records import Segment, SeriesHead
 from gateway.log.recovery import Recovery
-from gateway.log.storage import FREE_PART, space
+from gateway.log.storage import FLASH, FREE_PART, kind_of, space
 
 LOCK_NAME: Final = "lock"
 STATE_NAME: Final = "state.db"
@@ -55,6 +55,7 @@ class LogStore:
         witness: Witness,
         rotate_bytes: int,
         rotate_s: float,
+        flash: bool,
     ) -> None:
         self._folder = folder
         self._clock = clock
@@ -68,6 +69,8 @@ class LogStore:
         self._rotate_bytes = rotate_bytes
         self._rotate_ns = int(rotate_s * 1e9)
         self._rotate_at = 0
+        self._flash = flash
+        """bytes written are dearer than processor time"""
         self._append_lock = threading.Lock()
         self._stay: set[int] = set()
         """first positions of closed files that shall not be made into blocks"""
@@ -87,17 +90,19 @@ class LogStore:
         rotate_bytes: int = 256_000_000,
         rotate_s: float = 86400,
         boot: str | None = None,
+        flash: bool | None = None,
     ) -> tuple[LogStore, Recovery]:
         """Lock the folder, check the newest file, find out whether streams may go on, and be ready to append.
 
         `identity` names the box: machine id, enterprise and gateway; another one in the log is a foreign box's.
-        `boot` stands in for the id of this boot.
+        `boot` stands in for the id of this boot, `flash` for a look whether the folder lies on eMMC or an SD card.
         Raises LogError when the folder is in use or cannot be one, LogFormatError for a newer version's log,
         LogFullError and LogIOError while it cannot be written: then the same call works once it can.
         """
         lock = _lock_folder(folder)
         try:
-            return cls._open_locked(folder, lock, identity, clock, rotate_bytes, rotate_s, boot or boot_id())
+            flash = kind_of(folder) in FLASH if flash is None else flash
+            return cls._open_locked(folder, lock, identity, clock, rotate_bytes, rotate_s, boot or boot_id(), flash)
         except BaseException:
             os.close(lock)
             raise
@@ -112,6 +117,7 @@ class LogStore:
         rotate_bytes: int,
         rotate_s: float,
         boot: str | None,
+        flash: bool,
     ) -> tuple[LogStore, Recovery]:
         found = recovery.examine(folder, boot)
         witness = Witness(folder)
@@ -127,13 +133,13 @@ class LogStore:
                 first = recovery.first_position(found, outcome, seen, state_exists=(folder / STATE_NAME).exists())
                 preamble = _renewed(preamble, identity, first, clock.time_ns())
                 preamble.left = Left()
-                path = datafile.create(folder, preamble, session)
+                path = datafile.create(folder, preamble, session, page_bytes=_page_bytes(flash))
                 found.files.append(DataFile(path, first, first, recovery.size_of(path), preamble.created))
             else:
                 newest = found.files[-1].path
                 with translated(newest), contextlib.closing(datafile.connect(newest)) as connection:
                     datafile.write_session(connection, session.on({newest.name: inode(newest)}, found.end))
-            store = cls(folder, clock, lock, found.files, preamble, session, witness, rotate_bytes, rotate_s)
+            store = cls(folder, clock, lock, found.files, preamble, session, witness, rotate_bytes, rotate_s, flash)
         except BaseException:
             witness.close()
             raise
@@ -155,7 +161,9 @@ class LogStore:
             now = self._clock.time_ns()
             rows: list[Row] = []
             for position, segment in enumerate(segments, self._end):
-                head, body, heads = codec.encode_segment(segment.records, position, now, segment.packed)
+                head, body, heads = codec.encode_segment(
+                    segment.records, position, now, segment.packed, sparing=self._flash
+                )
                 rows.append(Row(position, head, body))
                 segment.position, segment.heads, segment.nbytes = position, heads, len(head) + len(body)
             self._check_offsets(segments)
@@ -291,7 +299,7 @@ class LogStore:
         """Begin the next file; the old one stays in use when that fails."""
         old = self._files[-1]
         preamble = _renewed(self._preamble, self._preamble.identity, self._end, self._clock.time_ns())
-        path = datafile.create(self._folder, preamble, self._session)
+        path = datafile.create(self._folder, preamble, self._session, page_bytes=_page_bytes(self._flash))
         with translated(path):
             try:
                 self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -343,6 +351,10 @@ class LogStore:
         preamble.last_commit = now
         self._end += len(segments)
         self._testify()
+
+
+def _page_bytes(flash: bool) -> int:
+    return datafile.PAGE_FLASH_BYTES if flash else datafile.PAGE_BYTES
 
 
 def _lock_folder(folder: Path) -> int:

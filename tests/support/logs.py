@@ -72,8 +72,11 @@ def open_log(
     identity: str = IDENTITY,
     rotate_bytes: int = 256_000_000,
     boot: str | None = None,
+    flash: bool | None = None,
 ) -> tuple[LogStore, Recovery]:
-    return LogStore.open(folder, identity=identity, clock=clock or SetClock(), rotate_bytes=rotate_bytes, boot=boot)
+    return LogStore.open(
+        folder, identity=identity, clock=clock or SetClock(), rotate_bytes=rotate_bytes, boot=boot, flash=flash
+    )
 
 
 def crash(store: LogStore) -> None:

@@ -137,7 +137,8 @@ class Model:
         self.reopen()
 
     def reopen(self, first: bool = False) -> None:
-        self.store, recovery = open_log(self.folder, self.clock, rotate_bytes=self.rotate_bytes)
+        flash = self.random.random() < 0.5
+        self.store, recovery = open_log(self.folder, self.clock, rotate_bytes=self.rotate_bytes, flash=flash)
         if not first:
             self.check(recovery)
 
