@@ -75,6 +75,7 @@ class Will(NamedTuple):
 
     topic: str
     payload: bytes
+    schema: str = "status/1"
 
 
 class Limits(NamedTuple):
@@ -116,11 +117,13 @@ class Ask(NamedTuple):
     correlation: bytes
 
 
-def publish_properties(version: int | str, schema: str, encoding: str, ask: Ask | None = None) -> Any:
-    """Properties of a message (MQTT 5, 3.3.2.3); None for 3.1.1. The same object may serve many messages."""
+def publish_properties(
+    version: int | str, schema: str, encoding: str, ask: Ask | None = None, packet: int = PacketTypes.PUBLISH
+) -> Any:
+    """Properties of a message (MQTT 5, 3.3.2.3), or of a will (3.1.3.2); None for 3.1.1. May serve many messages."""
     if version != 5:
         return None
-    properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
+    properties = Properties(packet)  # type: ignore[no-untyped-call]
     properties.ContentType = "application/json"
     properties.PayloadFormatIndicator = int(encoding == "none")  # 1: the payload is UTF-8
     pairs = [("schema", schema)]
@@ -251,7 +254,8 @@ class Connection:
         client.max_inflight_messages_set(config.window)
         client.max_queued_messages_set(config.window + 1)
         if config.retain:
-            client.will_set(self._will.topic, self._will.payload, QOS, retain=True)
+            properties = publish_properties(config.mqtt, self._will.schema, "none", packet=PacketTypes.WILLMESSAGE)
+            client.will_set(self._will.topic, self._will.payload, QOS, retain=True, properties=properties)
         if self._login.user is not None:
             client.username_pw_set(self._login.user, self._login.password)
         if self._broker.path is not None:

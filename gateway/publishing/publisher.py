@@ -30,6 +30,7 @@ from gateway.publishing.login import make_login
 from gateway.publishing.maker import Learned, Maker
 from gateway.publishing.mqtt import LARGEST_PACKET, Connection, Heard, Listen, Will, publish_properties
 from gateway.publishing.outbox import Outbox, Traffic
+from gateway.publishing.pacing import next_alone
 from gateway.publishing.refusals import Refusals
 from gateway.publishing.replays import Replays
 from gateway.publishing.reports import Reporter
@@ -122,6 +123,8 @@ class Publisher:
         self._since = clock.time_ns()
         self._told = (self._state, self._reason, "")
         self._blocked = False
+        self._alone = 0
+        """messages that go one by one at the start of the next connection, beyond the first"""
         self._learned = Learned()
         self._stopping = asyncio.Event()
         self._connected = False
@@ -232,7 +235,7 @@ class Publisher:
     async def _session(self, broker: Broker) -> None:
         """One connection from CONNECT to its end. Raises BrokerError."""
         session = f"{self._clock.time_ns():x}-{self._random.getrandbits(32):08x}"
-        started = self._clock.time_ns()
+        started, begun = self._clock.time_ns(), self._clock.monotonic_ns()
         will = self._status("offline", started, session)
         window = self._new_window()
         outbox = Outbox(window, self._clock, self._traffic)
@@ -276,6 +279,7 @@ class Publisher:
                     async with asyncio.timeout(2 * CUT_S):
                         failure = await asyncio.shield(lost)
             if failure is not None:
+                self._alone = next_alone(self._alone, window.messages, self._clock.monotonic_ns() - begun)
                 # Some brokers cut off who sends what they forbid: then the next connection has to prove itself.
                 self._blocked = isinstance(failure, BrokerRefused) or (not self._useful and window.messages > 0)
                 raise failure
@@ -305,13 +309,17 @@ class Publisher:
             maker.most_bytes,
         )
 
+        alone = self._alone
+
         def delivered() -> None:
+            nonlocal alone
             self._useful = True
-            if self._state != "online" or window.slots != slots:
+            alone -= 1
+            if self._state != "online" or (window.slots != slots and alone < 0):
                 self._blocked = False
                 self._set_state("online", "")
                 self._hold_backoff.reset()
-                window.slots = slots
+                window.slots = slots if alone < 0 else 1
                 window.changed()
             self._backoff.reset()
 

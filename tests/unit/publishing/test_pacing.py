@@ -12,7 +12,7 @@ from gateway.backoff import Backoff
 from gateway.publishing.accounts import Period, Schedule
 from gateway.publishing.compress import compressor, decompress
 from gateway.publishing.login import default_client_id
-from gateway.publishing.pacing import Bucket
+from gateway.publishing.pacing import Bucket, next_alone
 from gateway.publishing.verdicts import Verdict, verdict
 from gateway.publishing.window import Window
 
@@ -108,6 +108,15 @@ async def test_a_cancelled_wait_takes_no_slot() -> None:
     await window.idle()
     await window.acquire(10, backlog=True)
     assert window.messages == 1
+
+
+def test_after_a_cut_more_and_more_messages_go_one_by_one() -> None:
+    alone = [0]
+    for _ in range(6):
+        alone.append(next_alone(alone[-1], under_way=3, lived_ns=10**9))
+    assert alone == [0, 1, 4, 16, 64, 256, 256]
+    assert next_alone(64, under_way=0, lived_ns=10**9) == 0, "nothing was under way that could be the reason"
+    assert next_alone(64, under_way=3, lived_ns=10**11) == 0, "it had gone well for long"
 
 
 def at(text: str) -> int:
