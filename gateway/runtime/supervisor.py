@@ -17,6 +17,7 @@ from gateway.contract.batch import Basis, Batch, ValueType
 from gateway.contract.clock import Clock
 from gateway.contract.errors import AdapterError, LinkLost
 from gateway.contract.status import BAD_OUT_OF_SERVICE
+from gateway.log.errors import LogError
 from gateway.runtime.gaps import Gaps
 from gateway.runtime.sink import DeviceSink
 
@@ -122,6 +123,8 @@ class Supervisor:
         except AdapterError as error:
             return error
         except Exception as error:  # the supervisor is where one device's bug must stop
+            if (failed_log := _of_the_log(error)) is not None:
+                raise failed_log from None
             log.exception("%s: the adapter failed in a way it should not; please report this", self._device)
             failed = AdapterError(f"internal error: {type(error).__name__}: {error}")
             failed.state = "failed"
@@ -158,3 +161,10 @@ class Supervisor:
         self._state.state = state
         self._state.error = error
         self._state.since = self._clock.time_ns()
+
+
+def _of_the_log(error: Exception) -> LogError | None:
+    """The log's own failure, which an adapter met when it offered something: it is not the device's."""
+    if isinstance(error, ExceptionGroup):
+        return next((found for each in error.exceptions if (found := _of_the_log(each)) is not None), None)
+    return error if isinstance(error, LogError) else None

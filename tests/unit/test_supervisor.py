@@ -22,6 +22,7 @@ from gateway.contract import (
     SystemClock,
     ValueType,
 )
+from gateway.log import LogIOError
 from gateway.log.records import BatchRecord, EventRecord, Record
 from gateway.runtime.gaps import Gaps
 from gateway.runtime.sink import DeviceCounters, DeviceSink
@@ -261,3 +262,18 @@ def test_backoff_is_jittered_bounded_and_resets() -> None:
 def test_each_error_says_whether_a_retry_helps() -> None:
     assert AdapterError.retry
     assert LinkLost("x").state == "down"
+
+
+async def test_a_failing_log_is_not_the_devices_fault(caplog: pytest.LogCaptureFixture) -> None:
+    """It goes on to whoever owns the log, out of the adapter's task group too, and the device keeps its state."""
+
+    async def acquire(sink: Sink) -> None:
+        sink.online()
+        raise ExceptionGroup("the adapter's tasks", [LogIOError("disk I/O error")])
+
+    rig = Rig(acquire)
+    with pytest.raises(BaseExceptionGroup) as caught:
+        await rig.supervisor.run(rig.sink, rig.clock.time_ns())
+    assert caught.group_contains(LogIOError, match="disk I/O error")
+    assert "please report this" not in caplog.text
+    assert rig.state.state == "up"
