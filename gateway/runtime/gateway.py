@@ -117,8 +117,7 @@ class Gateway:
             report = Report(__version__, self._clock, self._devices, self._publishers, writer, housekeeping)
             report.cut_readings = opened.recovery.cut_readings
             self._publishers += [
-                self._build_publisher(destination, opened, report, streams, writer)
-                for destination in file.destinations
+                self._build_publisher(destination, opened, report, streams, writer) for destination in file.destinations
             ]
             self._unopened.over()
             self._face = report
