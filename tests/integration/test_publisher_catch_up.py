@@ -8,12 +8,15 @@ import time
 from tests.support.broker import Mosquitto
 from tests.support.destination import Plant, delivered, running
 from tests.support.fakelog import readings
+from tests.support.machine import Stalls
 from tests.support.subscriber import Subscriber
 from tests.support.wait import eventually
 
 MAX_WAIT_S = 0.3
 COMMIT_S = 0.2
 """of an SSD, the shorter default"""
+BOUND_S = MAX_WAIT_S + 2 * COMMIT_S
+"""of the delay of a live reading; what this machine makes of it comes on top"""
 BANDWIDTH = 100_000
 BACKLOG = 6_000
 LIVE = 20
@@ -25,6 +28,7 @@ async def test_live_readings_keep_their_delay_while_the_backlog_drains_under_the
         plant.log.append(readings(100, start=k * 100))
     appended: dict[int, float] = {}
     arrived: dict[int, float] = {}
+    stalls = Stalls()
     async with Mosquitto() as broker:
         with Subscriber(broker.port) as centre:
 
@@ -45,12 +49,14 @@ async def test_live_readings_keep_their_delay_while_the_backlog_drains_under_the
                     plant.log.append(readings(10, start=BACKLOG + k * 10))
                     while time.monotonic() - begun < COMMIT_S:
                         look()
-                        await asyncio.sleep(0.01)
+                        await stalls.sleep(0.01)
                 waiting = publisher.statistics().total.waiting
-                await eventually(look)
+                async with asyncio.timeout(20):
+                    while not look():
+                        await stalls.sleep(0.01)
                 assert waiting > BACKLOG / 10, "the backlog was there all the time"
                 delays = sorted(arrived[n] - appended[n] for n in appended)
-                assert delays[-1] <= MAX_WAIT_S + 2 * COMMIT_S, delays
+                assert delays[-1] <= BOUND_S + stalls.worst_s(BOUND_S), delays
                 sent, since = publisher.statistics().nbytes, time.monotonic()
                 await eventually(lambda: delivered(publisher, BACKLOG + LIVE * 10), 30)
                 rate = (publisher.statistics().nbytes - sent) / (time.monotonic() - since)
