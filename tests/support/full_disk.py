@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from gateway.log.view import LogView
 from simulators.centre.report import Report
 from tests.support.crash_log import Held
 from tests.support.crash_plant import counting_device, counting_file, recorder, recorder_file
+from tests.support.faulty_machine import FaultyMachine
 from tests.support.rig import Delivery, GatewayProcess
 from tests.support.wait import eventually
 
@@ -22,15 +24,30 @@ PATIENCE_S: Final = 60.0
 STALLED: Final = "the log is not written"
 
 
-class FullDisk:
+class FullDisk(Protocol):
+    """A small disk."""
+
+    folder: Path
+    environment: dict[str, str]
+    """what a program on it must find in its environment"""
+
+    def fill(self) -> None:
+        """Somebody else takes all the room that there is."""
+
+    def free(self) -> None:
+        """And gives it back."""
+
+
+class MountedDisk:
     """The folder where it is mounted."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.environment: dict[str, str] = {}
         self._ballast = folder / "ballast"
 
     def fill(self) -> None:
-        """Take all the room that there is."""
+        """To the last byte."""
         with contextlib.suppress(OSError), self._ballast.open("ab", buffering=0) as file:
             while True:
                 file.write(bytes(65_536))
@@ -39,20 +56,35 @@ class FullDisk:
                 file.write(bytes(4096))
 
     def free(self) -> None:
-        """Give it back."""
+        """And gives it back."""
         self._ballast.unlink()
 
 
+class PretendedDisk:
+    """One that says so below the program's libc: where nothing may be mounted."""
+
+    def __init__(self, machine: FaultyMachine) -> None:
+        self.folder = machine.disk
+        self.environment = machine.environment()
+        self.fill = machine.fill
+        self.free = machine.mend
+
+
 @contextlib.contextmanager
-def full_disk(parent: Path, size: str) -> Iterator[FullDisk]:
-    """A tmpfs of `size`, such as 8m; root may mount one. Raises CalledProcessError where that is not permitted."""
+def full_disk(parent: Path, size: str, *, mounted: bool = True) -> Iterator[FullDisk]:
+    """A tmpfs of `size`, such as 8m, or a pretended disk where that is not wanted or not permitted."""
     folder = parent / "disk"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], check=True)
-    try:
-        yield FullDisk(folder)
-    finally:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
+    if mounted and shutil.which("mount") and subprocess.run(mount, check=False, capture_output=True).returncode == 0:
+        try:
+            yield MountedDisk(folder)
+        finally:
+            subprocess.run(["umount", "-l", str(folder)], check=True)
+    else:
+        (parent / "machine").mkdir()
+        with FaultyMachine(parent / "machine") as machine:
+            yield PretendedDisk(machine)
 
 
 class _Rig:
@@ -88,11 +120,11 @@ class _Rig:
         await self.until_full()
         if killed == "while full":
             self.gateway.kill()
-            self.gateway.start()
+            self.gateway.start(**self.disk.environment)
         self.disk.free()
         if killed == "after":
             self.gateway.kill()
-            self.gateway.start()
+            self.gateway.start(**self.disk.environment)
         await self.goes_on()
         assert killed or self.gateway.pid == pid, "it went on by itself"
         self.held.learn(self.gateway.log)
@@ -115,19 +147,21 @@ class _Rig:
             return found + [f"{damage.file}: {damage.what}" for damage in view.verify(lambda _: None)]
 
 
-async def disk_full_rounds(folder: Path, *, when_full: str, rounds: int, chance: random.Random) -> list[str]:
+async def disk_full_rounds(
+    folder: Path, *, when_full: str, rounds: int, chance: random.Random, mounted: bool = True
+) -> list[str]:
     """Fill and free so often, with kills in between; returns what is wrong in the end.
 
     Raises AssertionError where the gateway ends by itself or does not go on.
     """
     async with counting_device() as counter, recorder() as texts:
         files = [counting_file(counter.url, 10), recorder_file(texts.url)]
-        with full_disk(folder, SIZE) as disk, Delivery(folder) as delivery:
+        with full_disk(folder, SIZE, mounted=mounted) as disk, Delivery(folder) as delivery:
             log = {"path": str(disk.folder / "log"), "commit": "50ms", "budget": "100MB", "when_full": when_full}
             with GatewayProcess(folder, files, log=log, destinations=[delivery.destination()]) as gateway:
                 gateway.log = disk.folder / "log"
                 rig = _Rig(gateway, delivery, disk)
-                gateway.start()
+                gateway.start(**disk.environment)
                 await rig.goes_on()
                 for _ in range(rounds):
                     await rig.one_round(chance.choice(KILLS))
