@@ -45,7 +45,8 @@ class Taken(NamedTuple):
     def of(cls, message: dict[str, Any], stored: int) -> Taken:
         """For a message with offsets, as far as it can be read."""
         offsets = {key: message.get(key) for key in ("enterprise", "gateway", "stream", "device", "n")}
-        offsets["count"] = message.get("count", 1)
+        # An event is one offset; what some kinds of event call `count` is how many readings they are about.
+        offsets["count"] = 1 if message.get("device") == "_events" else message.get("count", 1)
         texts, numbers = list(offsets.values())[:4], list(offsets.values())[4:]
         whole = all(type(text) is str for text in texts) and all(type(number) is int for number in numbers)
         return cls(offsets if whole else None, stored)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,20 @@ GAP = {
 PATIENT_S = 20.0
 
 
+def filled(count: int | None) -> dict[str, Any]:
+    """The gap was filled, with so many readings."""
+    ends = dict.fromkeys(("from", "to"), "2026-11-20T08:00:00Z")
+    return {"schema": "gap-filled/1", "id": "g", "of": "boiler-1", "points": None, "count": count, **ends}
+
+
 def confirming(publisher: Publisher) -> Confirming:
     found = publisher.statistics().confirming
     assert found is not None
     return found
+
+
+def confirms_more_than(publisher: Publisher, count: int) -> bool:
+    return confirming(publisher).confirmed > count
 
 
 @pytest.mark.parametrize("format", ["json", "columns"])
@@ -57,6 +69,46 @@ async def test_the_simulated_centre_confirms_what_it_has_stored(tmp_path: Path, 
                 (account,) = report.accounts()
                 assert account["confirm"] == "centre"
                 assert {e["device"]: e["confirmed"] for e in account["entries"]} == {"boiler-1": 1000, "_events": 20}
+                assert (report.errors(), report.conflicts(), report.missing()) == ({}, [], [])
+    assert publisher.statistics().total.unbalanced == 0
+
+
+@pytest.mark.parametrize("count", [None, 0, 46])
+async def test_each_event_is_confirmed_by_itself_whatever_it_counts(tmp_path: Path, count: int | None) -> None:
+    plant = Plant()
+    async with Mosquitto() as broker:
+        with Centre(broker.url, "iiot/v1/#", tmp_path / "c.db") as centre:
+            centre.wait_ready()
+            async with running(plant.publisher(broker, confirm="centre")) as publisher:
+                # More than the backlog's share of the window: unanswered ones would stop all that comes after them.
+                for k in range(20):
+                    plant.log.append(readings(1, start=k), EventRecord("S1", NOW, filled(count)))
+                await eventually(lambda: delivered(publisher, 40), PATIENT_S)
+                assert centre.taken == 40, "each event came before it counted as delivered"
+                assert confirming(publisher) == (40, 0, 0, 0)
+
+
+async def test_all_settles_when_the_broker_was_killed_with_messages_under_way(tmp_path: Path) -> None:
+    """What it had acknowledged and not passed on is gone with it, and so is the centre's session."""
+    plant = Plant()
+    offsets = 0
+    async with Mosquitto() as broker:
+        with Centre(broker.url, "iiot/v1/#", tmp_path / "c.db") as centre:
+            centre.wait_ready()
+            keys = {**CENTRE, "batch": {"max_wait": "50ms", "max_bytes": "2KB"}, "format": "columns"}
+            async with running(plant.publisher(broker, **keys)) as publisher:
+                for k in range(3):
+                    for n in range(20):
+                        start = 500 * k + 25 * n
+                        plant.log.append(readings(25, start=start), EventRecord("S1", NOW, filled((None, 46)[n % 2])))
+                    await eventually(partial(confirms_more_than, publisher, offsets), 60, "some of it")
+                    offsets += 520
+                    broker.kill()
+                    await asyncio.to_thread(broker.start)
+                await eventually(lambda: delivered(publisher, offsets), 60, "all of it")
+                assert state_of(publisher) == ("online", "")
+            with centre.report() as report:
+                assert sum(count.stored for count in report.counts()) == offsets
                 assert (report.errors(), report.conflicts(), report.missing()) == ({}, [], [])
     assert publisher.statistics().total.unbalanced == 0
 

@@ -25,7 +25,8 @@ class Asked(NamedTuple):
     def entry(self, **more: Any) -> dict[str, Any]:
         """Its offsets, as an answer names them."""
         keys = {key: self.document[key] for key in ("stream", "device", "n")}
-        return keys | {"count": self.document.get("count", 1)} | more
+        count = 1 if keys["device"] == "_events" else self.document["count"]
+        return keys | {"count": count} | more
 
     def stored(self) -> dict[str, Any]:
         """The answer that all of it is stored."""

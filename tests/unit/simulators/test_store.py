@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from simulators.centre.confirm import confirmation
 from simulators.centre.report import Difference, Missing, Report, Source
 from simulators.centre.schemas import SchemaSet
 from simulators.centre.store import Store
@@ -197,6 +198,19 @@ def second(number: int) -> str:
 
 def filled_event(n: int, start: int, end: int, **body: Any) -> dict[str, Any]:
     return gap_event(n, "gap-filled/1", **{"from": second(start), "to": second(end)}, **body)
+
+
+@pytest.mark.parametrize("count", [None, 0, 46])
+def test_an_event_is_answered_as_one_offset_whatever_it_counts(box: Box, count: int | None) -> None:
+    """Its own `count` is of readings: 46 would confirm events that never came, and null or 0 confirms nothing."""
+    good, bad = filled_event(7, 10, 20, count=count), filled_event(8, 10, 20, count=count, id="")
+    for event, key in ((good, "stored"), (good, "stored"), (bad, "refused")):
+        box.store.begin()
+        answer = confirmation(box.store.take(f"{TOPIC}/events", orjson.dumps(event), received_at=1))
+        box.store.commit()
+        assert answer is not None
+        (one,) = orjson.loads(answer)[key]
+        assert (one["stream"], one["device"], one["n"], one["count"]) == (STREAM, "_events", event["n"], 1)
 
 
 @pytest.mark.parametrize(
