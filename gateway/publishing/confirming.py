@@ -58,6 +58,8 @@ class Waiting(Generic[M]):
     """when it was last sent, monotonic"""
     taken: bool = False
     """the broker acknowledged it since it was last sent"""
+    passed_over: int = 0
+    """how often it was found overdue although the centre had answered for others"""
     refused: list[Part] = field(default_factory=list)
 
 
@@ -144,6 +146,8 @@ class Confirmations(Generic[M]):
         now = self._clock.monotonic_ns()
         late = [one for one in self._waiting.values() if one.taken and now - one.sent_ns >= self._patience_ns]
         passed_over = [one for one in late if self._heard_ns > one.sent_ns]
+        for one in passed_over:
+            one.passed_over += 1
         if passed_over or not late:
             return passed_over
         if now - self._asked_ns < self._pause_ns and self.silent:

@@ -24,6 +24,8 @@ from gateway.publishing.verdicts import TOO_LARGE, Verdict, advice, verdict, wor
 
 ASK_S = 0.5
 """between two looks for answers that are overdue"""
+PASSED_OVER = 3
+"""a message that was overdue so often while the centre answered for others is told: a loss alone does not do that"""
 _LOCAL_REFUSAL = "packet-too-large"
 
 logger = logging.getLogger(__name__)
@@ -70,6 +72,7 @@ class Sender:
         self._confirmations: Confirmations[Message] | None = None
         if tools.config.confirm == "centre":
             self._confirmations = Confirmations(tools.origin, tools.config.confirm_timeout, tools.clock)
+        self._passed_over_told = False
         self._over = False
         self._others_may = asyncio.Event()
         """nothing live is being sent"""
@@ -269,12 +272,30 @@ class Sender:
                 self._confirmations.sent_again(waiting)
                 self._tools.progress.resent += 1
                 self._hand_over(message, partial(self._taken, waiting), waiting.correlation)
+                if waiting.passed_over >= PASSED_OVER:
+                    self._tell_passed_over(message)
             if self._confirmations.silent:
                 self._tools.unanswered(
                     f"the broker takes readings, and no answer of the centre comes on {self._tools.answers}; see "
                     "whether the centre runs and confirms (docs/centre.md), and whether the broker's access rules let "
                     "this client read there, or set `confirm: broker`"
                 )
+
+    def _tell_passed_over(self, message: Message) -> None:
+        if self._passed_over_told:
+            return
+        self._passed_over_told = True
+        logger.warning(
+            "destination %s: the centre answers for others and has not answered for %s n=%d (stream %s), a %s message "
+            "that was sent more than %d times; it keeps its place in the window, and where such messages fill that, "
+            "nothing else is delivered: see why the centre does not confirm them (docs/centre.md)",
+            self._name,
+            message.series.device,
+            message.n,
+            message.series.stream,
+            message.schema,
+            PASSED_OVER,
+        )
 
     def _taken(self, waiting: Waiting[Message], code: int) -> None:
         """The broker has acknowledged a message for which the centre is to answer."""

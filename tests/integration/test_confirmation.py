@@ -195,6 +195,39 @@ async def test_what_the_centre_refuses_is_parked_with_its_reason(caplog: pytest.
     assert "the centre never takes them (centre-no-such-point)" in caplog.text
 
 
+async def test_what_the_centre_passes_over_again_and_again_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """It answers for readings and never for events: nothing else would say what stands in the way."""
+    plant = Plant()
+
+    def no_events(asked: Asked) -> Sequence[dict[str, Any]]:
+        return [] if asked.document["device"] == "_events" else [asked.stored()]
+
+    async with Mosquitto() as broker:
+        with AnsweringCentre(broker.port, no_events) as centre:
+            async with running(plant.publisher(broker, **CENTRE)) as publisher:
+                plant.log.append(readings(1))
+                await eventually(lambda: delivered(publisher, 1), PATIENT_S, "the window is open")
+                plant.log.append(EventRecord("S1", NOW, filled(46)), EventRecord("S1", NOW, filled(46)))
+                count = 1
+
+                def told() -> bool:
+                    """One reading after the other, each once the centre has got the one before."""
+                    nonlocal count
+                    if any(
+                        asked.document["device"] == "boiler-1" and asked.document["n"] == count - 1
+                        for asked in centre.asked
+                    ):
+                        plant.log.append(readings(1, start=count))
+                        count += 1
+                    return "answers for others" in caplog.text
+
+                await eventually(told, 60)
+                assert "has not answered for _events n=0 (stream S1)" in caplog.text
+                centre.answers = lambda asked: [asked.stored()]
+                await eventually(lambda: delivered(publisher, count + 2), PATIENT_S)
+    assert caplog.text.count("answers for others") == 1
+
+
 async def test_answers_for_others_and_for_nothing_are_passed_over() -> None:
     plant = Plant()
 

@@ -55,6 +55,21 @@ def entry(series: Series, n: int, count: int, **more: Any) -> dict[str, Any]:
     return {"stream": series.stream, "device": series.device, "n": n, "count": count, **more}
 
 
+def test_what_is_passed_over_is_counted_and_what_waits_in_a_silence_is_not() -> None:
+    box = Box()
+    one = box.send("a", A, 0, 1)
+    for at in (10, 20, 40, 80):  # nothing is answered
+        box.overdue(at)
+    assert one.passed_over == 0
+    for turn in (1, 2, 3):
+        at = 80 + 20 * turn
+        box.clock.now = at * SECOND
+        box.send("b", B, turn, turn + 1)
+        assert box.hear(stored=[entry(B, turn, 1)]) == ["b"]
+        assert box.overdue(at + 11) == ["a"]
+        assert one.passed_over == turn
+
+
 def test_an_answer_may_be_for_a_part_or_for_many_messages() -> None:
     box = Box()
     box.send("a0", A, 0, 10)
