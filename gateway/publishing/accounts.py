@@ -1,7 +1,8 @@
 """The loss accounts: drawn up when they are due, connected or not, and kept until the broker has taken them.
 
-They lie in the state store under "account/<destination>/...", so that an outage or a restart costs none. Counts are
-since the destination's start: the newest account says everything, the older ones when it was so.
+They lie in the state store under "account/<destination>/<number>/<period>", so that an outage or a restart costs none.
+Counts are since the destination's start: the newest account says everything, the older ones when it was so. Which is
+the newest is told by its number: the clock may have been put back in between.
 """
 
 from __future__ import annotations
@@ -85,9 +86,9 @@ class Accounts:
         books: Books,
         state: State,
         clock: Clock,
-        draw: Callable[[Period], Document],
+        draw: Callable[[int, Period], Document],
     ) -> None:
-        """`draw` makes the account of a period as the books are now."""
+        """`draw` makes the account of a number and a period as the books are now."""
         self._name = name
         self._interval_s = interval_s
         self._timezone = timezone
@@ -99,6 +100,8 @@ class Accounts:
         self._done_key = f"accounts/{name}"
         self._done = clock.time_ns()
         """end of the last period that was accounted for"""
+        self._number = 0
+        """of the last account"""
         self._schedule = Schedule(interval_s, timezone, self._done)
         self._unsaved: list[Kept] = []
         self._writing = asyncio.Lock()
@@ -110,7 +113,7 @@ class Accounts:
         """Find out what was accounted for before. Raises LogError."""
         found = await asyncio.to_thread(self._state.get, self._done_key)
         if found is not None:
-            self._done = found[1]["until"]
+            self._done, self._number = found[1]["until"], found[1]["number"]
             self._schedule = Schedule(self._interval_s, self._timezone, self._done)
 
     async def run(self) -> None:
@@ -142,7 +145,9 @@ class Accounts:
 
     async def _take(self, period: Period) -> None:
         await self._books.follow()
-        kept = Kept(f"{self._prefix}{self._clock.time_ns():020d}/{period.name}", self._draw(period))
+        # Milliseconds, so that it also counts up where the store was lost, as far as the clock can tell.
+        self._number = max(self._number + 1, self._clock.time_ns() // 1_000_000)
+        kept = Kept(f"{self._prefix}{self._number:020d}/{period.name}", self._draw(self._number, period))
         if period.name == "hour":
             self._done = period.end
         self._unsaved = [*self._unsaved[1 - MOST_KEPT["close"] :], kept]
@@ -167,7 +172,7 @@ class Accounts:
         found = self._state.get(self._done_key)
         self._state.put_many(
             [
-                (self._done_key, {"until": self._done}, 0 if found is None else found[0]),
+                (self._done_key, {"until": self._done, "number": self._number}, 0 if found is None else found[0]),
                 *((kept.key, kept.document, 0) for kept in self._unsaved if self._state.get(kept.key) is None),
             ]
         )

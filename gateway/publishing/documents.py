@@ -53,15 +53,20 @@ def account(
     origin: Origin,
     destination: str,
     ledger: Ledger,
+    number: int,
     time: int,
     period: str,
     start: int,
     end: int,
     complete_until: int | None,
 ) -> Document:
-    """account/1 over the streams that the destination may see; counts are since the destination's start."""
+    """account/1 over the streams that the destination may see; counts are since the destination's start.
+
+    `number` is greater than that of any account before, whatever the clock did.
+    """
     return _head("account/1", origin) | {
         "destination": destination,
+        "number": number,
         "time": rfc3339(time),
         "period": period,
         "from": rfc3339(start),

@@ -375,10 +375,10 @@ class Publisher:
         if self._delivery is not None:
             self._delivery.heard(batch)
 
-    def _account(self, period: Period) -> documents.Document:
-        books = self._books
+    def _account(self, number: int, period: Period) -> documents.Document:
+        books, now = self._books, self._clock.time_ns()
         return documents.account(
-            self._origin, self._config.name, books.ledger, self._clock.time_ns(), *period, books.complete_until()
+            self._origin, self._config.name, books.ledger, number, now, *period, books.complete_until()
         )
 
     async def _goodbye(self, outbox: Outbox, maker: Maker, session: str) -> bool:

@@ -241,7 +241,7 @@ class Report:
             "SELECT enterprise, gateway, stream, device, destination, first_n, last_n, accepted, delivered, waiting, "
             "parked, withheld, dropped, complete_n FROM ("
             "  SELECT *, row_number() OVER (PARTITION BY enterprise, gateway, destination, device, stream"
-            "    ORDER BY time_ns DESC, account DESC) AS age FROM account_entries JOIN accounts USING (account)) "
+            "    ORDER BY number DESC, account DESC) AS age FROM account_entries JOIN accounts USING (account)) "
             "WHERE age = 1 ORDER BY 1, 2, 4, 3"
         ).fetchall()
         lines = [self._line(row, numbers) for row in rows]

@@ -32,7 +32,7 @@ CREATE TABLE IF NOT EXISTS catalogue_versions (
   PRIMARY KEY (enterprise, gateway, device));
 CREATE TABLE IF NOT EXISTS accounts (
   account INTEGER PRIMARY KEY, enterprise TEXT NOT NULL, gateway TEXT NOT NULL, destination TEXT NOT NULL,
-  time TEXT NOT NULL, time_ns INTEGER NOT NULL, period TEXT NOT NULL, complete_until TEXT, received_at INTEGER NOT NULL,
+  number INTEGER NOT NULL, time TEXT NOT NULL, time_ns INTEGER NOT NULL, period TEXT NOT NULL, complete_until TEXT, received_at INTEGER NOT NULL,
   body TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS account_entries (
   account INTEGER NOT NULL, device TEXT NOT NULL, stream TEXT NOT NULL, first_n INTEGER NOT NULL, last_n INTEGER,

@@ -272,10 +272,10 @@ class Store:
         if doubled:
             raise WireError("account", f"entries that come twice: {doubled}")
         account = self._db.execute(
-            "INSERT INTO accounts (enterprise, gateway, destination, time, time_ns, period, complete_until, "
-            "received_at, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO accounts (enterprise, gateway, destination, number, time, time_ns, period, complete_until, "
+            "received_at, body) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                *(message[key] for key in ("enterprise", "gateway", "destination", "time")),
+                *(message[key] for key in ("enterprise", "gateway", "destination", "number", "time")),
                 parse_time(message["time"]),
                 message["period"],
                 message["complete_until"],

@@ -92,9 +92,16 @@ def entry(device: str = "boiler-1", *, stream: str = STREAM, first_n: int = 0, *
     return usual | rest
 
 
-def account(*entries: dict[str, Any], time: str = TIME) -> dict[str, Any]:
+def account(*entries: dict[str, Any], number: int = 1, time: str = TIME) -> dict[str, Any]:
     """An account/1 message."""
-    top = {"destination": "provincial-centre", "time": time, "period": "hour", "from": TIME, "to": TIME}
+    top = {
+        "destination": "provincial-centre",
+        "number": number,
+        "time": time,
+        "period": "hour",
+        "from": TIME,
+        "to": TIME,
+    }
     return head("account/1", **top, complete_until=TIME, entries=list(entries))
 
 

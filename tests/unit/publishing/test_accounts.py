@@ -46,9 +46,9 @@ class Box:
         books = Books("centre", Rule(1), "oldest", Source(log, FakeTail(log)), self.state, log.points, self.clock)
         await books.load()
 
-        def draw(period: Period) -> documents.Document:
+        def draw(number: int, period: Period) -> documents.Document:
             until = books.complete_until()
-            return documents.account(Origin("E", "g"), "centre", books.ledger, self.clock.now, *period, until)
+            return documents.account(Origin("E", "g"), "centre", books.ledger, number, self.clock.now, *period, until)
 
         accounts = Accounts("centre", 3600, UTC, books, self.state, self.clock, draw)
         await accounts.load()
@@ -107,6 +107,25 @@ async def test_a_period_that_ended_while_the_gateway_stood_is_accounted_for_at_t
     (document,) = [kept.document for kept in await later.waiting() if kept.document["period"] == "day"]
     assert (document["from"], document["to"]) == ("2026-11-20T00:00:00Z", "2026-11-21T00:00:00Z")
     assert document["time"] == "2026-11-21T05:45:00Z", "drawn up late, and says so"
+
+
+async def test_numbers_count_up_though_the_clock_is_put_back_or_the_store_is_lost() -> None:
+    box = Box()
+    accounts = await box.start()
+    await box.pass_hours(accounts, 1)
+    box.clock.now -= 3 * HOUR
+    later = await box.start()
+    await later.close()
+    before, after = await later.waiting()
+    assert before.document["time"] > after.document["time"]
+    assert before.document["number"] < after.document["number"]
+    box.clock.now += 4 * HOUR
+    anew = Box()
+    anew.clock.now = box.clock.now
+    lost = await anew.start()
+    await lost.close()
+    (first,) = await lost.waiting()
+    assert first.document["number"] > after.document["number"]
 
 
 async def test_a_long_outage_keeps_the_newest_of_each_kind() -> None:

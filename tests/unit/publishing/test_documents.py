@@ -102,7 +102,7 @@ def test_account_shows_entitled_streams_only() -> None:
     ledger.observe(first.position, first.heads)
     ledger.observe(second.position, second.heads)
     ledger.settle(first.position + 1, [Settled(0, []), Settled(1, first.heads)])
-    document = documents.account(ORIGIN, "centre", ledger, NOW, "hour", NOW - 10, NOW, None)
+    document = documents.account(ORIGIN, "centre", ledger, 7, NOW, "hour", NOW - 10, NOW, None)
     (entry,) = decoded(documents.encode(document))["entries"]
     assert entry == {
         "device": "boiler-1", "stream": "S1", "first_n": 0, "last_n": 9, "first_time": documents.rfc3339(NOW),

@@ -132,10 +132,11 @@ def test_invalid_messages_are_counted_with_a_reason(box: Box) -> None:
         assert report.total() == 0
 
 
-def test_account_agrees_to_the_reading(box: Box) -> None:
-    box.give(
-        readings(0, [1, 2, 3]), account(entry(accepted=2)), account(entry(accepted=3), time="2026-11-20T09:00:00Z")
-    )
+@pytest.mark.parametrize("time", ["2026-11-20T09:00:00Z", "2026-11-20T07:00:00Z"], ids=["later", "clock put back"])
+def test_account_agrees_to_the_reading(box: Box, time: str) -> None:
+    """The newest has the greatest number, in whatever order they come."""
+    newest, older = account(entry(accepted=3), number=9, time=time), account(entry(accepted=2), number=8)
+    box.give(readings(0, [1, 2, 3]), newest, older)
     with box.ask() as report:
         assert report.reconcile().exact
         assert report.summary()["exact"]
