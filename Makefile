@@ -19,7 +19,7 @@ test:
 	@scripts/mosquitto
 	@scripts/interop
 	@scripts/setup dev
-	@.venv/bin/python -m pytest -n 2 --dist loadfile
+	@.venv/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check:
 	@scripts/mosquitto
