@@ -140,8 +140,9 @@ class Confirmations(Generic[M]):
     def overdue(self) -> list[Waiting[M]]:
         """What is to be sent again now.
 
-        While the centre answers for others, everything that was not answered in time. While it is silent, the oldest
-        message alone, and less and less often: a centre that is away is not to come back to a flood.
+        While the centre answers for others, everything that was not answered in time. While it is silent, one message
+        alone, and less and less often: a centre that is away is not to come back to a flood. Each in turn: there may be
+        one that it never answers.
         """
         now = self._clock.monotonic_ns()
         late = [one for one in self._waiting.values() if one.taken and now - one.sent_ns >= self._patience_ns]
@@ -155,7 +156,7 @@ class Confirmations(Generic[M]):
         if self.silent:
             self._pause_ns = min(2 * self._pause_ns, MOST_PATIENCE_NS)
         self.silent = True
-        return late[:1]
+        return [min(late, key=lambda one: one.sent_ns)]
 
 
 def parse(payload: bytes, origin: Origin) -> Answer | None:

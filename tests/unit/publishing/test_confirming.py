@@ -102,7 +102,7 @@ def test_a_reason_that_is_no_word_is_none(reason: Any) -> None:
     assert answer.whole == "no-reason"
 
 
-def test_without_answers_the_oldest_alone_is_sent_again_ever_more_rarely() -> None:
+def test_without_answers_one_alone_is_sent_again_ever_more_rarely() -> None:
     box = Box()
     for k in range(5):
         box.send(f"m{k}", A, k, k + 1)
@@ -115,6 +115,15 @@ def test_without_answers_the_oldest_alone_is_sent_again_ever_more_rarely() -> No
     assert box.hear(stored=[entry(A, 0, 1)]) == ["m0"]
     assert box.overdue(5000) == ["m1", "m2", "m3", "m4"], "it is there again: now the others"
     assert box.overdue(5009) == []
+
+
+def test_a_message_that_is_never_answered_does_not_keep_a_silence_going() -> None:
+    """The centre was away and is back: whichever message it has an answer for, it is asked for that one too."""
+    box = Box()
+    for k in range(4):
+        box.send(f"m{k}", A, k, k + 1)
+    tried = [name for at in range(10, 300) for name in box.overdue(at)]
+    assert tried == ["m0", "m1", "m2", "m3", "m0"]
 
 
 def test_what_is_lost_beside_others_that_are_answered_is_sent_again_in_time() -> None:
