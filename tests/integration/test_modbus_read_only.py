@@ -28,11 +28,13 @@ LINES = ("serial", "serial-ascii", "rtu+tcp", "ascii+tcp", "listen+rtu")
 NO_TOOLS = ("tls", "listen+rtu")
 """their urls say too little: certificates, and a modem that is gone with the adapter"""
 HOLE = 2
+TIMEOUT_S = 0.5
+"""enough for a TLS handshake on a busy machine"""
 
 
 def late(asked: Asked) -> Act | None:
     """After its timeout, for a request alone and for two in a row."""
-    return Act(delay_s=0.3) if asked.number in (9, 15, 16, 17) else None
+    return Act(delay_s=1.5 * TIMEOUT_S) if asked.number in (9, 15, 16, 17) else None
 
 
 class Heard:
@@ -103,7 +105,7 @@ async def test_only_reads_pass(kind: str, authority: Authority) -> None:
         for i, cell in enumerate(cells)
     ]
     async with served(heard, authority) as url, AsyncExitStack() as stack:
-        connection = {"url": url, "station": 1, "timeout": "200ms", "retries": 2, **heard.extra}
+        connection = {"url": url, "station": 1, "timeout": f"{TIMEOUT_S}s", "retries": 2, **heard.extra}
         file = {"device": "d", "adapter": "modbus", "every": "50ms", "points": points, "connection": connection}
         async with running(build(file), sink) as task:
             if kind == "listen+rtu":
@@ -113,7 +115,7 @@ async def test_only_reads_pass(kind: str, authority: Authority) -> None:
         assert len(heard.device.asked) > 20, "the late ones are among them"
         if kind not in NO_TOOLS:
             tools = ADAPTER.register_tools()
-            way = Wire(url, timeout_s=0.2, requests_per_s=200)
+            way = Wire(url, timeout_s=TIMEOUT_S, requests_per_s=200)
             looked = await tools.look(way, 1, ["holding 1", "coil 5"], Hint())
             assert all(one.raw for one in looked)
             query = ScanQuery((1,), ("holding 0-9", "input 0-9", "coil 0-9"), (), only_master=True)

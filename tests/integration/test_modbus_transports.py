@@ -64,7 +64,9 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 def tls_file(port: int, authority: Authority, ca: str | None = None, **tls: Any) -> dict[str, Any]:
     certificate, key = authority.issue("gateway", "DNS:gateway")
     keys = {"ca": ca or authority.ca, "certificate": certificate, "key": key, **tls}
-    return device_file(port, holding(0, 200), connection={"url": f"tls://127.0.0.1:{port}", "tls": keys})
+    return device_file(
+        port, holding(0, 200), connection={"url": f"tls://127.0.0.1:{port}", "timeout": "2s", "tls": keys}
+    )
 
 
 async def test_tls_with_certificates_on_both_sides(authority: Authority) -> None:
