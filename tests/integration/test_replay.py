@@ -162,15 +162,11 @@ async def test_a_cancelled_replay_ends_in_the_middle(box: Box) -> None:
             await eventually(lambda: 0 < publisher.statistics().replays.waiting < 18_000, 20)
             cancel(box.state, 1, NOW)
             await eventually(lambda: publisher.statistics().replays.open == 0, 20)
-            await eventually(lambda: publisher.statistics().in_flight == 0, 20)
-            counted = []
-            for n in (20_000, 20_001):
-                box.plant.log.append(readings(1))
-                await eventually(lambda: n in centre.offsets(), 20, "what came before is there too")  # noqa: B023
-                counted.append(len(replayed_offsets(centre)))
-            assert counted[0] == counted[1] < 20_000
         assert box.replay().state == "cancelled"
-        assert 0 < box.replay().counts["sent"] <= counted[0]
+        async with running(box.publisher(broker, format="columns")):
+            box.plant.log.append(readings(1))
+            await eventually(lambda: 20_000 in centre.offsets(), 20, "what came before is there too")
+        assert 0 < box.replay().counts["sent"] <= len(replayed_offsets(centre)) < 20_000
 
 
 async def test_what_the_broker_refuses_now_is_counted_and_changes_nothing(box: Box) -> None:
