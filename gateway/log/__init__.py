@@ -18,7 +18,7 @@ from gateway.log.identity import machine_id
 from gateway.log.reading import Outline
 from gateway.log.recovery import Recovery
 from gateway.log.state import Put, StateStore, glance
-from gateway.log.storage import budget_bytes, commit_default_s, kind_of, space
+from gateway.log.storage import budget_bytes, commit_default_s, kind_of, on_flash, space
 from gateway.log.store import Bounds, LogStore
 from gateway.log.tail import Tail
 from gateway.log.view import Damage, LogView
@@ -55,5 +55,6 @@ __all__ = [
     "glance",
     "kind_of",
     "machine_id",
+    "on_flash",
     "space",
 ]

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gateway.log.errors import LogError
-from gateway.log.storage import Kind
+from gateway.log.storage import FLASH, Kind
 from gateway.log.view import LogView
 
 DAY_NS: Final = 86_400 * 10**9
@@ -53,5 +53,5 @@ def recent_rate(folder: Path) -> Rate | None:
 
 def rate_of_points(points: int, kind: Kind) -> Rate:
     """The rate if each point gave a reading every second; at least one point."""
-    each = READING_FLASH_BYTES if kind in ("emmc", "sd") else READING_BYTES
+    each = READING_FLASH_BYTES if kind in FLASH else READING_BYTES
     return Rate(max(1, points) * each * 86_400, 0)

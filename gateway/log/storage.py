@@ -61,6 +61,11 @@ def disk_of(path: Path, *, root: Path = Path("/")) -> Path | None:
     return block.parent if (block / "partition").exists() else block
 
 
+def on_flash(path: Path) -> bool:
+    """Does what is written under `path` wear it out: eMMC and SD?"""
+    return kind_of(path) in FLASH
+
+
 def commit_default_s(kind: Kind) -> float:
     """Least time between two commits: 0.2 s, on eMMC and SD 2 s."""
     return COMMIT_FLASH_S if kind in FLASH else COMMIT_S

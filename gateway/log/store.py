@@ -26,7 +26,7 @@ from gateway.log.origins import Left, newest_origins
 from gateway.log.reading import Reading
 from gateway.log.records import Segment, SeriesHead
 from gateway.log.recovery import Recovery
-from gateway.log.storage import FLASH, FREE_PART, kind_of, space
+from gateway.log.storage import FREE_PART, on_flash, space
 
 LOCK_NAME: Final = "lock"
 STATE_NAME: Final = "state.db"
@@ -101,7 +101,7 @@ class LogStore:
         """
         lock = _lock_folder(folder)
         try:
-            flash = kind_of(folder) in FLASH if flash is None else flash
+            flash = on_flash(folder) if flash is None else flash
             return cls._open_locked(folder, lock, identity, clock, rotate_bytes, rotate_s, boot or boot_id(), flash)
         except BaseException:
             os.close(lock)

@@ -12,7 +12,7 @@ from gateway import __version__
 from gateway.config.load import LoadedConfig
 from gateway.contract.clock import Clock
 from gateway.contract.errors import GatewayError
-from gateway.log import LogError, LogStore, Writer, budget_bytes, commit_default_s, kind_of
+from gateway.log import LogError, LogStore, Writer, budget_bytes, commit_default_s, kind_of, on_flash
 from gateway.log.records import Record, StreamRecord
 from gateway.memory import give_back
 from gateway.metrics.collector import Sample, registry_of
@@ -179,12 +179,12 @@ class Gateway:
             health=report.health,
             streams=streams.open,
             write=writer.write_now,
-            save_s=SAVE_FLASH_S if kind_of(self._config.gateway.log.path) in ("emmc", "sd") else SAVE_S,
+            save_s=SAVE_FLASH_S if on_flash(self._config.gateway.log.path) else SAVE_S,
         )
 
     def _compaction(self, outer: asyncio.TaskGroup, store: LogStore) -> list[asyncio.Task[None]]:
         # What a file would save in space, flash would pay for by being written once more.
-        if kind_of(self._config.gateway.log.path) in ("emmc", "sd"):
+        if on_flash(self._config.gateway.log.path):
             return []
         return [outer.create_task(Compaction(store).run(), name="compaction")]
 

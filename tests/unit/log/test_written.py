@@ -9,7 +9,6 @@ import pytest
 
 from benchmarks.log_figures import COMMIT_S, DAY_S, NOMINAL, Feed
 from gateway.log import LogStore, StateStore, datafile, storage
-from gateway.log import store as store_module
 from gateway.log.datafile import side_files
 from gateway.log.records import BatchRecord, Record, Segment
 from tests.support.logs import SetClock, crash, open_log, reading, same_records, segment
@@ -72,7 +71,7 @@ def test_what_is_sparing_on_flash_reads_the_same(tmp_path: Path, feed: Feed) -> 
 def test_the_kind_of_storage_decides(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: storage.Kind, expected: int
 ) -> None:
-    monkeypatch.setattr(store_module, "kind_of", lambda _: kind)
+    monkeypatch.setattr(storage, "kind_of", lambda _: kind)
     store, _ = open_log(tmp_path / "log", rotate_bytes=1)
     store.append([segment(reading(0))], 1)
     store.append([segment(reading(10))], 2)
