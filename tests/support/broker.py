@@ -11,6 +11,9 @@ Mosquitto(persistence=True, options=["max_inflight_messages 5", "message_size_li
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
+import itertools
 import os
 import shutil
 import signal
@@ -18,20 +21,50 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-READY_S = 10.0
-STOP_S = 5.0
+READY_S = 60.0
+STOP_S = 60.0
+"""a broker that is killed has not saved what it has acknowledged"""
+
+_FIRST_PORT, _LAST_PORT, _BLOCK_PORTS = 10_000, 32_000, 200
+_turn = itertools.count()
+_claims: list[socket.socket] = []
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on 127.0.0.1 that stays free until it is used, and while who uses it is away.
+
+    Below those that the kernel gives to whoever asks for any port, and in a block that is this process's alone: tests
+    that run beside this one take none of it in the moment between.
+    """
+    for port in _ports():
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("no port is free")
+
+
+def _ports() -> Iterator[int]:
+    """Those of this process's block, each once, from the one after the last on."""
+    first = _block()
+    for _ in range(_BLOCK_PORTS):
+        yield first + next(_turn) % _BLOCK_PORTS
+
+
+@functools.cache
+def _block() -> int:
+    """The first port of a block; a name in the kernel's memory keeps it until this process ends."""
+    claim = socket.socket(socket.AF_UNIX)
+    for first in range(_FIRST_PORT, _LAST_PORT, _BLOCK_PORTS):
+        with contextlib.suppress(OSError):
+            claim.bind(f"\0edge-gateway tests: ports from {first}")
+            _claims.append(claim)
+            return first
+    raise RuntimeError("too many processes run tests")
 
 
 def find_program(name: str) -> str:

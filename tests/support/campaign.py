@@ -36,7 +36,10 @@ def told(caplog: pytest.LogCaptureFixture, words: str) -> int:
 
 def take_over(port: int, version: int = paho.MQTTv5) -> None:
     """Another client with the publisher's id comes, and goes once it is in."""
-    thief = paho.Client(CallbackAPIVersion.VERSION2, f"{ENTERPRISE}-gw-1-centre", protocol=version)
+    # The publisher may be back and take over in turn before the thief has gone: then it must not come again.
+    thief = paho.Client(
+        CallbackAPIVersion.VERSION2, f"{ENTERPRISE}-gw-1-centre", protocol=version, reconnect_on_failure=False
+    )
     thief.on_connect = lambda client, *_: client.disconnect()
     thief.connect("127.0.0.1", port)
     thief.loop_forever()

@@ -69,7 +69,7 @@ class InteropServer:
         """Send one command and return the answer."""
         assert self._process is not None
         assert self._process.stdin is not None
-        async with self._lock, asyncio.timeout(10):
+        async with self._lock, asyncio.timeout(_START_S):
             self._process.stdin.write(json.dumps({"op": op, **of}).encode() + b"\n")
             answer = await self._line()
         assert "error" not in answer, answer

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from pathlib import Path
 
 _WORK_S = 0.2
 
@@ -47,3 +49,38 @@ class Stalls:
                 first += 1
             worst = max(worst, total)
         return worst
+
+
+class Taken:
+    """What the machine takes from another process, or from this one, while something of it is timed."""
+
+    def __init__(self, pid: int) -> None:
+        self._threads = Path(f"/proc/{pid}/task")
+        self._before = self._waits_s()
+        self._now = dict(self._before)
+        self._late_s = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, and write down how much longer it took: then perhaps nobody was let run."""
+        due = time.monotonic() + seconds
+        time.sleep(seconds)
+        self._late_s += time.monotonic() - due
+        self._now.update(self._waits_s())
+
+    @property
+    def seconds(self) -> float:
+        """How long threads of the process waited for a processor, or all of us did for the machine.
+
+        The sum over its threads: what one does for another waits for both.
+        """
+        waited = sum(now - self._before.get(thread, 0.0) for thread, now in self._now.items())
+        return max(waited, self._late_s)
+
+    def _waits_s(self) -> dict[str, float]:
+        """By thread; the second figure of Linux's schedstat is the time on a run queue, in ns."""
+        found = {}
+        with contextlib.suppress(OSError):
+            for thread in self._threads.iterdir():
+                with contextlib.suppress(OSError):
+                    found[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+        return found

@@ -7,11 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
@@ -19,15 +20,31 @@ from prometheus_client.parser import text_string_to_metric_families
 from simulators.centre.report import Report
 from simulators.centre.subscriber import Centre
 from tests.support.broker import Mosquitto, free_port
+from tests.support.machine import Taken
 from tests.support.wait import eventually
 
 STOP_S = 5.0
+START_S = 60.0
+"""until a gateway has started and does what it should, on a machine with other work to do; no test measures it"""
+ANSWER_S = 20.0
+"""a look at the metrics that is given up tells what is not so"""
 
 GATEWAY: dict[str, Any] = {
     "gateway": {"id": "gw-1", "enterprise": "91370200MA3C00000K"},
     "identifiers": {"prefix": "88.118.8"},
     "governance": {"domain": "production", "grade": 1, "class": "general"},
 }
+
+
+class Process(Protocol):
+    """What a started program is to us; see `subprocess.Popen`."""
+
+    pid: int
+
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def kill(self) -> None: ...
+    def send_signal(self, sig: int, /) -> None: ...
 
 
 class GatewayProcess:
@@ -49,7 +66,7 @@ class GatewayProcess:
         write_yaml(self.config / "gateway.yaml", self.content)
         for device in devices:
             write_yaml(self.config / "devices" / f"{device['device']}.yaml", device)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
 
     @property
     def pid(self) -> int:
@@ -65,12 +82,15 @@ class GatewayProcess:
 
     def start(self, **environment: str) -> None:
         """Start it; returns at once."""
-        with (self.folder / "gateway.log").open("ab") as output:
-            self._process = subprocess.Popen(
+        self._process = self._spawn(self.folder / "gateway.log", environment)
+
+    def _spawn(self, output: Path, environment: Mapping[str, str]) -> Process:
+        with output.open("ab") as file:
+            return subprocess.Popen(
                 [sys.executable, "-m", "gateway.commands.main", "run", str(self.config)],
                 stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
+                stdout=file,
+                stderr=file,
                 env={**os.environ, **environment},
             )
 
@@ -81,17 +101,23 @@ class GatewayProcess:
             self._process.wait()
             self._process = None
 
-    def stop(self) -> int:
-        """SIGTERM; returns the exit code. Fails when it takes more than 5 s, as promised."""
+    def stop(self, *signals: signal.Signals) -> int:
+        """SIGTERM, or what is given; returns the exit code.
+
+        Fails when it takes more than 5 s, as promised, of those in which this machine let it run.
+        """
         process, self._process = self._process, None
         assert process is not None
-        process.send_signal(signal.SIGTERM)
-        try:
-            return process.wait(STOP_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            raise AssertionError(f"the gateway did not stop within {STOP_S:g} s:\n{self.output}") from None
+        taken, began = Taken(process.pid), time.monotonic()
+        for each in signals or (signal.SIGTERM,):
+            process.send_signal(each)
+        while (code := process.poll()) is None:
+            if time.monotonic() - began > STOP_S + taken.seconds:
+                process.kill()
+                process.wait()
+                raise AssertionError(f"the gateway did not stop within {STOP_S:g} s:\n{self.output}")
+            taken.sleep(0.01)
+        return code
 
     @property
     def alive(self) -> bool:
@@ -101,7 +127,7 @@ class GatewayProcess:
     def metrics(self) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
         """All samples by name and sorted labels; empty while it cannot be read."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=3) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=ANSWER_S) as answer:
                 text = answer.read().decode()
         except OSError:
             return {}
@@ -149,7 +175,7 @@ class Delivery:
         """What the centre knows; to be used as a context manager."""
         return Report(self.database)
 
-    async def settled(self, gateway: GatewayProcess, timeout_s: float = 30.0) -> None:
+    async def settled(self, gateway: GatewayProcess, timeout_s: float = START_S) -> None:
         """Wait until the gateway says that nothing waits, and the centre has stored what was delivered."""
 
         def nothing_waits() -> bool:
@@ -159,11 +185,14 @@ class Delivery:
 
         await eventually(nothing_waits, timeout_s, "nothing waits")
 
-    async def stop(self, gateway: GatewayProcess) -> int:
-        """Stop the gateway and wait for its closing account, its last message: then everything else is stored too."""
+    async def stop(self, gateway: GatewayProcess, *signals: signal.Signals) -> int:
+        """Stop the gateway and wait for its closing account, its last message: then everything else is stored too.
+
+        `signals` as of `GatewayProcess.stop`.
+        """
         before = self._closings()
-        code = await asyncio.to_thread(gateway.stop)
-        await eventually(lambda: self._closings() > before, 20, "the closing account at the centre")
+        code = await asyncio.to_thread(gateway.stop, *signals)
+        await eventually(lambda: self._closings() > before, START_S, "the closing account at the centre")
         return code
 
     def _closings(self) -> int:
@@ -174,7 +203,7 @@ class Delivery:
         self.broker.__enter__()
         self._centre = Centre(self.broker.url, "iiot/v1/#", self.database)
         self._centre.__enter__()
-        self._centre.wait_ready()
+        self._centre.wait_ready(START_S)
         return self
 
     def __exit__(
