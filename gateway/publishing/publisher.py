@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import tzinfo
@@ -43,6 +44,7 @@ from gateway.publishing.window import Window
 IN_FLIGHT_BYTES = 8_000_000
 DRAIN_S = 2.0
 GOODBYE_S = 1.0
+"""and what emptying left of its time: a machine that stalls must not cost the closing account"""
 CUT_S = 0.1
 STOP_S = 4.5
 """a stop takes no longer, whatever the broker does"""
@@ -127,6 +129,8 @@ class Publisher:
         """messages that go one by one at the start of the next connection, beyond the first"""
         self._learned = Learned()
         self._stopping = asyncio.Event()
+        self._leave_by = math.inf
+        """time of the event loop"""
         self._connected = False
         self._useful = False
         """the connection has delivered something"""
@@ -197,11 +201,13 @@ class Publisher:
     # -- connections --
 
     async def _stop(self, sessions: asyncio.Task[None]) -> None:
+        loop = asyncio.get_running_loop()
+        self._leave_by = loop.time() + DRAIN_S + GOODBYE_S
         self._stopping.set()
         if not self._connected:
             sessions.cancel()
         elif self._delivery is not None:
-            asyncio.get_running_loop().call_later(DRAIN_S, self._delivery.end, Drained())
+            loop.call_later(DRAIN_S, self._delivery.end, Drained())
         await asyncio.wait([sessions], timeout=STOP_S)
 
     async def _sessions(self) -> None:
@@ -383,7 +389,7 @@ class Publisher:
 
     async def _goodbye(self, outbox: Outbox, maker: Maker, session: str) -> bool:
         try:
-            async with asyncio.timeout(GOODBYE_S):
+            async with asyncio.timeout_at(self._leave_by):
                 await self._accounts.close()
                 await self._reporter.publish_accounts(outbox, maker)
                 await self._publish_status(outbox, "offline", session, "stopped")
