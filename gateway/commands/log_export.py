@@ -146,16 +146,15 @@ def _opened(path: Path | None) -> Iterator[IO[bytes]]:
     part = path.with_name(path.name + ".part")
     try:
         with part.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.rename(path)
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+                part.rename(path)
+            finally:
+                part.unlink(missing_ok=True)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise ExportError(_not_written(path, error)) from error
-    except BaseException:
-        part.unlink(missing_ok=True)
-        raise
 
 
 def _not_written(path: Path, error: OSError) -> str:

@@ -9,6 +9,7 @@ import json
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
@@ -206,6 +207,8 @@ def test_a_file_is_there_whole_or_not_at_all(
     assert not list(tmp_path.glob("new*"))
     export(folder, "-o", str(tmp_path / "none" / "out.csv"), code=1)
     assert "cannot be written: No such file or directory" in capsys.readouterr().err
+    export(folder, "-o", str(there / "out.csv"), code=1)
+    assert "cannot be written: Not a directory" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["csv", "jsonl", "parquet"])
@@ -258,6 +261,15 @@ def test_whoever_has_read_enough_may_leave(store: LogStore, folder: Path) -> Non
     assert "Traceback" not in done.stderr
 
 
+def on_screen(controller: int, until: str) -> str:
+    """What was written to a terminal, which hands it over in pieces."""
+    text = ""
+    while until not in text:
+        assert select.select([controller], [], [], 20)[0], f"{until} does not come after {text}"
+        text += os.read(controller, 100_000).decode()
+    return text
+
+
 def test_progress_is_shown_at_a_terminal_alone(
     store: LogStore, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -271,10 +283,9 @@ def test_progress_is_shown_at_a_terminal_alone(
         export(folder, "-o", str(tmp_path / "shown.csv"))
         assert main(["log", "verify", str(folder)]) == 0
         screen.flush()
-        text = os.read(controller, 100_000).decode()
+        text = on_screen(controller, until="data-00000000000000000001.db")
     os.close(controller)
     assert re.search(r"\[#{14,16} {14,16}\]  [45]\d %  5,000 readings", text)
-    assert "data-00000000000000000001.db" in text
     assert (tmp_path / "shown.csv").read_bytes() == (tmp_path / "quiet.csv").read_bytes()
 
 
