@@ -13,7 +13,8 @@ from gateway.contract import ValueType
 from gateway.contract.tools import BrowseQuery, Kind, Target
 from tests.support.interop import InteropServer, interop_server
 from tests.support.machine import slowdown
-from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running
+from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, running
+from tests.support.opcua_rig import patient_device as device
 from tests.support.opcua_wire import OpcUaWire
 from tests.support.wait import eventually
 

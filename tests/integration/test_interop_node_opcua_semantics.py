@@ -10,7 +10,8 @@ import pytest_asyncio
 
 from adapters.opcua.model.changes import SEMANTICS_CHANGED
 from tests.support.interop import InteropServer, interop_server
-from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running
+from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, running
+from tests.support.opcua_rig import patient_device as device
 from tests.support.opcua_wire import OpcUaWire
 from tests.support.wait import eventually
 

@@ -11,7 +11,8 @@ import pytest_asyncio
 
 from gateway.contract import Flag, ValueType
 from tests.support.interop import InteropServer, interop_server
-from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running
+from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, running
+from tests.support.opcua_rig import patient_device as device
 from tests.support.opcua_wire import OpcUaWire
 from tests.support.wait import eventually
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from gateway.contract import LinkLost
 from tests.support.interop import InteropServer, old_server
-from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running
+from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, running
+from tests.support.opcua_rig import patient_device as device
 from tests.support.opcua_wire import OpcUaWire
 from tests.support.wait import eventually
 

@@ -406,7 +406,7 @@ async def test_illegal_address_is_isolated_once_and_the_rest_stays_whole() -> No
     assert {reading.status for reading in sink.readings[137]} == {BAD_CONFIGURATION_ERROR}
     assert len(sink.readings[137]) <= 2, "left alone for a minute"
     steady = [(a.address, a.count) for a in device.asked[asked - 2 : asked]]
-    assert steady == [(0, 37), (38, 62)]
+    assert sorted(steady) == [(0, 37), (38, 62)], "in turn; a cycle may have begun when it was stopped"
 
 
 async def test_a_device_that_refuses_everything_is_told_in_few_lines(caplog: pytest.LogCaptureFixture) -> None:
@@ -482,9 +482,9 @@ async def test_cancellation_closes_everything(
         content = device_file(device.port, points, connection={"timeout": "30s"})
         task = asyncio.create_task(build(content).run(sink), name="adapter under test")
         await eventually(lambda: moment(device, sink))
-        begun = time.monotonic()
+        began = asyncio.get_running_loop().time()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
         await eventually(lambda: device.open_now == 0)
-        assert time.monotonic() - begun < 2
+        assert asyncio.get_running_loop().time() - began < 2

@@ -14,10 +14,14 @@ from adapters.modbus import links
 from gateway.contract import LinkLost
 from gateway.contract.status import GOOD
 from tests.integration.test_modbus_lines import assert_own, device_file, station
+from tests.support.broker import free_port
 from tests.support.modbus_device import Act
 from tests.support.modbus_line import ModbusLine
 from tests.support.modbus_sink import CollectingSink, build, cycles, running
 from tests.support.wait import eventually
+
+PATIENT = "10s"
+"""a timeout where nobody is silent"""
 
 
 @pytest.fixture(autouse=True)
@@ -27,10 +31,7 @@ def another_wire() -> None:
 
 @pytest.fixture
 def port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        found: int = probe.getsockname()[1]
-        return found
+    return free_port()
 
 
 @asynccontextmanager
@@ -67,7 +68,8 @@ async def test_two_modems_on_one_port_are_told_apart(port: int) -> None:
     async with AsyncExitStack() as stack:
         for n, id in ((1, "NEAR"), (2, "NEAR"), (3, "FAR")):
             url = f"listen+rtu://127.0.0.1:{port}?id={id}"
-            task = await stack.enter_async_context(running(build(device_file(url, n, (0, 100))), sinks[n]))
+            file = device_file(url, n, (0, 100), connection={"timeout": PATIENT})
+            task = await stack.enter_async_context(running(build(file), sinks[n]))
         await stack.enter_async_context(modem(port, far, b"FAR"))
         await stack.enter_async_context(modem(port, near, b"NEAR"))
         for sink in sinks.values():
@@ -81,7 +83,8 @@ async def test_two_modems_on_one_port_are_told_apart(port: int) -> None:
 async def test_registration_in_pieces_and_heartbeats(port: int) -> None:
     sink = CollectingSink()
     url = f"listen+rtu://127.0.0.1:{port}?id=DTU-0001&heartbeat=hex:fefe"
-    async with running(build(device_file(url, 1, (0,))), sink) as task, modem(port, ModbusLine({1: station(1)})) as out:
+    file = device_file(url, 1, (0,), connection={"timeout": PATIENT})
+    async with running(build(file), sink) as task, modem(port, ModbusLine({1: station(1)})) as out:
         for piece in (b"DT", b"U-00", b"01"):
             out.write(piece)
             await out.drain()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from itertools import pairwise
@@ -185,10 +184,10 @@ async def test_an_unplugged_port_is_a_lost_link_and_works_again() -> None:
     async with served(first, "serial") as url:
         task = asyncio.create_task(build(device_file(url, 1, (0,))).run(sink))
         await cycles(sink, 100, 2, task)
-    began = time.monotonic()
+    began = asyncio.get_running_loop().time()
     with pytest.raises(LinkLost):
         await asyncio.wait_for(task, 5)
-    assert time.monotonic() - began < 2
+    assert asyncio.get_running_loop().time() - began < 2
 
 
 async def test_only_reads_are_on_the_wire() -> None:

@@ -6,7 +6,6 @@ While they pass, a block is refused and bisected, replies come late so that the 
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -17,6 +16,7 @@ from adapters.modbus import ADAPTER, links
 from gateway.contract.registers import Hint, ScanQuery, Wire
 from tests.integration.test_modbus_dial_in import modem
 from tests.integration.test_modbus_transports import Authority
+from tests.support.broker import free_port
 from tests.support.modbus_device import Act, Asked, ModbusDevice
 from tests.support.modbus_line import ModbusLine, crc16, lrc
 from tests.support.modbus_sink import CollectingSink, build, cycles, running
@@ -79,10 +79,7 @@ async def served(heard: Heard, authority: Authority) -> AsyncIterator[str]:
             stack.callback(wire.assert_read_only)
             yield f"tcp://127.0.0.1:{wire.port}"
         elif kind == "listen+rtu":
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
-            yield f"listen+rtu://127.0.0.1:{port}?id=DTU"
+            yield f"listen+rtu://127.0.0.1:{free_port()}?id=DTU"
         elif kind.startswith("serial"):
             path = await stack.enter_async_context(heard.line.on_pty())
             yield f"serial://{path}?baud=115200&parity=N&framing={heard.line.framing}"

@@ -30,11 +30,11 @@ def served(device: ModbusDevice) -> Iterator[ModbusDevice]:
     thread = threading.Thread(target=lambda: asyncio.run(serve()), name="device")
     thread.start()
     try:
-        assert ready.wait(5)
+        assert ready.wait(60)
         yield device
     finally:
         stop.set()
-        thread.join(5)
+        thread.join(60)
 
 
 @pytest.fixture
@@ -108,7 +108,7 @@ def test_scan_finds_what_can_be_read_and_asks_nothing_else(run: Run) -> None:
     with served(ModbusDevice(holes={12, 40, 41}, script=script)) as device:
         code, out, _ = run(
             "scan", f"tcp://127.0.0.1:{device.port}", "--stations", "1-4", "--range", "holding 0-99",
-            "--range", "coil 0-9", "--without", "holding 60-69", "--timeout", "0.2", "--rate", "500", "--json",
+            "--range", "coil 0-9", "--without", "holding 60-69", "--timeout", "2", "--rate", "500", "--json",
         )  # fmt: skip
     report: dict[str, Any] = json.loads(out)
     assert code == 0

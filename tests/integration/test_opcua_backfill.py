@@ -23,7 +23,8 @@ from tests.support.broker import free_port
 from tests.support.fake_sink import FakeSink
 from tests.support.interop import InteropServer, interop_server
 from tests.support.machine import slowdown
-from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running
+from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, running
+from tests.support.opcua_rig import patient_device as device
 from tests.support.opcua_wire import HISTORY_READ, OpcUaWire
 from tests.support.wait import eventually
 

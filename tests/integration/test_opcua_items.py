@@ -22,7 +22,8 @@ from adapters.opcua.session.session import Session
 from adapters.opcua.session.stack import node_id
 from tests.support.broker import free_port
 from tests.support.interop import InteropServer, interop_server
-from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running
+from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, running
+from tests.support.opcua_rig import patient_device as device
 from tests.support.opcua_wire import OpcUaWire
 from tests.support.wait import eventually
 

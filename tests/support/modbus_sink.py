@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 from typing import Any, NamedTuple
 
 from adapters.modbus import ADAPTER
-from gateway.contract import Adapter, Batch, Gap, Origin, Point, SystemClock
+from gateway.contract import Adapter, Batch, Gap, Origin, Point
 from tests.support.fake_sink import FakeSink
+from tests.support.own_time import OwnClock
 from tests.support.wait import eventually
 
 
@@ -57,10 +58,10 @@ def device_file(port: int, points: Sequence[dict[str, Any]], **keys: Any) -> dic
 
 
 def build(content: dict[str, Any], first_index: int = 100) -> Adapter:
-    """The adapter of a device file; its points get the indexes `first_index` and up."""
+    """The adapter of a device file, on the loop's own time; its points get the indexes `first_index` and up."""
     config = ADAPTER.device_model.model_validate(content)
     points = [Point(first_index + i, point) for i, point in enumerate(config.points)]
-    return ADAPTER.build(config, points, SystemClock())
+    return ADAPTER.build(config, points, OwnClock())
 
 
 @asynccontextmanager

@@ -71,6 +71,11 @@ def device(port: int, nodes: Iterable[str], **keys: Any) -> OpcUaDeviceConfig:
     )
 
 
+def patient_device(port: int, nodes: Iterable[str], **keys: Any) -> OpcUaDeviceConfig:
+    """The same for a server in a process of its own, which a busy machine may keep from answering for seconds."""
+    return device(port, nodes, **{**keys, "connection": {"timeout": "60s", **keys.get("connection", {})}})
+
+
 def adapter_of(config: OpcUaDeviceConfig, **keys: Any) -> OpcUaAdapter:
     """An adapter whose points have the indexes 0, 1, ..."""
     return OpcUaAdapter(config, [Point(i, point) for i, point in enumerate(config.points)], SystemClock(), **keys)
@@ -87,7 +92,7 @@ async def running(adapter: OpcUaAdapter, sink: KeepingSink) -> AsyncIterator[asy
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def all_heard(sink: KeepingSink, task: asyncio.Task[None], count: int, timeout_s: float = 10.0) -> None:
+async def all_heard(sink: KeepingSink, task: asyncio.Task[None], count: int, timeout_s: float = 20.0) -> None:
     """Wait until each of `count` points has a reading; raises what ended the adapter."""
     await eventually(lambda: task.done() or len(sink.heard()) >= count, timeout_s, f"readings of {count} points")
     if task.done():

@@ -16,15 +16,16 @@ POLL_S = 0.02
 async def eventually(predicate: Callable[[], T | Awaitable[T]], timeout_s: float = 20.0, message: str = "") -> T:
     """Poll `predicate` (plain or async) until it returns something true, and return that.
 
-    Raises AssertionError with `message` and the last result after `timeout_s`.
+    Raises AssertionError with `message` and the last result after `timeout_s` of the event loop's time.
     """
-    deadline = time.monotonic() + timeout_s
+    clock = asyncio.get_running_loop()
+    deadline = clock.time() + timeout_s
     while True:
         outcome = predicate()
         result = await outcome if inspect.isawaitable(outcome) else outcome
         if result:
             return cast(T, result)
-        if time.monotonic() >= deadline:
+        if clock.time() >= deadline:
             raise AssertionError(_complaint(message, timeout_s, result))
         await asyncio.sleep(POLL_S)
 
