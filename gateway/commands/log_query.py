@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -13,26 +14,24 @@ from gateway.commands.log_place import Place, in_order, time_of
 from gateway.contract import Batch, ConfigError
 from gateway.log import LogView, Outline
 from gateway.log.records import EVENTS_DEVICE, BatchRecord, EventRecord, PointRecord, Segment, SeriesHead
+from gateway.log.times import EARLIEST, LATEST, TimeRange
 
 
-class Query(NamedTuple):
-    """Which readings or events; times in ns since the Unix epoch, `until` itself left out."""
+@dataclass(frozen=True)
+class Query(TimeRange):
+    """Which readings or events."""
 
     device: str | None = None
     """a name, `*` and `?` stand for others"""
     point: str | None = None
-    since: int | None = None
-    until: int | None = None
-    by_received: bool = False
-    """times are those of arrival, not of the source"""
 
     def outlined(self, outline: Outline) -> bool:
         """Can there be readings in this segment?"""
         if self.device is not None and not any(self.of_device(one.series.device) for one in outline.series):
             return False
         if self.by_received:
-            return self._overlaps(outline.min_received, outline.max_received)
-        return self._overlaps(outline.min_source, outline.max_source)
+            return self.overlaps(outline.min_received, outline.max_received)
+        return self.overlaps(outline.min_source, outline.max_source)
 
     def outlined_events(self, outline: Outline) -> bool:
         """Can there be events in this segment?"""
@@ -46,26 +45,8 @@ class Query(NamedTuple):
         """Is this point meant?"""
         return self.point is None or fnmatch.fnmatchcase(point, self.point)
 
-    def within(self, time: int) -> bool:
-        """Is this time meant?"""
-        return (self.since is None or time >= self.since) and (self.until is None or time < self.until)
-
-    def rows(self, batch: Batch) -> npt.NDArray[np.bool_]:
-        """bool[n]: which readings of a batch lie in the range."""
-        if self.by_received:
-            return np.full(len(batch), self.within(batch.received_time))
-        found = np.ones(len(batch), np.bool_)
-        if self.since is not None:
-            found &= batch.source_time >= self.since
-        if self.until is not None:
-            found &= batch.source_time < self.until
-        return found
-
     def _events(self, head: SeriesHead) -> bool:
-        return head.series.device == EVENTS_DEVICE and self._overlaps(head.min_time, head.max_time)
-
-    def _overlaps(self, low: int, high: int) -> bool:
-        return (self.since is None or high >= self.since) and (self.until is None or low < self.until)
+        return head.series.device == EVENTS_DEVICE and self.overlaps(head.min_time, head.max_time)
 
 
 class Asked(NamedTuple):
@@ -83,7 +64,13 @@ class Asked(NamedTuple):
             raise ConfigError(f"--by: expected source or received, found {self.by!r}")
         since, until = time_of(self.since, "--from", place.zone), time_of(self.until, "--to", place.zone)
         in_order(since, until)
-        return Query(self.device, self.point, since, until, self.by == "received")
+        return Query(
+            EARLIEST if since is None else since,
+            LATEST if until is None else until,
+            self.by == "received",
+            self.device,
+            self.point,
+        )
 
 
 class Rows(NamedTuple):
@@ -167,4 +154,4 @@ class Events:
 
     def _meant(self, record: EventRecord) -> bool:
         named = self._query.device is None or self._query.of_device(str(record.body.get("of")))
-        return named and self._query.within(record.time)
+        return named and self._query.holds(record.time)

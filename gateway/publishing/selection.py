@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from gateway.contract.batch import Batch
 from gateway.log.reading import Outline
 from gateway.log.records import EVENTS_DEVICE, BatchRecord, EventRecord, Segment, Series, SeriesHead, StreamRecord
+from gateway.log.times import TimeRange
 from gateway.publishing.clearance import Clearance
 from gateway.publishing.hidden import Hidden
 from gateway.publishing.lanes import Event
@@ -23,25 +25,22 @@ Spans = Mapping[Series, Sequence[tuple[int, int]]]
 """offsets first <= n < end, per series"""
 
 
-class Selection(NamedTuple):
-    """since <= time < until, in ns since the Unix epoch, of some devices or of all (None).
+@dataclass(frozen=True)
+class Selection(TimeRange):
+    """A time range, of some devices or of all (None).
 
     Events are meant where their own time lies inside: all of them, or those of the devices that are named.
     """
 
-    since: int
-    until: int
-    by_received: bool = False
-    """times are those of arrival, not of the source"""
     devices: frozenset[str] | None = None
 
     def wants(self, head: SeriesHead) -> bool:
         """Can a segment with this head hold something? Where times are those of arrival, heads do not say: perhaps."""
         if head.series.device == EVENTS_DEVICE:
-            return self._overlaps(head.min_time, head.max_time)
+            return self.overlaps(head.min_time, head.max_time)
         if self.devices is not None and head.series.device not in self.devices:
             return False
-        return self.by_received or self._overlaps(head.min_time, head.max_time)
+        return self.by_received or self.overlaps(head.min_time, head.max_time)
 
     def touches(self, outline: Outline) -> bool:
         """Can there be something in what has this outline?"""
@@ -55,9 +54,9 @@ class Selection(NamedTuple):
                 continue
             events = head.series.device == EVENTS_DEVICE
             if self.by_received and not events:
-                whole = outline.min_received >= self.since and outline.max_received < self.until
+                whole = self.holds_all(outline.min_received, outline.max_received)
             else:
-                whole = head.min_time >= self.since and head.max_time < self.until
+                whole = self.holds_all(head.min_time, head.max_time)
             if not whole or (events and self.devices is not None):
                 return None
             found[head.series] += head.readings
@@ -77,22 +76,17 @@ class Selection(NamedTuple):
         """bool[n]: which readings of a batch are meant."""
         if self.devices is not None and batch.device not in self.devices:
             return np.zeros(len(batch), np.bool_)
-        if self.by_received:
-            return np.full(len(batch), self.since <= batch.received_time < self.until)
-        return (batch.source_time >= self.since) & (batch.source_time < self.until)
+        return super().rows(batch)
 
     def means(self, record: EventRecord) -> bool:
         """Is this event meant?"""
         named = self.devices is None or record.body.get("of") in self.devices
-        return named and self.since <= record.time < self.until
+        return named and self.holds(record.time)
 
     def _arrived(self, head: SeriesHead, outline: Outline) -> bool:
         if not self.by_received or head.series.device == EVENTS_DEVICE:
             return True
-        return outline.min_received < self.until and outline.max_received >= self.since
-
-    def _overlaps(self, low: int, high: int) -> bool:
-        return low < self.until and high >= self.since
+        return self.overlaps(outline.min_received, outline.max_received)
 
 
 class Found(NamedTuple):
