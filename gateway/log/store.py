@@ -146,9 +146,10 @@ class LogStore:
         store._testify(sync=True)
         return store, outcome
 
-    def append(self, segments: Sequence[Segment], expected_position: int) -> int:
+    def append(self, segments: Sequence[Segment], expected_position: int, until: int | None = None) -> int:
         """Write `segments` in one commit, durable on return; fills in `position`, `heads` and `nbytes`.
 
+        `until`: what was accepted before this time (ns) is in the log with this commit; None = all that was accepted.
         The records must have their offsets, each series following on without a hole within a segment. Returns the new
         end. Raises LogConflictError when `expected_position` is not the end, LogFullError or LogIOError when nothing
         was written and the same call may be tried again, LogError for an offset that was given before.
@@ -158,7 +159,7 @@ class LogStore:
                 raise LogConflictError(f"{self._folder}: position {expected_position} expected, the end is {self._end}")
             if self._rotation_due():
                 self._rotate()
-            now = self._clock.time_ns()
+            now = self._clock.time_ns() if until is None else min(until, self._clock.time_ns())
             rows: list[Row] = []
             for position, segment in enumerate(segments, self._end):
                 head, body, heads = codec.encode_segment(

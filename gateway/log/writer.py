@@ -1,12 +1,14 @@
 """The loop-side face of the log: memory shares, gathering, and the thread that encodes and commits.
 
-What is written while a commit is in flight gathers and is the next commit. Everything that a commit takes with it has
-one future in common, so that a receipt costs an object and nothing else.
+What is written while a commit is in flight gathers for the next commits: one device puts only so much into a commit,
+what is more gathers for the one after it, so that a flood does not hold up its neighbours. Everything that a commit
+takes with it has one future in common, so that a receipt costs an object and nothing else.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import threading
 from collections import deque
@@ -16,19 +18,24 @@ from types import TracebackType
 from typing import Final, NamedTuple, Protocol, Self
 
 from gateway.contract.clock import Clock
-from gateway.log import codec
 from gateway.log.errors import LogError, LogFullError, LogIOError
+from gateway.log.pieces import merged, pieces
 from gateway.log.records import BatchRecord, EventRecord, Record, Segment, Series
 
 MEMORY_BYTES: Final = 64_000_000
 SHARE_BYTES: Final = 8_000_000
+COMMIT_SHARE_BYTES: Final = 1_000_000
+"""what one device puts into a commit at most, in memory, on a slow disk; its neighbours wait for that. A single larger
+call goes whole"""
+COMMIT_BYTES: Final = 8_000_000
+"""what a commit takes at most, beyond one call of each device and the gateway's own entries and events"""
+AHEAD_S: Final = 0.2
+"""commits that wait are made one as long as the disk, as fast as it was last, needs no more time than this"""
 _NOW_SHARE: Final = "_now"
 _NOW_BYTES: Final = 500
 """what an entry or an event is taken to weigh in memory"""
 _RETRY_S: Final = 0.5
 _IO_TRIES: Final = 4
-_HEAD_ROOM: Final = 12_000
-"""what a head and the compressor's worst case may add to the payloads"""
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +43,7 @@ logger = logging.getLogger(__name__)
 class Appendable(Protocol):
     """What the writer needs of a `LogStore`."""
 
-    def append(self, segments: Sequence[Segment], expected_position: int) -> int:
+    def append(self, segments: Sequence[Segment], expected_position: int, until: int | None = None) -> int:
         """See `LogStore.append`."""
         ...
 
@@ -77,12 +84,16 @@ class LogReceipt:
 
 @dataclass(slots=True)
 class _Gathering:
-    """Everything that the next commit takes with it."""
+    """Everything that one commit takes with it."""
 
     future: asyncio.Future[None]
+    begun: int
+    """wall time of its first call, ns"""
     calls: list[Sequence[Record]] = field(default_factory=list)
     shares: dict[str, int] = field(default_factory=dict)
     """memory to give back, by share"""
+    nbytes: int = 0
+    """of all shares"""
 
 
 class Writer:
@@ -102,6 +113,9 @@ class Writer:
         on_commit: Callable[[list[Segment]], None],
         memory_bytes: int = MEMORY_BYTES,
         share_bytes: int = SHARE_BYTES,
+        commit_share_bytes: int = COMMIT_SHARE_BYTES,
+        commit_bytes: int = COMMIT_BYTES,
+        ahead_s: float = AHEAD_S,
     ) -> None:
         self._store = store
         self._next_n = dict(next_n)
@@ -110,6 +124,11 @@ class Writer:
         self._on_commit = on_commit
         self._memory_bytes = memory_bytes
         self._share_bytes = share_bytes
+        self._commit_share_bytes = commit_share_bytes
+        self._commit_bytes = commit_bytes
+        self._ahead_s = ahead_s
+        self._ahead_bytes = 0.0
+        """what the last commit would have written in that time"""
         self._used: dict[str, int] = {}
         self._pending = 0
         self._waiting: deque[tuple[asyncio.Future[None], str, int]] = deque()
@@ -118,7 +137,8 @@ class Writer:
         self._thread: threading.Thread | None = None
         self._signal = threading.Condition()
         """guards the five below"""
-        self._gathering: _Gathering | None = None
+        self._gatherings: deque[_Gathering] = deque()
+        """the next commits, in order; the last one is open to everybody"""
         self._hurry = False
         self._flushing = 0
         self._closing = False
@@ -190,6 +210,8 @@ class Writer:
         """
         receipt = self.write_now(())
         with self._signal:
+            if self._gatherings:
+                receipt = LogReceipt(self._gatherings[-1].future)
             self._flushing += 1
             self._signal.notify()
         try:
@@ -287,35 +309,54 @@ class Writer:
 
     def _queue(self, records: Sequence[Record], share: str, nbytes: int) -> LogReceipt:
         with self._signal:
-            gathering = self._gathering
-            if gathering is None:
-                gathering = self._gathering = _Gathering(self._loop.create_future())
-                self._signal.notify()
+            gathering = self._place(share, nbytes)
             gathering.calls.append(records)
             gathering.shares[share] = gathering.shares.get(share, 0) + nbytes
+            gathering.nbytes += nbytes
         return LogReceipt(gathering.future)
 
-    def _committed(self, gathering: _Gathering, segments: list[Segment]) -> None:
+    def _place(self, share: str, nbytes: int) -> _Gathering:
+        """The first commit with room for a call, but none before what its share has queued already."""
+        earliest = max((k for k, gathering in enumerate(self._gatherings) if share in gathering.shares), default=0)
+        for gathering in itertools.islice(self._gatherings, earliest, None):
+            if self._has_room(gathering, share, nbytes):
+                return gathering
+        gathering = _Gathering(self._loop.create_future(), self._clock.time_ns())
+        self._gatherings.append(gathering)
+        self._signal.notify()
+        return gathering
+
+    def _has_room(self, gathering: _Gathering, share: str, nbytes: int) -> bool:
+        used = gathering.shares.get(share, 0)
+        # Entries come before the readings that need them, so they never wait.
+        return (
+            not used
+            or share == _NOW_SHARE
+            or (used + nbytes <= self._commit_share_bytes and gathering.nbytes + nbytes <= self._commit_bytes)
+        )
+
+    def _committed(self, gatherings: list[_Gathering], segments: list[Segment]) -> None:
         try:
             self._on_commit(segments)
         except BaseException as error:
-            self._fail(error, gathering)
+            self._fail(error, gatherings)
             raise
-        self._give_back(gathering.shares)
-        gathering.future.set_result(None)
+        for gathering in gatherings:
+            self._give_back(gathering.shares)
+            gathering.future.set_result(None)
         self._grant()
 
-    def _fail(self, error: BaseException, gathering: _Gathering | None) -> None:
+    def _fail(self, error: BaseException, gatherings: list[_Gathering]) -> None:
         with self._signal:
             self._error = self._error or error
             self._closing = True
             self._signal.notify()
-            later, self._gathering = self._gathering, None
-        for lost in (gathering, later):
-            if lost is not None:
-                self._give_back(lost.shares)
-                lost.future.set_exception(error)
-                lost.future.exception()  # not everybody waits for a receipt
+            lost = [*gatherings, *self._gatherings]
+            self._gatherings.clear()
+        for gathering in lost:
+            self._give_back(gathering.shares)
+            gathering.future.set_exception(error)
+            gathering.future.exception()  # not everybody waits for a receipt
         for granted, _, _ in self._waiting:
             if not granted.done():
                 granted.set_exception(error)
@@ -332,43 +373,56 @@ class Writer:
 
     def _commit_thread(self) -> None:
         last_start: int | None = None
-        while (gathering := self._next_gathering(last_start)) is not None:
+        while (taken := self._next_gatherings(last_start)) is not None:
+            gatherings, until = taken
             last_start = self._clock.monotonic_ns()
             try:
-                segments = self._commit(gathering, last_start)
+                segments = self._commit(gatherings, last_start, until)
             except BaseException as error:  # noqa: BLE001 - handed to whoever awaits run()
-                self._loop.call_soon_threadsafe(self._fail, error, gathering)
+                self._loop.call_soon_threadsafe(self._fail, error, gatherings)
                 return
-            self._loop.call_soon_threadsafe(self._committed, gathering, segments)
+            self._loop.call_soon_threadsafe(self._committed, gatherings, segments)
 
-    def _next_gathering(self, last_start: int | None) -> _Gathering | None:
-        """What to commit next, when it is time; None when everything is committed and the writer closes."""
+    def _next_gatherings(self, last_start: int | None) -> tuple[list[_Gathering], int] | None:
+        """What to commit next, when it is time, and the time before which nothing is left behind by it; None when
+        everything is committed and the writer closes.
+        """
         with self._signal:
             while True:
-                if self._gathering is None:
+                if not self._gatherings:
                     if self._closing:
                         return None
                     self._signal.wait()
                     continue
                 wait_ns = 0 if last_start is None else last_start + self._commit_ns - self._clock.monotonic_ns()
-                # Somebody waits for memory: sooner is as good for the flash, which wears by volume.
-                if wait_ns <= 0 or self._closing or self._hurry or self._flushing:
-                    gathering, self._gathering = self._gathering, None
-                    return gathering
+                # Somebody waits for memory, or a commit is full: sooner is as good for flash, which wears by volume.
+                full = len(self._gatherings) > 1
+                if wait_ns <= 0 or full or self._closing or self._hurry or self._flushing:
+                    return self._take_first()
                 self._signal.wait(wait_ns / 1e9)
 
-    def _commit(self, gathering: _Gathering, start: int) -> list[Segment]:
-        segments = [segment for call in gathering.calls for segment in _pieces(call)]
-        segments = _merged(segments)
+    def _take_first(self) -> tuple[list[_Gathering], int]:
+        taken = [self._gatherings.popleft()]
+        room = self._ahead_bytes - taken[0].nbytes
+        while self._gatherings and self._gatherings[0].nbytes <= room:
+            taken.append(self._gatherings.popleft())
+            room -= taken[-1].nbytes
+        now = self._clock.time_ns()
+        return taken, min(now, self._gatherings[0].begun) if self._gatherings else now
+
+    def _commit(self, gatherings: list[_Gathering], start: int, until: int) -> list[Segment]:
+        calls = (call for gathering in gatherings for call in gathering.calls)
+        segments = merged([segment for call in calls for segment in pieces(call)])
         next_n = self._number(segments)
-        readings = _count(segments)
+        readings = sum(len(r.batch) for s in segments for r in s.records if isinstance(r, BatchRecord))
         encoded = self._clock.monotonic_ns()
         if segments:
-            self._append(segments)
+            self._append(segments, until)
         self._next_n.update(next_n)
         commits, total_s, _, readings_total, bytes_total, encode_s = self._figures
         took = (self._clock.monotonic_ns() - start) / 1e9
         size = sum(segment.nbytes for segment in segments)
+        self._ahead_bytes = sum(gathering.nbytes for gathering in gatherings) / max(took, 1e-3) * self._ahead_s
         self._figures = (
             commits + 1,
             total_s + took,
@@ -390,11 +444,11 @@ class Writer:
                     next_n[series] = record.n + (len(record.batch) if isinstance(record, BatchRecord) else 1)
         return next_n
 
-    def _append(self, segments: list[Segment]) -> None:
+    def _append(self, segments: list[Segment], until: int) -> None:
         failures = 0
         while True:
             try:
-                self._store.append(segments, self._store.bounds()[1])
+                self._store.append(segments, self._store.bounds()[1], until)
             except LogFullError as error:
                 if self._closing and failures:
                     raise
@@ -418,49 +472,3 @@ class Writer:
         with self._signal:
             if not self._closing:
                 self._signal.wait_for(lambda: self._closing, _RETRY_S)
-
-
-def _pieces(records: Sequence[Record]) -> list[Segment]:
-    """One call's records as one segment, or as one each where they are too large together."""
-    if not records:
-        return []
-    packed = [codec.pack_record(record) for record in records]
-    segment = Segment(0, list(records), packed=packed)
-    if _size(segment) <= codec.SEGMENT_BYTES or len(records) == 1 or _compresses(segment):
-        return [segment]
-    return [Segment(0, [record], packed=[payload]) for record, payload in zip(records, packed, strict=True)]
-
-
-def _merged(pieces: list[Segment]) -> list[Segment]:
-    """Fewer, fuller segments, each below the limit."""
-    merged: list[Segment] = []
-    room = 0
-    for piece in pieces:
-        size = _size(piece)
-        if merged and size <= room:
-            last = merged[-1]
-            assert last.packed is not None
-            assert piece.packed is not None
-            last.records += piece.records
-            last.packed += piece.packed
-            room -= size - _HEAD_ROOM  # which the first has left for the whole segment
-        else:
-            merged.append(piece)
-            room = codec.SEGMENT_BYTES - size
-    return merged
-
-
-def _size(segment: Segment) -> int:
-    """An upper bound of the segment's encoded size: payloads as they are, with their frames."""
-    assert segment.packed is not None
-    return sum(map(len, segment.packed)) + 160 * len(segment.packed) + _HEAD_ROOM
-
-
-def _compresses(segment: Segment) -> bool:
-    assert segment.packed is not None
-    raw = b"".join(segment.packed)
-    return len(codec.compress(raw)) + 160 * len(segment.packed) + _HEAD_ROOM <= codec.SEGMENT_BYTES
-
-
-def _count(segments: list[Segment]) -> int:
-    return sum(len(r.batch) for segment in segments for r in segment.records if isinstance(r, BatchRecord))

@@ -23,7 +23,7 @@ from typing import Any, Final, NamedTuple
 import psutil
 
 from benchmarks.processes import CORES, Bench
-from gateway.log.writer import MEMORY_BYTES, SHARE_BYTES
+from gateway.log.writer import COMMIT_SHARE_BYTES, MEMORY_BYTES, SHARE_BYTES
 from tests.support.crash_plant import counting_device, counting_file
 from tests.support.faulty_machine import FaultyMachine
 from tests.support.rig import GatewayProcess
@@ -54,8 +54,8 @@ class Flooded(NamedTuple):
 
 
 def delay_bound_s(disk_bytes_s: int) -> float:
-    """Two commits, each with all that the flood may hold in memory and the disk's time for it, and the batch's time."""
-    return MAX_WAIT_S + 2 * (COMMIT_S + SHARE_BYTES / disk_bytes_s)
+    """Two commits, each with what the flood may put into one and the disk's time for it, and the batch's time."""
+    return MAX_WAIT_S + 2 * (COMMIT_S + COMMIT_SHARE_BYTES / disk_bytes_s)
 
 
 async def flood(folder: Path, seconds: float, disk_bytes_s: int, rate: float) -> Flooded:

@@ -33,6 +33,7 @@ class StubStore:
 
     def __init__(self) -> None:
         self.commits: list[list[Segment]] = []
+        self.until: list[int | None] = []
         self.errors: list[Exception] = []
         self.tries = 0
         self.open = threading.Event()
@@ -42,7 +43,7 @@ class StubStore:
     def bounds(self) -> tuple[int, int]:
         return 1, self._end
 
-    def append(self, segments: Sequence[Segment], expected_position: int) -> int:
+    def append(self, segments: Sequence[Segment], expected_position: int, until: int | None = None) -> int:
         self.open.wait(20)
         self.tries += 1
         if self.errors:
@@ -52,6 +53,7 @@ class StubStore:
             segment.position, self._end = self._end, self._end + 1
             segment.nbytes = sum(map(len, segment.packed or ()))
         self.commits.append(list(segments))
+        self.until.append(until)
         return self._end
 
 
@@ -85,7 +87,7 @@ async def test_nothing_is_durable_before_its_commit() -> None:
     async with writing(stub) as writer:
         receipt = await writer.write([fresh()], 100, "a")
         durable = asyncio.create_task(receipt.durable())
-        await eventually(lambda: writer._gathering is None, message="the thread has taken it")
+        await eventually(lambda: not writer._gatherings, message="the thread has taken it")
         assert not durable.done()
         stub.open.set()
         await durable
@@ -113,7 +115,7 @@ async def test_what_comes_during_a_commit_is_the_next_commit() -> None:
     stub.open.clear()
     async with writing(stub) as writer:
         await writer.write([fresh()], 100, "a")
-        await eventually(lambda: writer._gathering is None)
+        await eventually(lambda: not writer._gatherings)
         receipts = [await writer.write([fresh()], 100, "a") for _ in range(50)]
         stub.open.set()
         await receipts[-1].durable()
