@@ -192,27 +192,12 @@ class Connection:
         self._loop = asyncio.get_running_loop()
         self._answer: asyncio.Future[Limits | BrokerError] = self._loop.create_future()
         self._client = self._build()
-        try:
-            await self._open()
-            self._client.loop_start()
-            async with asyncio.timeout(CONNECT_S):
-                answer = await self._answer
-        except TimeoutError:
-            await self._leave()
-            raise BrokerError(f"{self._where}: no answer to the connect packet; is this an MQTT broker?") from None
-        except BaseException:
-            await self._leave()
-            raise
-        if isinstance(answer, BrokerError):
-            await self._leave()
-            raise answer
-        self.limits = answer
-        if self._listen is not None:
-            try:
+        async with contextlib.AsyncExitStack() as entering:
+            entering.push_async_callback(self._leave)
+            self.limits = await self._connect()
+            if self._listen is not None:
                 await self._subscribe(self._listen.topic)
-            except BaseException:
-                await self._leave()
-                raise
+            entering.pop_all()
         return self
 
     async def __aexit__(
@@ -226,6 +211,19 @@ class Connection:
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise BrokerError(f"{self._where}: connection lost ({paho.error_string(info.rc)})")
         return info.mid
+
+    async def _connect(self) -> Limits:
+        """What the broker allows. Raises BrokerError, BrokerRefused."""
+        try:
+            await self._open()
+            self._client.loop_start()
+            async with asyncio.timeout(CONNECT_S):
+                answer = await self._answer
+        except TimeoutError:
+            raise BrokerError(f"{self._where}: no answer to the connect packet; is this an MQTT broker?") from None
+        if isinstance(answer, BrokerError):
+            raise answer
+        return answer
 
     async def _subscribe(self, topic: str) -> None:
         self._subscribed = self._loop.create_future()
