@@ -227,7 +227,11 @@ class Report:
 
     def states(self) -> list[str]:
         """The states of status messages in the order of arrival."""
-        return [row[0] for row in self._db.execute("SELECT state FROM status ORDER BY rowid")]
+        return [status["state"] for status in self.statuses()]
+
+    def statuses(self) -> list[dict[str, Any]]:
+        """Status messages in the order of arrival."""
+        return [json.loads(row[0]) for row in self._db.execute("SELECT body FROM status ORDER BY rowid")]
 
     def accounts(self) -> list[dict[str, Any]]:
         """Account messages in the order of arrival."""

@@ -11,7 +11,7 @@ import orjson
 from simulators.plant.faults import Fault
 from simulators.plant.modbus import ModbusDevice
 from tests.support.broker import Mosquitto
-from tests.support.rig import GatewayProcess
+from tests.support.rig import START_S, GatewayProcess
 from tests.support.subscriber import Subscriber
 from tests.support.wait import eventually
 
@@ -20,7 +20,7 @@ def device_file(device: ModbusDevice, name: str, *points: dict[str, Any], **keys
     return {
         "device": name,
         "adapter": "modbus",
-        "connection": {"url": device.url, "timeout": "300ms"},
+        "connection": {"url": device.url, "timeout": "60s"},
         "every": "50ms",
         "points": list(points),
         **keys,
@@ -46,16 +46,18 @@ async def test_nothing_above_the_clearance_is_on_the_wire(tmp_path: Path) -> Non
             }
             with GatewayProcess(tmp_path, [mixed, secret], destinations=[destination]) as gateway:
                 gateway.start()
-                await eventually(lambda: centre.of("readings/1") and centre.of("health/1"), 20)
+                await eventually(lambda: centre.of("readings/1") and centre.of("health/1"), START_S)
                 await device.set_fault(Fault.REFUSE)
-                await eventually(lambda: centre.of("gap/1"), 20, "the gap of the mixed device is told to the low one")
-                await device.set_fault(Fault.NONE)
-                await eventually(lambda: any(message.document["to"] for message in centre.of("gap/1")), 20)
                 await eventually(
-                    lambda: gateway.metric("edge_gateway_account_withheld_total", destination="low") > 20, 20
+                    lambda: centre.of("gap/1"), START_S, "the gap of the mixed device is told to the low one"
+                )
+                await device.set_fault(Fault.NONE)
+                await eventually(lambda: any(message.document["to"] for message in centre.of("gap/1")), START_S)
+                await eventually(
+                    lambda: gateway.metric("edge_gateway_account_withheld_total", destination="low") > 20, START_S
                 )
                 assert await asyncio.to_thread(gateway.stop) == 0, gateway.output
-            await eventually(lambda: centre.of("account/1"), 10)
+            await eventually(lambda: centre.of("account/1"), START_S)
             assert centre.errors == []
             for message in centre.messages:
                 text = message.topic.encode() + orjson.dumps(message.document)

@@ -5,7 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from pathlib import Path
+
+import psutil
+
+from tests.support.wait import POLL_S
 
 _WORK_S = 0.2
 
@@ -52,35 +57,47 @@ class Stalls:
 
 
 class Taken:
-    """What the machine takes from another process, or from this one, while something of it is timed."""
+    """What the machine takes from processes while something of them is timed."""
 
-    def __init__(self, pid: int) -> None:
-        self._threads = Path(f"/proc/{pid}/task")
+    def __init__(self, *pids: int) -> None:
+        """Processes, by default this one and all that it has started: servers, brokers, gateways."""
+        mine = psutil.Process()
+        self._pids = pids or (mine.pid, *(child.pid for child in mine.children(recursive=True)))
         self._before = self._waits_s()
-        self._now = dict(self._before)
-        self._late_s = 0.0
-
-    def sleep(self, seconds: float) -> None:
-        """Sleep, and write down how much longer it took: then perhaps nobody was let run."""
-        due = time.monotonic() + seconds
-        time.sleep(seconds)
-        self._late_s += time.monotonic() - due
-        self._now.update(self._waits_s())
+        self._waited = dict(self._before)
+        self._stolen_s = psutil.cpu_times().steal
 
     @property
     def seconds(self) -> float:
-        """How long threads of the process waited for a processor, or all of us did for the machine.
+        """How long they waited for a processor, or the whole machine did; look now and then, threads end.
 
-        The sum over its threads: what one does for another waits for both.
+        The sum over all threads: what one does for another waits for both.
         """
-        waited = sum(now - self._before.get(thread, 0.0) for thread, now in self._now.items())
-        return max(waited, self._late_s)
+        self._waited.update(self._waits_s())
+        waited = sum(now - self._before.get(thread, 0.0) for thread, now in self._waited.items())
+        return waited + float(psutil.cpu_times().steal - self._stolen_s)
 
     def _waits_s(self) -> dict[str, float]:
         """By thread; the second figure of Linux's schedstat is the time on a run queue, in ns."""
         found = {}
-        with contextlib.suppress(OSError):
-            for thread in self._threads.iterdir():
-                with contextlib.suppress(OSError):
-                    found[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
+        for pid in self._pids:
+            with contextlib.suppress(OSError):
+                for thread in Path(f"/proc/{pid}/task").iterdir():
+                    with contextlib.suppress(OSError):
+                        found[thread.name] = int((thread / "schedstat").read_text().split()[1]) / 1e9
         return found
+
+
+async def within(
+    predicate: Callable[[], object], limit_s: float, message: str = "", *, taken: Taken | None = None
+) -> float:
+    """Wait for something that is promised in so many seconds, of those in which the machine let us run.
+
+    Returns how many it took, those that were taken left out. Raises AssertionError.
+    """
+    taken, began = taken or Taken(), time.monotonic()
+    while not predicate():
+        took_s = time.monotonic() - began
+        assert took_s <= limit_s + taken.seconds, f"not within {limit_s:g} s: {message or 'condition'}"
+        await asyncio.sleep(POLL_S)
+    return time.monotonic() - began - taken.seconds

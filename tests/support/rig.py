@@ -116,7 +116,7 @@ class GatewayProcess:
                 process.kill()
                 process.wait()
                 raise AssertionError(f"the gateway did not stop within {STOP_S:g} s:\n{self.output}")
-            taken.sleep(0.01)
+            time.sleep(0.01)
         return code
 
     @property
@@ -186,18 +186,19 @@ class Delivery:
         await eventually(nothing_waits, timeout_s, "nothing waits")
 
     async def stop(self, gateway: GatewayProcess, *signals: signal.Signals) -> int:
-        """Stop the gateway and wait for its closing account, its last message: then everything else is stored too.
+        """Stop the gateway and wait for its goodbye, its last message: then everything else is stored too.
 
         `signals` as of `GatewayProcess.stop`.
         """
-        before = self._closings()
+        before = self.goodbyes()
         code = await asyncio.to_thread(gateway.stop, *signals)
-        await eventually(lambda: self._closings() > before, START_S, "the closing account at the centre")
+        await eventually(lambda: self.goodbyes() > before, START_S, "the goodbye at the centre")
         return code
 
-    def _closings(self) -> int:
+    def goodbyes(self) -> int:
+        """Sessions that ended with the message of an orderly stop, which comes after the closing account."""
         with self.report() as report:
-            return sum(account["period"] == "close" for account in report.accounts())
+            return len({status["session"] for status in report.statuses() if status.get("reason") == "stopped"})
 
     def __enter__(self) -> Self:
         self.broker.__enter__()
