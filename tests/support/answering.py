@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import orjson
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
+
+from tests.support.listener import Listener
 
 
 class Asked(NamedTuple):
@@ -41,22 +40,14 @@ def answer(enterprise: str = "91370200MA3C00000K", gateway: str = "gw-1", **part
     return {"schema": "confirm/1", "enterprise": enterprise, "gateway": gateway, **parts}
 
 
-class AnsweringCentre:
+class AnsweringCentre(Listener):
     """`with AnsweringCentre(port, lambda asked: [asked.stored()]) as centre: ... centre.asked`"""
 
     def __init__(self, port: int, answers: Answers, user: tuple[str, str] | None = None) -> None:
         """`answers` may be replaced at any time; it is called on another thread."""
+        super().__init__(port, "iiot/v1/#", user)
         self.answers = answers
         self.asked: list[Asked] = []
-        self._port = port
-        self._subscribed = threading.Event()
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
-        if user is not None:
-            self._client.username_pw_set(*user)
-        self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda client, *_: client.subscribe("iiot/v1/#", qos=1)
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_message = self._on_message
 
     def say(self, asked: Asked, what: dict[str, Any] | bytes, correlation: bytes | None = None) -> None:
         """Answer now."""
@@ -64,19 +55,6 @@ class AnsweringCentre:
         properties.CorrelationData = asked.correlation if correlation is None else correlation
         payload = what if isinstance(what, bytes) else orjson.dumps(what)
         self._client.publish(asked.topic, payload, qos=1, properties=properties)
-
-    def __enter__(self) -> Self:
-        self._client.connect("127.0.0.1", self._port)
-        self._client.loop_start()
-        if not self._subscribed.wait(10):
-            raise RuntimeError("the answering centre could not subscribe")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         properties: Any = message.properties

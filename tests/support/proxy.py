@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import contextlib
 from collections.abc import Mapping
-from types import TracebackType
-from typing import Self
+
+from tests.support.local_server import LocalServer
 
 OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
 WANTED = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=proxy\r\n\r\n"
 
 
-class ConnectProxy:
+class ConnectProxy(LocalServer):
     """`async with ConnectProxy() as proxy: ... proxy.url`"""
 
     def __init__(self, *, login: str | None = None, hosts: Mapping[str, int] | None = None) -> None:
         """`login`: the "name:password" that it wants; `hosts`: names only it knows, with their ports on 127.0.0.1."""
+        super().__init__()
         self.login = login
         self.answer: bytes | None = None
         """what it says, instead of opening the way, before it closes; b"" = nothing, and it stays"""
@@ -26,39 +26,14 @@ class ConnectProxy:
         self.clients: set[str] = set()
         """addresses from which it was asked"""
         self._hosts = dict(hosts or {})
-        self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def url(self) -> str:
         """http://127.0.0.1:port"""
         return f"http://127.0.0.1:{self.port}"
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                await self._connect(reader, writer)
-        finally:
-            writer.close()
-            self._tasks.discard(task)
-
-    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Open the way that is asked for, or say what the test wants."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode()
         request, *fields = head.rstrip().split("\r\n")
         method, target, version = request.split(" ")

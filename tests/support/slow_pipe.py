@@ -6,56 +6,33 @@ What is lost on the way is sent again by TCP and comes later, together with all 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
-from types import TracebackType
-from typing import Self
+
+from tests.support.local_server import LocalServer
 
 RETRANSMISSION_S = 0.2
 """the least that TCP waits before it sends a segment again on Linux (TCP_RTO_MIN)"""
 
 
-class SlowPipe:
+class SlowPipe(LocalServer):
     """`async with SlowPipe(port, latency_s=1.0, loss=0.05) as pipe: ... pipe.port`; latency of each direction."""
 
     def __init__(self, port: int, *, latency_s: float, loss: float, seed: int = 1) -> None:
+        super().__init__()
         self._target = port
         self._latency_s = latency_s
         self._loss = loss
         self._random = random.Random(seed)
-        self._tasks: set[asyncio.Task[None]] = set()
-        self.port = 0
         self.lost = 0
         """chunks that were held up"""
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._server.wait_closed()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Both directions, until both have ended."""
+        there, back = await asyncio.open_connection("127.0.0.1", self._target)
         try:
-            with contextlib.suppress(OSError):
-                there, back = await asyncio.open_connection("127.0.0.1", self._target)
-                try:
-                    await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
-                finally:
-                    back.close()
+            await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
         finally:
-            writer.close()
-            self._tasks.discard(task)
+            back.close()
 
     async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """What was read is written after the latency, in order; many chunks may be under way."""

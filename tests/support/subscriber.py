@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import functools
 import gzip
-import threading
 from collections import Counter
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jsonschema
 import orjson
 import zstandard
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion
+
+from tests.support.listener import Listener
 
 PATIENCE_S = 60.0
 """on a machine with other work to do; no test measures it"""
@@ -41,7 +40,7 @@ class Received(NamedTuple):
     properties: dict[str, Any]
 
 
-class Subscriber:
+class Subscriber(Listener):
     """`with Subscriber(port) as centre: ... centre.messages`"""
 
     def __init__(
@@ -53,31 +52,9 @@ class Subscriber:
         *,
         version: int = paho.MQTTv5,
     ) -> None:
+        super().__init__(port, topic, None if user is None else (user, password), version=version)
         self.messages: list[Received] = []
         self.errors: list[str] = []
-        self._subscribed = threading.Event()
-        self._topic = topic
-        self._port = port
-        self._client = paho.Client(CallbackAPIVersion.VERSION2, protocol=version)
-        if user is not None:
-            self._client.username_pw_set(user, password)
-        self._client.reconnect_delay_set(1, 1)
-        self._client.on_connect = lambda client, *_: client.subscribe(self._topic, qos=1)
-        self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_message = self._on_message
-
-    def __enter__(self) -> Self:
-        self._client.connect("127.0.0.1", self._port)
-        self._client.loop_start()
-        if not self._subscribed.wait(PATIENCE_S):
-            raise RuntimeError("the test's own subscriber could not subscribe")
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
 
     def resubscribed(self, timeout_s: float = PATIENCE_S) -> None:
         """Wait until subscribed again, after `forget`."""
