@@ -10,13 +10,9 @@ source time, over every 50th reading of the decoded messages. Commands on standa
 from __future__ import annotations
 
 import argparse
-import queue
 import re
-import sys
-import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
@@ -24,7 +20,7 @@ import numpy.typing as npt
 import orjson
 import zstandard
 
-from benchmarks import control
+from benchmarks import arrivals, control
 from benchmarks.mqtt import Message, Subscriber
 from benchmarks.offsets import Offsets
 from benchmarks.values import ValueCheck
@@ -35,8 +31,6 @@ JSON_EVERY: Final = 20
 _SERIES: Final = re.compile(rb'"stream":"([^"]*)","device":"([^"]*)","n":(\d+),"count":(\d+)')
 _COLUMNS: Final = b'"schema":"columns/1"'
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_END: Final = ""
 
 
 class Receiver:
@@ -82,7 +76,7 @@ class Receiver:
             "wrong": check.wrong,
             "skipped": check.skipped,
             "repeated": check.repeated,
-            "delay_ms": self._percentiles(),
+            "delay_ms": arrivals.percentiles(self._delays, 1e6),
             "cpu_s": control.cpu_s(),
             "time": time.monotonic(),
         }
@@ -108,7 +102,7 @@ class Receiver:
             self._look_at_readings(orjson.loads(payload)["readings"], arrival)
 
     def _look_at_columns(self, device: bytes, body: Any, arrival: int, fresh: bool) -> None:
-        times = _ns(body["t0"]) + np.array(body["dt"], np.int64)
+        times = arrivals.ns_of(body["t0"]) + np.array(body["dt"], np.int64)
         if times.ndim == 0:
             times = np.broadcast_to(times, (body["count"],))
         self._delays.append(arrival - times[::DELAY_EVERY])
@@ -118,7 +112,8 @@ class Receiver:
             self._check.check(items[points], body["v"], follow=True)
 
     def _look_at_readings(self, readings: Sequence[Any], arrival: int) -> None:
-        self._delays.append(np.array([arrival - _ns(reading["t"]) for reading in readings[::DELAY_EVERY]], np.int64))
+        times = [arrivals.ns_of(reading["t"]) for reading in readings[::DELAY_EVERY]]
+        self._delays.append(arrival - np.array(times, np.int64))
         items = np.array([int(reading["p"][1:]) for reading in readings], np.int64)
         self._check.check(items, [reading["v"] for reading in readings], follow=False)
 
@@ -132,20 +127,6 @@ class Receiver:
             items[point["index"]] = int(point["p"][1:])
         self._items[body["device"].encode()] = items
 
-    def _percentiles(self) -> dict[str, float]:
-        if not self._delays:
-            return {}
-        delays = np.concatenate(self._delays) / 1e6
-        p50, p99, top = np.percentile(delays, (50, 99, 100)).tolist()
-        return {"p50": round(p50, 2), "p99": round(p99, 2), "max": round(top, 2)}
-
-
-def _ns(text: str) -> int:
-    """ns since the epoch of an RFC 3339 time in UTC with up to nine digits."""
-    second, _, fraction = text.rstrip("Z").partition(".")
-    whole = (datetime.fromisoformat(second).replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
-    return whole * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
-
 
 def main() -> None:
     """See the module's text."""
@@ -158,28 +139,11 @@ def main() -> None:
     arguments = parser.parse_args()
     receiver = Receiver(arguments.values)
     commands: control.Commands = {"stats": receiver.snapshot, "reset": receiver.reset}
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    if arguments.seconds is None:
-        threading.Thread(target=_read, args=(lines,), name="commands", daemon=True).start()
     subscriber = Subscriber(arguments.host, arguments.port, arguments.topic)
     control.say({"subscribed": arguments.topic})
-    deadline = time.monotonic() + (arguments.seconds or 1e9)
-    for message in subscriber.messages(0.02):
-        if message is not None:
-            receiver.take(message)
-        while not lines.empty():
-            if (line := lines.get()) == _END:
-                return
-            control.obey(line, commands)
-        if time.monotonic() > deadline:
-            control.say(receiver.snapshot())
-            return
-
-
-def _read(lines: queue.SimpleQueue[str]) -> None:
-    for line in sys.stdin:
-        lines.put(line)
-    lines.put(_END)
+    arrivals.count(subscriber, receiver.take, commands, arguments.seconds)
+    if arguments.seconds is not None:
+        control.say(receiver.snapshot())
 
 
 if __name__ == "__main__":

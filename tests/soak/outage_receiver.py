@@ -9,27 +9,21 @@ Commands on standard input: `stats`, `reset` (of delays). It ends when its stand
 from __future__ import annotations
 
 import argparse
-import queue
 import re
-import sys
-import threading
 import time
 from collections import Counter
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import orjson
 
-from benchmarks import control
+from benchmarks import arrivals, control
 from benchmarks.mqtt import Message, Subscriber
 from benchmarks.offsets import Offsets
 
 _HEAD_BYTES: Final = 512
 _SERIES: Final = re.compile(rb'"stream":"([^"]*)","device":"([^"]*)","n":(\d+),"count":(\d+),"lane":"([^"]*)"')
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
-_END: Final = ""
 
 
 class Receiver:
@@ -76,30 +70,16 @@ class Receiver:
                 for (_, device), offsets in series.items()
             },
             "lanes": dict(self._lanes),
-            "delay_s": self._percentiles(),
+            "delay_s": arrivals.percentiles(self._delays, 1e9),
             "time": time.monotonic(),
         }
-
-    def _percentiles(self) -> dict[str, float]:
-        if not self._delays:
-            return {}
-        delays = np.concatenate(self._delays) / 1e9
-        p50, p99, top = np.percentile(delays, (50, 99, 100)).tolist()
-        return {"p50": p50, "p99": p99, "max": top, "count": len(delays)}
 
 
 def _times(body: Any) -> npt.NDArray[np.int64]:
     """ns since the epoch, of each reading of a message in either format."""
     if "readings" in body:
-        return np.array([_ns(reading["t"]) for reading in body["readings"]], np.int64)
-    return np.broadcast_to(_ns(body["t0"]) + np.array(body["dt"], np.int64), (body["count"],))
-
-
-def _ns(text: str) -> int:
-    """ns since the epoch of an RFC 3339 time in UTC with up to nine digits."""
-    second, _, fraction = text.rstrip("Z").partition(".")
-    whole = (datetime.fromisoformat(second).replace(tzinfo=UTC) - _EPOCH) // timedelta(seconds=1)
-    return whole * 1_000_000_000 + int(fraction.ljust(9, "0") or 0)
+        return np.array([arrivals.ns_of(reading["t"]) for reading in body["readings"]], np.int64)
+    return np.broadcast_to(arrivals.ns_of(body["t0"]) + np.array(body["dt"], np.int64), (body["count"],))
 
 
 def main() -> None:
@@ -110,23 +90,9 @@ def main() -> None:
     arguments = parser.parse_args()
     receiver = Receiver(arguments.delays_of)
     commands: control.Commands = {"stats": receiver.snapshot, "reset": receiver.reset}
-    lines: queue.SimpleQueue[str] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(lines,), name="commands", daemon=True).start()
     subscriber = Subscriber("127.0.0.1", arguments.port, arguments.topic)
     control.say({"subscribed": arguments.topic})
-    for message in subscriber.messages(0.02):
-        if message is not None:
-            receiver.take(message)
-        while not lines.empty():
-            if (line := lines.get()) == _END:
-                return
-            control.obey(line, commands)
-
-
-def _read(lines: queue.SimpleQueue[str]) -> None:
-    for line in sys.stdin:
-        lines.put(line)
-    lines.put(_END)
+    arrivals.count(subscriber, receiver.take, commands)
 
 
 if __name__ == "__main__":
