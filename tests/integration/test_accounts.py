@@ -13,7 +13,7 @@ from tests.support.scripted_broker import ScriptedBroker
 from tests.support.subscriber import Received, Subscriber
 from tests.support.wait import eventually
 
-PATIENT_S = 20.0
+PATIENT_S = 60.0
 
 
 def accounts(centre: Subscriber, period: str = "hour") -> list[Received]:

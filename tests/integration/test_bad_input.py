@@ -15,7 +15,7 @@ from asyncua import ua
 
 from simulators.plant.opcua import OpcUaDevice
 from tests.support.broker import Mosquitto, free_port
-from tests.support.rig import Delivery, GatewayProcess, write_yaml
+from tests.support.rig import START_S, Delivery, GatewayProcess, write_yaml
 from tests.support.wait import eventually
 
 DESTINATION: dict[str, Any] = {"name": "centre", "url": "mqtt://127.0.0.1:1", "max_grade": 2}
@@ -38,7 +38,7 @@ def run(tmp_path: Path) -> Callable[..., tuple[int, str]]:
         done = subprocess.run(
             [sys.executable, "-m", "gateway.commands.main", command, str(process.config)],
             capture_output=True,
-            timeout=30,
+            timeout=START_S,
             check=False,
             env={key: value for key, value in os.environ.items() if key != "NO_SUCH_SECRET"},
         )
@@ -109,7 +109,7 @@ def test_a_log_on_a_tmpfs_is_warned_about(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gateway.commands.main", "check", str(process.config)],
         capture_output=True,
-        timeout=30,
+        timeout=START_S,
         check=False,
     )
     said = done.stdout.decode()
@@ -124,7 +124,9 @@ async def test_an_unreachable_device_is_one_line_and_a_state(tmp_path: Path) -> 
     with Delivery(tmp_path) as delivery:
         with GatewayProcess(tmp_path, [file], destinations=[delivery.destination()]) as gateway:
             gateway.start()
-            await eventually(lambda: gateway.metric("edge_gateway_device_outages_total", adapter="modbus") == 1, 15)
+            await eventually(
+                lambda: gateway.metric("edge_gateway_device_outages_total", adapter="modbus") == 1, START_S
+            )
             assert gateway.metric("edge_gateway_device_up", device="boiler-1", adapter="modbus") == 0
             assert await delivery.stop(gateway) == 0
             lines = [line for line in gateway.output.splitlines() if "boiler-1" in line]
@@ -151,7 +153,7 @@ async def test_a_wrong_node_is_bad_and_hurts_nobody_else(tmp_path: Path) -> None
         with Delivery(tmp_path) as delivery:
             with GatewayProcess(tmp_path, [file], destinations=[delivery.destination()]) as gateway:
                 gateway.start()
-                await eventually(lambda: count(delivery, "reactor") >= 2, 20)
+                await eventually(lambda: count(delivery, "reactor") >= 2, START_S)
                 assert await delivery.stop(gateway) == 0
                 assert "Traceback" not in gateway.output
                 assert "typo" in gateway.output
@@ -170,9 +172,13 @@ async def test_a_refused_login_at_the_broker_says_so(tmp_path: Path) -> None:
         destination = {**DESTINATION, "url": broker.url, "user": {"name": "gw", "password": "wrong"}}
         with GatewayProcess(tmp_path, [device()], destinations=[destination]) as gateway:
             gateway.start()
-            await eventually(lambda: "refused" in gateway.output, 15)
+
+            def told() -> list[str]:
+                return [line for line in gateway.output.splitlines() if "centre" in line and "refused" in line]
+
+            await eventually(told, START_S)
             assert gateway.stop() == 0
-            (line,) = [line for line in gateway.output.splitlines() if "centre" in line and "refused" in line]
+            (line,) = told()
             assert "user" in line
             assert "wrong" not in line, "a password is never written to a log"
             assert "Traceback" not in gateway.output
@@ -183,7 +189,7 @@ def test_no_config_at_all(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "gateway.commands.main", "run", str(tmp_path)],
         capture_output=True,
-        timeout=30,
+        timeout=START_S,
         check=False,
     )
     assert done.returncode == 2

@@ -36,6 +36,8 @@ from tests.support.messages import (
 )
 from tests.support.wait import eventually_sync
 
+PATIENT_S = 60.0
+"""on a machine with other work to do; no test here measures it"""
 BOILER = Source(ENTERPRISE, GATEWAY, STREAM, "boiler-1")
 
 
@@ -53,7 +55,8 @@ class Publisher:
         if encoding:
             properties.UserProperty = ("content-encoding", encoding)
         sent = self._client.publish(f"{TOPIC}/{leaf}", payload, qos=1, retain=retain, properties=properties)
-        sent.wait_for_publish(10)
+        sent.wait_for_publish(PATIENT_S)
+        assert sent.is_published()
 
     def close(self) -> None:
         self._client.disconnect()
@@ -77,7 +80,7 @@ def publisher(broker: Mosquitto) -> Iterator[Publisher]:
 def test_from_broker_to_account(broker: Mosquitto, publisher: Publisher, tmp_path: Path, mqtt311: bool) -> None:
     publisher.send(catalogue(), "boiler-1/catalogue/0", retain=True)
     with Centre(broker.url, "iiot/v1/#", tmp_path / "c.db", mqtt311=mqtt311) as centre:
-        centre.wait_ready()
+        centre.wait_ready(PATIENT_S)
         publisher.send(readings(0, [1, 2]))
         publisher.send_bytes(gzip.compress(orjson.dumps(columns(2, [3, 4]))), "boiler-1/readings", encoding="gzip")
         publisher.send_bytes(zstandard.compress(orjson.dumps(columns(6, [5]))), "boiler-1/readings")
@@ -103,7 +106,7 @@ def test_from_broker_to_account(broker: Mosquitto, publisher: Publisher, tmp_pat
 def test_nothing_is_missed_while_the_centre_or_the_broker_is_away(broker: Mosquitto, tmp_path: Path) -> None:
     db = tmp_path / "c.db"
     with Centre(broker.url, "iiot/v1/#", db) as centre:
-        centre.wait_ready()
+        centre.wait_ready(PATIENT_S)
         first = Publisher(broker)
         first.send(readings(0, [1]))
         eventually_sync(lambda: centre.taken == 1)
@@ -113,7 +116,7 @@ def test_nothing_is_missed_while_the_centre_or_the_broker_is_away(broker: Mosqui
     with Centre(broker.url, "iiot/v1/#", db) as centre:
         eventually_sync(lambda: centre.taken == 59, message="what the broker kept")
         broker.restart()
-        centre.wait_ready()
+        centre.wait_ready(PATIENT_S)
         second = Publisher(broker)
         second.send(readings(60, [60]))
         second.send(account(entry(accepted=61)), "account")
@@ -135,10 +138,10 @@ def test_command_line(broker: Mosquitto, publisher: Publisher, tmp_path: Path) -
             assert process.stdout.readline().startswith("centre: mqtt://")
             publisher.send(readings(0, [1, 2, 3]))
             publisher.send(account(entry(accepted=3)), "account")
-            done = eventually_sync(lambda: _report(command, db, exact=True), 20, "exact report")
+            done = eventually_sync(lambda: _report(command, db, exact=True), PATIENT_S, "exact report")
         finally:
             process.terminate()
-        assert process.wait(10) == 0
+        assert process.wait(PATIENT_S) == 0
     assert done["readings"] == 3
     assert done["differences"] == []
 

@@ -31,7 +31,7 @@ GAP = {
     "to": None,
     "reason": "device-down",
 }
-PATIENT_S = 20.0
+PATIENT_S = 60.0
 
 
 def filled(count: int | None) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tests.support.fakelog import NOW, define, readings, stream
 from tests.support.subscriber import Received, Subscriber
 from tests.support.wait import eventually
 
-PATIENT_S = 20.0
+PATIENT_S = 60.0
 
 
 def images(centre: Subscriber, device: str = "boiler-1") -> list[Received]:

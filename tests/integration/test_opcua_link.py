@@ -235,11 +235,11 @@ async def test_cancellation_closes_within_two_seconds(p: Plant, wire: OpcUaWire,
         await seen(sink, task, 0)
         if frozen:
             wire.freeze()
-        started = time.monotonic()
+        started = asyncio.get_running_loop().time()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
-        assert time.monotonic() - started < 2
+        assert asyncio.get_running_loop().time() - started < 2
         wire.resume()
         await eventually(lambda: wire.open_connections == 0)
     if not frozen:

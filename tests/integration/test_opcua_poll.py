@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import itertools
 import logging
@@ -20,6 +21,7 @@ from gateway.contract.status import BAD_NODE_ID_UNKNOWN
 from tests.support.broker import free_port
 from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, device, running
 from tests.support.opcua_wire import PUBLISH, OpcUaWire
+from tests.support.own_time import OwnClock
 from tests.support.wait import eventually
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -137,7 +139,7 @@ async def test_a_gateway_clock_gives_each_cycle_its_own_time(plant: Plant) -> No
 async def test_cycles_are_on_time_and_within_the_budget(plant: Plant, wire: OpcUaWire) -> None:
     sink = KeepingSink()
     config = device(wire.port, [plant.node(f"n{n}") for n in range(30)], poll="500ms", load={"requests_per_s": 20.0})
-    adapter = adapter_of(config)
+    adapter = adapter_of(config, OwnClock())
     assert adapter.facts().polls is None
     async with running(adapter, sink) as task:
         await all_heard(sink, task, 30)
@@ -147,7 +149,7 @@ async def test_cycles_are_on_time_and_within_the_budget(plant: Plant, wire: OpcU
         assert (facts.timeouts, facts.bad_replies) == (0, 0)
         ends = [batch.received_time for batch in sink.batches if 0 in batch.points]
     periods_s = [(b - a) / 1e9 for a, b in itertools.pairwise(ends)]
-    assert abs(statistics.median(periods_s) - 0.5) < 0.05, "whatever else this machine does"
+    assert abs(statistics.median(periods_s) - 0.5) < 0.05
     sent = [request.at for request in wire.requests]
     assert max(sum(at <= other < at + 1 for other in sent) for at in sent) <= 21
 
@@ -227,8 +229,8 @@ async def test_a_half_open_connection_is_found_by_its_silence(plant: Plant, wire
     async with running(adapter_of(config), sink) as task:
         await all_heard(sink, task, 1)
         wire.freeze()
-        began = time.monotonic()
+        began = asyncio.get_running_loop().time()
         await eventually(task.done)
-        assert time.monotonic() - began < 5
+        assert asyncio.get_running_loop().time() - began < 5
         with pytest.raises(LinkLost, match="no answer in time"):
             task.result()

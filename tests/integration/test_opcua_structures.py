@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -21,15 +20,14 @@ from adapters.opcua.session import stack
 from adapters.opcua.session.limits import Limits
 from adapters.opcua.session.pace import Priority
 from gateway.contract import Point, SystemClock
+from tests.support.broker import free_port
 from tests.support.modbus_sink import CollectingSink, cycles, running
 
 
 @pytest.fixture
 async def plant() -> AsyncIterator[tuple[str, list[ua.NodeId]]]:
     """Its url, and the nodes of a recipe and a plain number."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        url = f"opc.tcp://127.0.0.1:{free.getsockname()[1]}"
+    url = f"opc.tcp://127.0.0.1:{free_port()}"
     server = Server()
     await server.init()
     server.set_endpoint(url)

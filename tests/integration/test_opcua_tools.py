@@ -60,7 +60,7 @@ async def edge_gateway(*arguments: str, **environment: str) -> Ran:
         stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(100):
             out, err = await process.communicate()
     finally:
         if process.returncode is None:
@@ -357,7 +357,7 @@ async def test_an_encrypted_browse_carries_the_password_and_ends_up_in_the_devic
 async def test_nothing_listens_there() -> None:
     port = free_port()
     url = f"opc.tcp://127.0.0.1:{port}"
-    ran = await edge_gateway("browse", url, "--timeout", "2")
+    ran = await edge_gateway("browse", url, "--timeout", "60")
     assert (ran.code, ran.out) == (1, "")
     assert "Connection refused; check the url" in ran.err
     with pytest.raises(LinkLost, match="Connection refused"):
@@ -375,7 +375,7 @@ async def test_something_else_listens_there() -> None:
     web = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with web:
         port = web.sockets[0].getsockname()[1]
-        ran = await edge_gateway("browse", f"opc.tcp://127.0.0.1:{port}", "--timeout", "2")
+        ran = await edge_gateway("browse", f"opc.tcp://127.0.0.1:{port}", "--timeout", "60")
     assert ran.code == 1
     assert "something answers that is not OPC UA" in ran.err
     assert "HTTP/1.1" in ran.err

@@ -47,6 +47,11 @@ class Box:
         batch = Batch.of("boiler-1", ValueType.STRING, [0, 1, 2, 0], values, received_time=NOW, monotonic=0)
         self.plant.log.append(BatchRecord("S1", batch))
 
+    async def parks(self, broker: Mosquitto) -> None:
+        """The gateway runs until two are delivered and two are parked, and stands then."""
+        async with running(self.plant.publisher(broker)) as publisher:
+            await eventually(lambda: counts(publisher.statistics().total) == (2, 2, 0, 0), 20)
+
     def entries(self) -> list[Any]:
         return [entry for _, _, entry in self.state.items("parked/")]
 
@@ -57,6 +62,13 @@ class Box:
 
 def counts(total: Counts) -> tuple[int, int, int, int]:
     return total.delivered, total.parked, total.waiting, total.unbalanced
+
+
+def mend(broker: Mosquitto, centre: Subscriber) -> None:
+    """The broker is started anew, and takes larger messages."""
+    centre.forget()
+    broker.change(options=LARGE)
+    centre.resubscribed()
 
 
 async def test_parked_readings_are_listed_and_sent_again_by_the_running_gateway(
@@ -78,9 +90,7 @@ async def test_parked_readings_are_listed_and_sent_again_by_the_running_gateway(
                 assert all(one["resend"] for one in box.command(capsys, "--resend"))
                 await eventually(lambda: box.entries() and not any("resend" in one for one in box.entries()), 20)
                 assert counts(publisher.statistics().total) == (2, 2, 0, 0)
-                centre.forget()
-                broker.change(options=LARGE)
-                centre.resubscribed()
+                mend(broker, centre)
                 box.command(capsys, "--resend", "--destination", "centre")
                 await eventually(lambda: counts(publisher.statistics().total) == (4, 0, 0, 0), 20)
                 await eventually(lambda: box.entries() == [], 20)
@@ -101,13 +111,9 @@ async def test_parked_readings_that_were_marked_while_it_stood_go_at_the_next_st
     box = Box(tmp_path)
     async with Mosquitto(options=SMALL) as broker:
         with Subscriber(broker.port) as centre:
-            async with running(box.plant.publisher(broker)) as publisher:
-                await eventually(lambda: delivered(publisher, 2))
-            assert publisher.statistics().total.parked == 2
+            await box.parks(broker)
             box.command(capsys, "--resend")
-            centre.forget()
-            broker.change(options=LARGE)
-            centre.resubscribed()
+            mend(broker, centre)
             state: Any = box.state
             async with running(Plant(box.plant.log, state).publisher(broker)) as again:
                 await eventually(lambda: counts(again.statistics().total) == (4, 0, 0, 0), 20)
@@ -124,12 +130,9 @@ async def test_what_left_the_log_or_the_clearance_is_not_sent_again(
     box = Box(tmp_path)
     async with Mosquitto(options=SMALL) as broker:
         with Subscriber(broker.port) as centre:
-            async with running(box.plant.publisher(broker)) as publisher:
-                await eventually(lambda: delivered(publisher, 2))
+            await box.parks(broker)
             box.command(capsys, "--resend")
-            centre.forget()
-            broker.change(options=LARGE)
-            centre.resubscribed()
+            mend(broker, centre)
             state: Any = box.state
             box.plant.log.first = box.plant.log.end
             async with running(Plant(box.plant.log, state).publisher(broker)) as later:

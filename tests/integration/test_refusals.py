@@ -13,7 +13,7 @@ from tests.support.fakelog import NOW, define, readings, stream
 from tests.support.subscriber import Subscriber
 from tests.support.wait import eventually
 
-PATIENT_S = 20.0
+PATIENT_S = 60.0
 
 
 def told(plant: Plant) -> list[EventRecord]:

@@ -21,7 +21,7 @@ from gateway.contract import (
     ValueType,
 )
 from simulators.centre.report import Report
-from tests.support.rig import Delivery, GatewayProcess, write_yaml
+from tests.support.rig import START_S, Delivery, GatewayProcess, write_yaml
 from tests.support.told import Stepping, Told, running
 from tests.support.wait import eventually
 
@@ -38,7 +38,7 @@ def batch(*points: int, value: int = 1) -> Batch:
 
 async def ask(process: GatewayProcess, path: str) -> dict[str, Any]:
     def get() -> bytes:
-        with urllib.request.urlopen(f"http://127.0.0.1:{process.metrics_port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{process.metrics_port}{path}", timeout=START_S) as answer:
             body: bytes = answer.read()
             return body
 
@@ -51,7 +51,7 @@ async def seen(delivery: Delivery, condition: Callable[[Report], Any], message: 
         with delivery.report() as report:
             return bool(condition(report))
 
-    await eventually(asked, 20, message)
+    await eventually(asked, START_S, message)
 
 
 def device() -> dict[str, Any]:

@@ -17,7 +17,7 @@ from adapters.opcua.adapter import OpcUaAdapter
 from gateway.contract import Basis, Flag, Point, SystemClock
 from simulators.plant.opcua import OpcUaDevice
 from tests.support.opcua_rig import KeepingSink, all_heard, device, running
-from tests.support.rig import Delivery, GatewayProcess
+from tests.support.rig import START_S, Delivery, GatewayProcess
 from tests.support.wait import eventually
 
 HOUR = 3600 * 10**9
@@ -51,19 +51,19 @@ async def test_times_that_cannot_be_arrive_beside_those_taken(tmp_path: Path, fo
         file = {
             "device": "reactor",
             "adapter": "opcua",
-            "connection": {"url": plant.url},
+            "connection": {"url": plant.url, "timeout": "60s"},
             "subscribe": {"publishing": "100ms", "sampling": "100ms"},
             "points": [{"point": name, "node": plant.node_text(name)} for name in nodes],
         }
         with Delivery(tmp_path) as delivery:
             with GatewayProcess(tmp_path, [file], destinations=[delivery.destination(format=format)]) as gateway:
                 gateway.start()
-                await eventually(lambda: arrived(delivery) >= len(nodes), 30, "first values")
+                await eventually(lambda: arrived(delivery) >= len(nodes), START_S, "first values")
                 before = time.time_ns()
                 await plant.write("Right", 1.0, source_time_ns=before)
                 for name, (stamp, _) in ODD_TIMES.items():
                     await plant.write(name, 1.0, source_time_ns=stamp, source_time=stamp is not None)
-                await eventually(lambda: arrived(delivery) >= 2 * len(nodes), 20, "the changes")
+                await eventually(lambda: arrived(delivery) >= 2 * len(nodes), START_S, "the changes")
                 # The clock watch looks at a batch now and then: the same times again, until it has seen some.
                 for again in range(100):
                     await plant.write("Year1970", 2.0 + again, source_time_ns=0)
@@ -139,7 +139,7 @@ async def acquire(adapter: OpcUaAdapter, plant: OpcUaDevice, shift: int) -> Acqu
         finally:
             stop.set()
         written = await writer
-        await eventually(lambda: task.done() or written[-1][0] in sink.values(0), 10, "the last value")
+        await eventually(lambda: task.done() or written[-1][0] in sink.values(0), 20, "the last value")
         if task.done():
             task.result()
         offset_s = adapter.facts().clock_offset_s

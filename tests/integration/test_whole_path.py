@@ -15,7 +15,7 @@ from simulators.plant.modbus import ModbusDevice
 from simulators.plant.opcua import OpcUaDevice
 from tests.support.modbus_wire import modbus_wire
 from tests.support.opcua_wire import OpcUaWire
-from tests.support.rig import Delivery, GatewayProcess
+from tests.support.rig import START_S, Delivery, GatewayProcess
 from tests.support.wait import eventually
 
 ORDERS = ("ABCD", "CDAB", "BADC", "DCBA")
@@ -111,7 +111,7 @@ def modbus_file(url: str, **keys: Any) -> dict[str, Any]:
     return {
         "device": "meter",
         "adapter": "modbus",
-        "connection": {"url": url},
+        "connection": {"url": url, "timeout": "60s"},
         "every": "200ms",
         "points": points,
         **keys,
@@ -128,7 +128,9 @@ async def test_every_modbus_type_and_order_arrives_as_it_was(
             destination = delivery.destination(format=format, compression="zstd")
             with GatewayProcess(tmp_path, devices, destinations=[destination]) as gateway:
                 gateway.start()
-                await eventually(lambda: delivered(delivery, "meter", "h_text") >= 3, 20, "three cycles at the centre")
+                await eventually(
+                    lambda: delivered(delivery, "meter", "h_text") >= 3, START_S, "three cycles at the centre"
+                )
                 assert await delivery.stop(gateway) == 0, gateway.output
                 check_modbus(delivery)
         wire.assert_read_only()
@@ -183,7 +185,7 @@ async def test_every_opcua_type_arrives_as_it_was(tmp_path: Path, format: str) -
         file = {
             "device": "reactor",
             "adapter": "opcua",
-            "connection": {"url": f"opc.tcp://127.0.0.1:{wire.port}/plant"},
+            "connection": {"url": f"opc.tcp://127.0.0.1:{wire.port}/plant", "timeout": "60s"},
             "subscribe": {"publishing": "100ms", "sampling": "100ms"},
             "points": points,
         }
@@ -191,12 +193,12 @@ async def test_every_opcua_type_arrives_as_it_was(tmp_path: Path, format: str) -
             destination = delivery.destination(format=format)
             with GatewayProcess(tmp_path, [file], destinations=[destination]) as gateway:
                 gateway.start()
-                await eventually(lambda: delivered(delivery, "reactor", "Double") >= 1, 20, "first values")
+                await eventually(lambda: delivered(delivery, "reactor", "Double") >= 1, START_S, "first values")
                 stamp = 1_900_000_000_123_456_000 - 130_000_000 * 10**9
                 await device.write("Double", 42.5, source_time_ns=stamp)
-                await eventually(lambda: delivered(delivery, "reactor", "Double") >= 2, 10, "the change")
+                await eventually(lambda: delivered(delivery, "reactor", "Double") >= 2, START_S, "the change")
                 await device.write("Float", 1.0, status=0x808C0000)
-                await eventually(lambda: bad(delivery, "reactor", "Float"), 10, "a Bad value")
+                await eventually(lambda: bad(delivery, "reactor", "Float"), START_S, "a Bad value")
                 assert await delivery.stop(gateway) == 0, gateway.output
                 check_opcua(delivery, stamp)
         wire.assert_read_only()

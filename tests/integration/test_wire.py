@@ -39,7 +39,7 @@ NOT_SENT = {"config/1"}
 """whose schema is fixed for a version that reloads its config"""
 FORMATS = {"json": {"readings/1", "image/1"}, "columns": {"columns/1", "image-columns/1"}}
 DAY_NS = 86_400 * 10**9
-PATIENT_S = 30.0
+PATIENT_S = 60.0
 
 
 class Message(NamedTuple):
@@ -69,7 +69,7 @@ class Everything:
         properties.SessionExpiryInterval = 300
         self._client.connect("127.0.0.1", self._port, clean_start=False, properties=properties)
         self._client.loop_start()
-        assert self._subscribed.wait(10)
+        assert self._subscribed.wait(PATIENT_S)
         return self
 
     def __exit__(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from adapters.opcua.adapter import OpcUaAdapter
 from adapters.opcua.config import OpcUaDeviceConfig
-from gateway.contract import Point, SystemClock, ValueType
+from gateway.contract import Clock, Point, SystemClock, ValueType
 from tests.support.fake_sink import FakeSink
 from tests.support.wait import eventually
 
@@ -76,9 +76,10 @@ def patient_device(port: int, nodes: Iterable[str], **keys: Any) -> OpcUaDeviceC
     return device(port, nodes, **{**keys, "connection": {"timeout": "60s", **keys.get("connection", {})}})
 
 
-def adapter_of(config: OpcUaDeviceConfig, **keys: Any) -> OpcUaAdapter:
-    """An adapter whose points have the indexes 0, 1, ..."""
-    return OpcUaAdapter(config, [Point(i, point) for i, point in enumerate(config.points)], SystemClock(), **keys)
+def adapter_of(config: OpcUaDeviceConfig, clock: Clock | None = None, **keys: Any) -> OpcUaAdapter:
+    """An adapter whose points have the indexes 0, 1, ...; `clock`: by default the system's."""
+    points = [Point(i, point) for i, point in enumerate(config.points)]
+    return OpcUaAdapter(config, points, clock or SystemClock(), **keys)
 
 
 @asynccontextmanager
