@@ -177,6 +177,10 @@ class Publisher:
         """Nothing below this position of the log waits for delivery; 0 until the books are loaded."""
         return self._books.ledger.ranges.first if self._books.loaded.is_set() else 0
 
+    async def loaded(self) -> None:
+        """Return once the books are loaded."""
+        await self._books.loaded.wait()
+
     @property
     def certificate_expires(self) -> float | None:
         """When our certificate, as its file is now, expires: seconds since the epoch; None where there is none."""

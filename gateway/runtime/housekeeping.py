@@ -27,6 +27,10 @@ class Dropper(Protocol):
         """Nothing below this position waits for delivery."""
         ...
 
+    async def loaded(self) -> None:
+        """Return once `undelivered` is known."""
+        ...
+
     async def trimmed(self, position: int, heads: Iterable[SeriesHead], reason: str = "budget") -> None:
         """Count everything undelivered below `position` as dropped; returns when that is saved."""
         ...
@@ -96,7 +100,9 @@ class Housekeeping:
         self.usage = Usage(0, 0, budget_bytes)
 
     async def run(self) -> None:
-        """Look every few seconds until cancelled."""
+        """Look every few seconds until cancelled; not before it is known what waits, or devices stop for nothing."""
+        for dropper in self._droppers:
+            await dropper.loaded()
         while True:
             await self.tidy()
             await asyncio.sleep(EVERY_S)

@@ -81,6 +81,9 @@ class Destination:
     def __init__(self, store: Store) -> None:
         self._store = store
 
+    async def loaded(self) -> None:
+        """At once."""
+
     async def trimmed(self, position: int, heads: Sequence[SeriesHead], reason: str = "budget") -> None:
         self._store.calls.append(f"dropped below {position}: {sum(head.readings for head in heads)} {reason}")
 

@@ -42,6 +42,28 @@ async def test_a_full_log_stops_devices_until_something_is_delivered(tmp_path: P
     assert store.calls[-1] == "trim 101"
 
 
+class Late(Slow):
+    """Everything was delivered before the last process ended, and it takes a moment to know that."""
+
+    async def loaded(self) -> None:
+        self.undelivered = 301
+
+
+async def test_a_log_over_its_budget_at_the_start_stops_nobody_before_it_is_known_what_waits(tmp_path: Path) -> None:
+    store = Store(files(10, 10, 10))
+    late = Late(store)
+    keeping = Housekeeping(
+        store, tmp_path, [late], budget_bytes=20, keep_s=1e10, clock=SystemClock(), drop_undelivered=False
+    )
+    stopped = asyncio.create_task(keeping.space.full.wait())
+    running = asyncio.create_task(keeping.run())
+    await eventually(lambda: store.calls[-1:] == ["trim 101"] or stopped.done())
+    assert not stopped.done(), "devices were stopped"
+    for task in (running, stopped):
+        task.cancel()
+    await asyncio.wait([running, stopped])
+
+
 async def test_devices_pause_with_a_gap_that_ends_when_there_is_space_again() -> None:
     async def acquire(sink: Sink) -> None:
         sink.online()
