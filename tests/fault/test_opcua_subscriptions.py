@@ -102,6 +102,20 @@ async def cut_off(one: Device, wire: OpcUaWire) -> None:
     one.open = OpenGap("outage", time.time_ns(), "device-down")
 
 
+async def more_counts(server: InteropServer, more: int) -> None:
+    """Wait until the server has counted on."""
+
+    async def counted() -> int:
+        return int((await server.tell("run"))["values"][0])
+
+    begun = await counted()
+
+    async def enough() -> bool:
+        return await counted() >= begun + more
+
+    await eventually(enough)
+
+
 @pytest.mark.parametrize("expired", [False, True], ids=["session kept", "session expired"])
 async def test_an_outage_that_the_server_bridged_is_filled(
     server: InteropServer, wire: OpcUaWire, expired: bool
@@ -111,7 +125,7 @@ async def test_an_outage_that_the_server_bridged_is_filled(
         await complete(one)
         before = ids(one)
         await cut_off(one, wire)
-        await asyncio.sleep(2)
+        await more_counts(server, 8)
         if expired:
             await server.tell("expire")
         wire.broken = False
