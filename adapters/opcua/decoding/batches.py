@@ -376,8 +376,7 @@ def _lossless(items: Items, wanted: int, type: ValueType) -> tuple[npt.NDArray[A
             # high + 1 is a power of two and exact as a float; high itself may round up to it.
             fits = (sent >= float(low)) & (sent < float(high + 1)) & (sent == np.floor(sent))
         else:
-            # As Python numbers: int64 and uint64 have no common numpy type. Rare: config and server disagree.
-            fits = np.array([low <= value <= high for value in sent.tolist()], np.bool_)
+            fits = (sent >= low) & (sent <= high)  # exact, also where a bound is beyond what the column could hold
         values[fits] = sent[fits].astype(type.dtype)
         return values, fits
     with np.errstate(over="ignore", invalid="ignore"):
@@ -385,6 +384,7 @@ def _lossless(items: Items, wanted: int, type: ValueType) -> tuple[npt.NDArray[A
         if sent.dtype.kind == "f":
             fits = (cast == sent) | np.isnan(sent)
         else:
-            fits = np.array([int(a) == b for a, b in zip(cast.tolist(), sent.tolist(), strict=True)], np.bool_)
+            # A float past the largest integer has no way back; it is what a smaller one was rounded up to.
+            fits = (cast < float(_RANGES[items.type][1] + 1)) & (cast.astype(sent.dtype) == sent)
     values[fits] = cast[fits]
     return values, fits

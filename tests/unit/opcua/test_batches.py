@@ -306,6 +306,32 @@ def test_configured_type_casts_what_loses_nothing(
     assert batch.status.tolist() == [0 if ok else BAD_TYPE_MISMATCH for ok in batch.valid]
 
 
+INTEGERS = range(layouts.SBYTE, layouts.UINT64 + 1)
+INTEGER_NAMES = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+EDGES = sorted(
+    {s * ((1 << b) + d) for b in (0, 7, 8, 15, 16, 24, 31, 32, 53, 63, 64) for d in (-1, 0, 1) for s in (1, -1)}
+)
+
+
+@pytest.mark.parametrize("configured", ["bool", *INTEGER_NAMES, "float32", "float64"])
+@pytest.mark.parametrize("type", INTEGERS)
+def test_integers_at_the_edges_of_every_type(configured: str, type: int) -> None:
+    """Against Python's numbers, which have no edges."""
+    sent = np.dtype(layouts.FIXED[type])
+    values = [value for value in EDGES if np.iinfo(sent).min <= value <= np.iinfo(sent).max]
+    if configured.startswith("float"):
+        column = np.array([float(value) for value in values], configured)
+        kept = [int(float(cast)) == value for cast, value in zip(column, values, strict=True)]
+    else:
+        low, high = (0, 1) if configured == "bool" else (np.iinfo(configured).min, np.iinfo(configured).max)
+        kept = [int(low) <= value <= int(high) for value in values]
+    batch = only(builder({1: configured}).build([items(type, [1] * len(values), values)], MOMENT).batches)
+    assert batch.valid.tolist() == kept
+    assert [int(value) for value in batch.values[batch.valid]] == [
+        value for value, ok in zip(values, kept, strict=True) if ok
+    ]
+
+
 def test_only_points_with_another_type_are_cast() -> None:
     built = builder({1: "int16", 2: None, 3: "float64"}).build(
         [items(layouts.DOUBLE, [1, 2, 3], [1.5, 2.5, 3.5])], MOMENT
