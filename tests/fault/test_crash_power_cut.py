@@ -80,6 +80,33 @@ def test_a_disk_that_lies_loses_what_was_synced(tmp_path: Path) -> None:
     assert found != {"file": 0, "file.renamed": 60_000}
 
 
+FORKS = """
+import os, sys
+print(flush=True)
+sys.stdin.readline()
+if os.fork() == 0:
+    os.pwrite(os.open(sys.argv[1], os.O_RDWR | os.O_CREAT), bytes(3000), 0)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_life_that_is_forked_after_a_failure_meets_the_next_one(tmp_path: Path) -> None:
+    """As campaigns start theirs, from a process that lives through all failures (tests/support/forked.py)."""
+    cut = PowerCut(tmp_path / "disk", tmp_path / "home")
+    path = cut.folder / "file"
+    command = [sys.executable, "-c", FORKS, str(path)]
+    environment = {**os.environ, **cut.environment()}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        assert cut.fail(random.Random(1), loss="all").unsynced == 0
+        server.communicate(b"\n")
+    assert path.stat().st_size == 3000
+    assert cut.fail(random.Random(1), loss="all").unsynced == 2, "a creation, a write"
+    assert not path.exists()
+
+
 COMMITS = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)

@@ -1,19 +1,21 @@
 """The crash campaign: a gateway under load is killed again and again while its broker comes and goes.
 
 Each round starts a real `edge-gateway run` beside a plant that goes on, and ends it by SIGKILL: at a random moment, or
-in the middle of something that is seen in the log's folder. With a `PowerCut` the kill is a failure of the power. At
-the end the centre's account must come out, and the centre must hold what the log held.
+in the middle of something that is seen in the log's folder. With a `PowerCut` the kill is a failure of the power.
+Nothing may be lost that the gateway had counted as accepted. At the end the centre's account must come out, and the
+centre must hold what the log held.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,10 +25,11 @@ from gateway.log.view import LogView
 from simulators.centre.report import Reconciliation, Report
 from tests.support import file_watch
 from tests.support.crash_log import Held, where_it_hit
-from tests.support.crash_plant import plant
+from tests.support.crash_plant import Plant, plant
 from tests.support.file_watch import Change, FileWatch
+from tests.support.forked import ForkedGateway, ForkServer
 from tests.support.power_cut import Failure, Loss, PowerCut
-from tests.support.rig import Delivery, GatewayProcess
+from tests.support.rig import Delivery
 from tests.support.wait import eventually
 
 AIMS: Final = ("anywhere", "commit", "rotation", "compaction", "trim", "position save", "start-up")
@@ -35,6 +38,12 @@ LOG: Final = {"commit": "50ms", "budget": "1MB", "when_full": "stop-acquiring"}
 """a small budget has small files, of 250 kB: so they turn over, are made into blocks and let go within seconds"""
 AIM_S: Final = 4.0
 """so long a kill waits for what it is aimed at, once the gateway runs"""
+TRIM_S: Final = 6.0
+"""and for a trim, for which the gateway looks every 5 s"""
+COLD: Final = 10
+"""every tenth life begins with Python's imports; the others find them made: that makes ten times more lives an hour"""
+LOOK_S: Final = 0.2
+"""between two looks at what the gateway counts as accepted"""
 UP_S: Final = 120.0
 """far more than a start takes"""
 SETTLE_S: Final = 240.0
@@ -51,6 +60,12 @@ class Round:
     """offsets given: first, and after the last"""
     first_data_s: float | None
     """from the start of the process to the first Good reading that the log kept; None = it was killed before"""
+    cold: bool
+    """it began with Python's imports"""
+    promised: int
+    """offsets that the gateway said to have accepted, in all lives up to this one"""
+    kept: int
+    """offsets that the log knows of after it"""
     failure: Failure | None = None
 
 
@@ -79,6 +94,11 @@ class Outcome:
     def flaws(self) -> list[str]:
         """What must not be, whatever was killed when; empty = everything accepted is at the centre, once and right."""
         found = [f"{kind}: {count} messages" for kind, count in self.errors.items()]
+        found += [
+            f"life {number}: {one.promised} offsets were counted as accepted, the log knows of {one.kept}"
+            for number, one in enumerate(self.rounds, 1)
+            if one.promised > one.kept
+        ]
         found += [f"offsets {start} to {end - 1} of {series} are missing" for series, start, end in self.missing]
         found += [f"offset {n} of {series} came with two contents" for series, n in self.conflicts]
         found += [f"the account: {difference}" for difference in self.reconciliation.differences]
@@ -124,7 +144,8 @@ class Campaign:
         self._log_config = {**LOG, "path": str(home / "log"), **log}
         self._held = Held()
         self._seen = dict.fromkeys(("rotation", "compaction", "trim"), 0)
-        self._start_s = 2.0
+        self._start_s = {True: 4.0, False: 0.5}
+        """how long the last cold start took, and the last other one"""
 
     async def run(self, told: Callable[[str], None] = lambda _: None) -> Outcome:
         """All rounds, then a last life in which everything is delivered; `told` gets a line for each round.
@@ -135,34 +156,47 @@ class Campaign:
         aims = self._aims()
         until = time.monotonic() + self._most_s
         async with plant(self._folder) as devices:
-            with delivery:
-                destination = delivery.destination(format="columns", confirm=self._confirm)
-                with GatewayProcess(
-                    self._folder, devices.files(), log=self._log_config, destinations=[destination]
-                ) as gateway:
-                    gateway.log = Path(self._log_config["path"])
-                    gateway.log.mkdir(exist_ok=True)
-                    rounds: list[Round] = []
-                    for number, aim in enumerate(aims):
-                        if time.monotonic() > until:
-                            break
-                        rounds.append(await self._round(gateway, delivery, aim))
-                        told(f"round {number + 1}: {_line(rounds[-1])}")
-                    await asyncio.to_thread(delivery.broker.start)
-                    started = time.time_ns()
-                    gateway.start()
-                    await eventually(
-                        lambda: gateway.metric(
-                            "edge_gateway_readings_accepted_total", device="recorder", adapter="modbus"
-                        ),
-                        UP_S,
-                        "the last life accepts readings",
-                    )
-                    await devices.fall_silent()
-                    await delivery.settled(gateway, SETTLE_S)
-                    assert await delivery.stop(gateway) == 0, gateway.output
-                    rounds.append(self._learn(gateway, "ended in order", started, True))
-                    return self._outcome(rounds, delivery)
+            with delivery, self._gateway(devices, delivery) as gateway:
+                rounds: list[Round] = []
+                for number, aim in enumerate(aims, 1):
+                    began = time.monotonic()
+                    if began > until:
+                        break
+                    gateway.cold = number % COLD == 0
+                    rounds.append(await self._round(gateway, delivery, aim))
+                    told(f"round {number}: {_line(rounds[-1])}, {time.monotonic() - began:.1f} s")
+                rounds.append(await self._last(gateway, delivery, devices))
+                return self._outcome(rounds, delivery)
+
+    @contextlib.contextmanager
+    def _gateway(self, devices: Plant, delivery: Delivery) -> Iterator[ForkedGateway]:
+        destination = delivery.destination(format="columns", confirm=self._confirm)
+        with (
+            ForkServer(**(self._cut.environment() if self._cut else {})) as server,
+            ForkedGateway(
+                self._folder, devices.files(), server, log=self._log_config, destinations=[destination]
+            ) as gateway,
+        ):
+            gateway.log = Path(self._log_config["path"])
+            gateway.log.mkdir(exist_ok=True)
+            yield gateway
+
+    async def _last(self, gateway: ForkedGateway, delivery: Delivery, devices: Plant) -> Round:
+        """The life in which everything is delivered."""
+        await asyncio.to_thread(delivery.broker.start)
+        gateway.cold = True
+        started = time.time_ns()
+        gateway.start()
+        await eventually(
+            lambda: gateway.metric("edge_gateway_readings_accepted_total", device="recorder", adapter="modbus"),
+            UP_S,
+            "the last life accepts readings",
+        )
+        await devices.fall_silent()
+        await delivery.settled(gateway, SETTLE_S)
+        promised = _accepted(gateway)
+        assert await delivery.stop(gateway) == 0, gateway.output
+        return self._learn(gateway, "ended in order", started, True, promised)
 
     def _aims(self) -> list[str]:
         """Each as often as the others, in an order of this seed."""
@@ -171,7 +205,7 @@ class Campaign:
             aims += self._chance.sample(AIMS, len(AIMS))
         return aims[: self._rounds]
 
-    async def _round(self, gateway: GatewayProcess, delivery: Delivery, aim: str) -> Round:
+    async def _round(self, gateway: ForkedGateway, delivery: Delivery, aim: str) -> Round:
         broker = delivery.broker
         # What a broker has acknowledged it must hold: it may only die with it where the centre confirms.
         away = broker.kill if self._confirm == "centre" else broker.stop
@@ -183,24 +217,26 @@ class Campaign:
         said, started = gateway.output.count("running:"), time.time_ns()
         changing = None
         with FileWatch(gateway.log) as watch:
-            gateway.start(**(self._cut.environment() if self._cut else {}))
+            gateway.start()
+            promises = asyncio.create_task(_promises(gateway))
             if plan in ("goes", "comes"):
                 changing = asyncio.create_task(self._change(away if plan == "goes" else broker.start))
             killer = _Killer(gateway, watch, lambda: gateway.output.count("running:") > said)
-            await asyncio.to_thread(killer.kill, aim, self._chance, self._start_s)
+            await asyncio.to_thread(killer.kill, aim, self._chance, self._start_s[gateway.cold])
             killer.count(self._seen)
         broker_up = broker.running
         gateway.kill()
         if changing is not None:
             await changing
         running = gateway.output.count("running:") > said
-        self._start_s = killer.running_after_s or self._start_s
+        if killer.running_after_s is not None:
+            self._start_s[gateway.cold] = killer.running_after_s
         hit = where_it_hit(gateway.log, aim if killer.aimed else None, running)
         failure = None
         if self._cut is not None:
             lie_s = self._chance.uniform(0.0, self._lie_s)
             failure = self._cut.fail(self._chance, lie_s=lie_s, loss=self._chance.choice(LOSSES))
-        found = self._learn(gateway, hit, started, broker_up)
+        found = self._learn(gateway, hit, started, broker_up, await promises)
         found.failure = failure
         return found
 
@@ -208,7 +244,7 @@ class Campaign:
         await asyncio.sleep(self._chance.uniform(0.0, 2.0))  # the broker's own random moment
         await asyncio.to_thread(how)
 
-    def _learn(self, gateway: GatewayProcess, hit: str, started: int, broker_up: bool) -> Round:
+    def _learn(self, gateway: ForkedGateway, hit: str, started: int, broker_up: bool, promised: int) -> Round:
         before = dict(self._held.next_n)
         first = None
         # Killed in its first start it has left no log yet.
@@ -217,7 +253,9 @@ class Campaign:
         given = {
             series: (before.get(series, 0), n) for series, n in self._held.next_n.items() if n > before.get(series, 0)
         }
-        return Round(hit, broker_up, given, None if first is None else (first - started) / 1e9)
+        first_data_s = None if first is None else (first - started) / 1e9
+        kept = sum(self._held.next_n.values())
+        return Round(hit, broker_up, given, first_data_s, gateway.cold, promised, kept)
 
     def _outcome(self, rounds: list[Round], delivery: Delivery) -> Outcome:
         with delivery.report() as report:
@@ -252,6 +290,20 @@ class Campaign:
         return found + [(series, start, end) for series, (start, end) in ends.items() if start < end]
 
 
+async def _promises(gateway: ForkedGateway) -> int:
+    """What it counts as accepted, looked at again and again until it ends."""
+    seen = 0
+    while gateway.alive:
+        seen = max(seen, await asyncio.to_thread(_accepted, gateway))
+        await asyncio.sleep(LOOK_S)
+    return seen
+
+
+def _accepted(gateway: ForkedGateway) -> int:
+    """Offsets since the first life, as the account has them; 0 while it cannot be read."""
+    return int(gateway.metric("edge_gateway_account_accepted_total", destination="centre"))
+
+
 def _line(done: Round) -> str:
     accepted = sum(end - start for start, end in done.accepted.values())
     broker = "up" if done.broker_up else "down"
@@ -262,7 +314,7 @@ def _line(done: Round) -> str:
 class _Killer:
     """Waits for its moment and kills."""
 
-    def __init__(self, gateway: GatewayProcess, watch: FileWatch, is_running: Callable[[], bool]) -> None:
+    def __init__(self, gateway: ForkedGateway, watch: FileWatch, is_running: Callable[[], bool]) -> None:
         self._gateway = gateway
         self._watch = watch
         self._is_running = is_running
@@ -303,7 +355,7 @@ class _Killer:
         until: float | None = None
         while until is None or time.monotonic() < until:
             if until is None and self._runs():
-                until = time.monotonic() + AIM_S
+                until = time.monotonic() + (TRIM_S if aim == "trim" else AIM_S)
             for change in self._watch.changes(0.05):
                 self._changes.append(change)
                 which -= is_of(change, aim)

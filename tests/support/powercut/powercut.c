@@ -59,6 +59,20 @@ static int (*real_rename)(const char *, const char *);
 static int (*real_unlink)(const char *);
 static int (*real_mkdir)(const char *, mode_t);
 
+/* At the start, and in every process that is forked: the journal is another one after each failure of the power. */
+static void open_journal(void)
+{
+    char path[PATH_MAX];
+    if (journal >= 0)
+        real_close(journal);
+    snprintf(path, sizeof path, "%s/journal", home);
+    journal = real_open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    if (journal < 0) {
+        perror(path);
+        abort();
+    }
+}
+
 __attribute__((constructor)) static void begin(void)
 {
     real_open = dlsym(RTLD_NEXT, "open64");
@@ -77,13 +91,8 @@ __attribute__((constructor)) static void begin(void)
     folder = getenv("POWERCUT_FOLDER");
     if (folder == NULL || home == NULL)
         return;
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/journal", home);
-    journal = real_open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-    if (journal < 0) {
-        perror(path);
-        abort();
-    }
+    open_journal();
+    pthread_atfork(NULL, NULL, open_journal);
 }
 
 static int is_ours(const char *path)
