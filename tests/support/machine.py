@@ -29,7 +29,8 @@ def slowdown() -> float:
 class Stalls:
     """How late an event loop goes on while something else is measured in it, and how long its own work kept it."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
         self._late: list[tuple[float, float]] = []
         """when it went on, and how late that was, seconds"""
         self.kept_s = 0.0
@@ -37,9 +38,9 @@ class Stalls:
 
     async def sleep(self, seconds: float) -> None:
         """Sleep, and write down how much longer it took."""
-        due, worked = time.monotonic() + seconds, time.thread_time()
+        due, worked = self._clock() + seconds, time.thread_time()
         await asyncio.sleep(seconds)
-        now = time.monotonic()
+        now = self._clock()
         self._late.append((now, now - due))
         self.kept_s = max(self.kept_s, time.thread_time() - worked)
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from adapters.modbus import ADAPTER
 from adapters.modbus.poll import ModbusAdapter
-from gateway.contract import SystemClock
+from gateway.contract import Clock, SystemClock
 from gateway.contract.status import GOOD
 from gateway.log.records import BatchRecord, Labels, Record, StreamRecord
 from gateway.normalise import Normaliser
@@ -35,14 +35,15 @@ class Reading(NamedTuple):
 class Supervised:
     """One device file, its supervisor, and every reading that would have gone into the log, by point."""
 
-    def __init__(self, content: Mapping[str, Any]) -> None:
+    def __init__(self, content: Mapping[str, Any], clock: Clock | None = None) -> None:
+        """`clock`: by default the system's."""
         config = ADAPTER.device_model.model_validate(content)
         self.name = config.device
         self.readings: dict[str, list[Reading]] = {point.point: [] for point in config.points}
         self.state = DeviceState()
         self.counts = DeviceCounters()
         self.table = PointTable()
-        clock = SystemClock()
+        self._clock = clock = clock or SystemClock()
         streams = Streams(self.table, continue_old=True, now=clock.time_ns, begin=self._begin)
         registry = Registry(self.table, streams, now=clock.time_ns, write=lambda records: None)
         definitions = [PointDefinition(point, _LABELS, None) for point in config.points]
@@ -71,7 +72,7 @@ class Supervised:
 
     async def run(self) -> None:
         """Until cancelled."""
-        await self._supervisor.run(self._sink, SystemClock().time_ns())
+        await self._supervisor.run(self._sink, self._clock.time_ns())
 
     async def write(self, records: Sequence[Record], nbytes: int, share: str) -> Supervised:
         """The log's writer, as the sink sees it."""

@@ -67,9 +67,10 @@ class OwnTimeLoop(asyncio.SelectorEventLoop):
 
 
 class OwnClock(SystemClock):
-    """Both clocks go on with the running loop's time."""
+    """Both clocks go on with the time of the loop that ran as it was made."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._ahead_ns = super().time_ns() - self.monotonic_ns()
 
     def time_ns(self) -> int:
@@ -77,5 +78,5 @@ class OwnClock(SystemClock):
         return self.monotonic_ns() + self._ahead_ns
 
     def monotonic_ns(self) -> int:
-        """The running loop's time."""
-        return int(asyncio.get_running_loop().time() * 1e9)
+        """The loop's time; also once it has ended."""
+        return int(self._loop.time() * 1e9)
