@@ -17,8 +17,9 @@ from asyncua import ua
 
 from adapters.opcua.decoding.layouts import DIAGNOSTIC_INFO, EXTENSION_OBJECT, INT32, UINT32, VARIANT
 
-_NUMBER, _INTEGER, _UINTEGER, _ENUMERATION = 26, 27, 28, 29
-"""numeric ids of the abstract data types of namespace 0 (Part 6, NodeIds.csv)"""
+NUMBER, INTEGER, UINTEGER, ENUMERATION = 26, 27, 28, 29
+"""numeric ids of the abstract data types of namespace 0 (Part 6, annex A: NodeIds.csv)"""
+_ABSTRACT: Final = {NUMBER: VARIANT, INTEGER: VARIANT, UINTEGER: VARIANT, ENUMERATION: INT32}
 
 _MOST_UNKNOWN: Final = 1000
 """encodings without a definition that are remembered; garbage may bring any number"""
@@ -128,10 +129,14 @@ def _built_in(id: str, bases: Mapping[str, int]) -> int | None:
     number = id.removeprefix("i=")
     if number == id or not number.isdecimal():
         return None
-    if 0 < int(number) <= DIAGNOSTIC_INFO:
-        return int(number)
-    special = {_NUMBER: VARIANT, _INTEGER: VARIANT, _UINTEGER: VARIANT, _ENUMERATION: INT32}
-    return special.get(int(number))
+    return encoded_as(int(number))
+
+
+def encoded_as(number: int) -> int | None:
+    """The built-in type as which values of a data type of namespace 0 are encoded; None where its number alone does
+    not tell.
+    """
+    return number if 0 < number <= DIAGNOSTIC_INFO else _ABSTRACT.get(number)
 
 
 @functools.cache

@@ -13,14 +13,12 @@ from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
 from adapters.opcua.decoding.decode import Items
-from adapters.opcua.decoding.layouts import DIAGNOSTIC_INFO, EXTENSION_OBJECT, INT32, VARIANT
-from adapters.opcua.decoding.structures import Structures
+from adapters.opcua.decoding.layouts import EXTENSION_OBJECT, VARIANT
+from adapters.opcua.decoding.structures import Structures, encoded_as
 from adapters.opcua.model.changes import STRUCTURE_CHANGED, changed_points
 from adapters.opcua.model.lookups import Asks, Lookup
 from adapters.opcua.session.pace import Priority
 
-_ABSTRACT: Final = {26: VARIANT, 27: VARIANT, 28: VARIANT, 29: INT32}
-"""Number, Integer, UInteger, Enumeration (Part 6, annex A: NodeIds.csv)"""
 _MOST_TYPES: Final = 5000
 _DEEPEST: Final = 32
 """rounds after which a server that answers in circles is left alone"""
@@ -162,6 +160,4 @@ class _Learner:
 def _built_in(node: ua.NodeId) -> int | None:
     if node.NamespaceIndex or not isinstance(node.Identifier, int):
         return None
-    if 0 < node.Identifier <= DIAGNOSTIC_INFO:
-        return node.Identifier
-    return _ABSTRACT.get(node.Identifier)
+    return encoded_as(node.Identifier)

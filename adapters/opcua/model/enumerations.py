@@ -15,10 +15,9 @@ from asyncua import ua
 from asyncua.ua.attribute_ids import AttributeIds
 
 from adapters.opcua.decoding.layouts import BOOLEAN, DIAGNOSTIC_INFO, SBYTE, UINT64
+from adapters.opcua.decoding.structures import ENUMERATION, INTEGER, NUMBER, UINTEGER
 from adapters.opcua.model.lookups import Lookup
 
-_NUMBER, _INTEGER, _UINTEGER, _ENUMERATION = 26, 27, 28, 29
-"""numeric ids of the abstract data types of namespace 0 (Part 6, annex A: NodeIds.csv)"""
 _STRINGS: Final = "EnumStrings"
 _VALUES: Final = "EnumValues"
 _STATES: Final = {"TrueState": 1, "FalseState": 0}
@@ -45,7 +44,7 @@ async def read_texts(lookup: Lookup, nodes: Mapping[int, ua.NodeId]) -> dict[int
     type_of = {point: type for point, type in zip(points, types, strict=True) if isinstance(type, ua.NodeId)}
     kinds = await _kinds(lookup, type_of.values())
     discrete = [point for point, type in type_of.items() if kinds[type.to_string()]]
-    enumerations = {type.to_string(): type for type in type_of.values() if kinds[type.to_string()] == _ENUMERATION}
+    enumerations = {type.to_string(): type for type in type_of.values() if kinds[type.to_string()] == ENUMERATION}
     by_type = await _texts_of_types(lookup, enumerations)
     own = await _texts_of_properties(lookup, {point: nodes[point] for point in discrete})
     return {
@@ -54,7 +53,7 @@ async def read_texts(lookup: Lookup, nodes: Mapping[int, ua.NodeId]) -> dict[int
 
 
 async def _kinds(lookup: Lookup, types: Iterable[ua.NodeId]) -> dict[str, int]:
-    """Which types are enumerations (_ENUMERATION), which another kind of discrete number, and which neither (0)."""
+    """Which types are enumerations (ENUMERATION), which another kind of discrete number, and which neither (0)."""
     first = {type.to_string(): type for type in types}
     found = {id: _kind(type) for id, type in first.items()}
     at = {id: type for id, type in first.items() if found[id] is None}
@@ -78,10 +77,10 @@ def _kind(type: ua.NodeId) -> int | None:
     id = type.Identifier
     if type.NamespaceIndex or not isinstance(id, int):
         return None
-    if id in (BOOLEAN, *range(SBYTE, UINT64 + 1), _NUMBER, _INTEGER, _UINTEGER):
-        return _INTEGER
-    if id == _ENUMERATION:
-        return _ENUMERATION
+    if id in (BOOLEAN, *range(SBYTE, UINT64 + 1), NUMBER, INTEGER, UINTEGER):
+        return INTEGER
+    if id == ENUMERATION:
+        return ENUMERATION
     return 0 if id <= DIAGNOSTIC_INFO else None
 
 

@@ -31,7 +31,7 @@ _BROWSE_RESPONSE: Final = 530
 _BROWSE_NEXT_RESPONSE: Final = 536
 """ids of the binary encodings (Part 6, annex A: NodeIds.csv)"""
 _HAS_SUBTYPE: Final = 45
-_HAS_PROPERTY: Final = 46
+HAS_PROPERTY: Final = 46
 _MOST_PER_CALL: Final = 100
 """nodes of which whole definitions or values are asked for; no server that is known bears fewer"""
 _MOST_PAGES: Final = 100
@@ -71,7 +71,7 @@ class Lookup:
 
     async def properties(self, nodes: Sequence[ua.NodeId]) -> list[dict[str, ua.NodeId] | None]:
         """The properties of each node by their browse names; None where the server does not say."""
-        found = await self._browse(nodes, _HAS_PROPERTY, ua.BrowseDirection.Forward, ua.BrowseResultMask.BrowseName)
+        found = await self._browse(nodes, HAS_PROPERTY, ua.BrowseDirection.Forward, ua.BrowseResultMask.BrowseName)
         return [
             None if references is None else {str(each.BrowseName.Name): _plain(each.NodeId) for each in references}
             for references in found

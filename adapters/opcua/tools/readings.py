@@ -6,16 +6,14 @@ Not asyncua's decoder, because one value of a type that it does not know would c
 from __future__ import annotations
 
 import base64
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from adapters.opcua.decoding.batches import UNIX_EPOCH_TICKS
 from adapters.opcua.decoding.fallback import decode_other
 from adapters.opcua.decoding.layouts import BYTESTRING, DATETIME, FLOAT, NULL, TAILS, VALUE
 from adapters.opcua.decoding.variant import DecodeError, decode_variant, format_ticks, read_length
-
-_EPOCH_TICKS: Final = 116_444_736_000_000_000
-"""100 ns ticks from 1601 to 1970"""
 
 
 class Reading(NamedTuple):
@@ -77,4 +75,4 @@ def _plain(type: int, value: Any) -> Any:
 
 
 def _ns(ticks: int) -> int | None:
-    return (ticks - _EPOCH_TICKS) * 100 if ticks else None
+    return (ticks - UNIX_EPOCH_TICKS) * 100 if ticks else None

@@ -10,11 +10,11 @@ from typing import Final
 
 from asyncua import ua
 
+from adapters.opcua.model.lookups import HAS_PROPERTY
 from adapters.opcua.tools.link import Link
 from adapters.opcua.tools.words import short_text, status_text, text
 from gateway.contract.tools import Kind, Progress
 
-_HAS_PROPERTY: Final = 46
 _PROPERTY_TYPE: Final = 68
 _OBJECTS: Final = 85
 """node ids of namespace 0"""
@@ -154,7 +154,7 @@ def child_of(reference: ua.ReferenceDescription, parent: int, path: tuple[str, .
     name = text(reference.DisplayName.Text) or browse_name
     kind = Kind.GROUP
     if reference.NodeClass == ua.NodeClass.Variable:
-        by_reference = _is(reference.ReferenceTypeId, _HAS_PROPERTY)
+        by_reference = _is(reference.ReferenceTypeId, HAS_PROPERTY)
         kind = Kind.PROPERTY if by_reference or _is(reference.TypeDefinition, _PROPERTY_TYPE) else Kind.VALUE
     standard = reference.BrowseName.NamespaceIndex == 0
     return Found(node, name, browse_name, standard, (*path, browse_name or name), kind, parent)
