@@ -22,7 +22,7 @@ from gateway.contract import Batch, Flag, LinkLost, OpenGap, Origin
 from tests.support.broker import free_port
 from tests.support.fake_sink import FakeSink
 from tests.support.interop import InteropServer, interop_server
-from tests.support.machine import slowdown
+from tests.support.machine import Stalls, slowdown
 from tests.support.opcua_rig import KeepingSink, adapter_of, all_heard, running
 from tests.support.opcua_rig import patient_device as device
 from tests.support.opcua_wire import HISTORY_READ, OpcUaWire
@@ -61,15 +61,16 @@ class BackfillSink(KeepingSink):
             assert values[0] <= first + 100
 
 
-def history_device(server: InteropServer, port: int, count: int = COUNTERS, **keys: Any) -> Any:
+def history_device(server: InteropServer, port: int, count: int = COUNTERS, *, queue: str = "60s", **keys: Any) -> Any:
+    """`queue`: as of the device file; where it is long, no pause of this machine makes it overflow."""
     nodes = [server.node(f"c{i}") for i in range(count)]
-    subscribe = {"publishing": "100ms", "sampling": "20ms", "queue": "500ms"}
+    subscribe = {"publishing": "100ms", "sampling": "20ms", "queue": queue}
     return device(port, nodes, subscribe=subscribe, backfill=True, **keys)
 
 
 async def lost(task: asyncio.Task[None]) -> None:
     """Until the adapter has noticed."""
-    await eventually(task.done, 15, "the link is lost")
+    await eventually(task.done, message="the link is lost")
     assert isinstance(task.exception(), LinkLost), task
 
 
@@ -83,9 +84,9 @@ async def count_to(server: InteropServer, wanted: int) -> None:
 
 
 async def ended(server: InteropServer, sink: BackfillSink, count: int) -> list[int]:
-    """Stop counting; returns the last values when live readings have come so far."""
+    """Stop counting; returns the last values when live readings have come so far, and whatever can be filled is."""
     final: list[int] = (await server.tell("pause"))["values"]
-    await eventually(lambda: [max(sink.values(i)) for i in range(count)] == final[:count], 15, "the last values")
+    await eventually(lambda: [max(sink.values(i)) for i in range(count)] == final[:count], 60, "the last values")
     return final
 
 
@@ -106,15 +107,17 @@ async def test_an_outage_longer_than_the_servers_queues_leaves_no_sample_missing
         interop_server(tmp_path, counters=COUNTERS, period_ms=PERIOD_MS, history=10_000, history_page=7) as server,
         OpcUaWire("127.0.0.1", server.port) as wire,
     ):
-        adapter = adapter_of(history_device(server, wire.port, load={"requests_per_s": BUDGET}))
+        adapter = adapter_of(history_device(server, wire.port, queue="500ms", load={"requests_per_s": BUDGET}))
         sink = BackfillSink()
         await heard_and_cut(adapter, sink, wire)
         # Three seconds of readings, six times what the queues hold.
         await count_to(server, sink.values(0)[-1] + 60)
         wire.broken = False
         async with running(adapter, sink) as task:
-            await eventually(lambda: task.done() or overflows(sink) <= {fill.gap for fill in sink.fills}, 40, "filled")
+            await eventually(lambda: task.done() or all_filled(sink), 60, "filled")
             await ended(server, sink, COUNTERS)
+            # A pause of this machine may have made the queues overflow once more.
+            await eventually(lambda: task.done() or all_filled(sink), 60, "filled")
         assert len(overflows(sink)) >= COUNTERS
         sink.assert_every_count(range(COUNTERS))
         assert all(len(sink.past(i)) > 30 for i in range(COUNTERS))
@@ -124,6 +127,11 @@ async def test_an_outage_longer_than_the_servers_queues_leaves_no_sample_missing
         wire.assert_within(BUDGET)
         times = [request.at for request in wire.requests if request.type_id == HISTORY_READ]
         assert (len(times) - 1) / (times[-1] - times[0]) <= BUDGET / 2 * 1.05, "half of the budget"
+
+
+def all_filled(sink: BackfillSink) -> bool:
+    """Every gap that the server's queues left was told to be filled, and there was one."""
+    return overflows(sink) <= {fill.gap for fill in sink.fills}
 
 
 def overflows(sink: BackfillSink) -> set[str]:
@@ -146,7 +154,7 @@ async def test_a_subscription_that_is_lost_leaves_no_sample_missing(tmp_path: Pa
         await count_to(server, sink.values(0)[-1] + 40)
         wire.broken = False
         async with running(adapter, sink) as task:
-            await eventually(lambda: task.done() or len(sink.fills) >= 2, 40, "told what was filled")
+            await eventually(lambda: task.done() or len(sink.fills) >= 2, 60, "told what was filled")
             await ended(server, sink, COUNTERS)
         assert {gap.reason for gap in sink.gaps} == {"subscription-lost"}
         assert {fill.gap for fill in sink.fills} == {"outage-0", "gap-0"}
@@ -162,11 +170,10 @@ async def test_who_stops_in_the_middle_releases_continuation_points(tmp_path: Pa
     ):
         sink = BackfillSink()
         sink.open = OpenGap("gateway-down", time.time_ns(), "gateway-down")
+        sink.commit.clear()
         await count_to(server, 60)
         async with running(adapter_of(history_device(server, wire.port, 4)), sink) as task:
-            await eventually(lambda: sink.heard() and sink.open is None, 15)
-            sink.commit.clear()
-            await eventually(lambda: task.done() or sink.past(0), 30, "the first page")
+            await eventually(lambda: task.done() or sink.past(0), 60, "the first page")
         # Four nodes in one request, and in another one their continuation points.
         assert [request.releases for request in wire.requests if request.type_id == HISTORY_READ] == [False, True]
         wire.assert_read_only()
@@ -178,8 +185,8 @@ async def test_live_readings_are_not_late_while_much_is_read(tmp_path: Path) -> 
         interop_server(tmp_path, counters=4, period_ms=4, history=10_000) as server,
         OpcUaWire("127.0.0.1", server.port) as wire,
     ):
-        adapter = adapter_of(history_device(server, wire.port, 4))
-        sink = TimedSink()
+        adapter = adapter_of(history_device(server, wire.port, 4, queue="2s"))
+        sink, stalls = TimedSink(), Stalls()
         async with running(adapter, sink) as task:
             await all_heard(sink, task, 4)
             await eventually(lambda: len(sink.delays) > 30)
@@ -188,16 +195,21 @@ async def test_live_readings_are_not_late_while_much_is_read(tmp_path: Path) -> 
             wire.cut()
             await lost(task)
         sink.lose()
-        await count_to(server, sink.values(0)[-1] + 3600)
+        await count_to(server, sink.values(0)[-1] + 4000)
         wire.broken = False
         async with running(adapter, sink) as task:
-            await eventually(lambda: task.done() or sink.past_offers, 30, "history")
+            await eventually(lambda: task.done() or sink.past_offers, 60, "history")
             sink.delays.clear()
-            await eventually(lambda: task.done() or overflows(sink) <= {fill.gap for fill in sink.fills}, 60, "filled")
-            # What was sampled while history came may only come now, and late: it counts too.
-            await eventually(lambda: task.done() or len(sink.delays) > 30, 10, "live readings")
+
+            async def live_while_filled() -> bool:
+                """What was sampled while history came may only come after it, and late: it counts too."""
+                await stalls.sleep(0.01)
+                return task.done() or (all_filled(sink) and len(sink.delays) > 30)
+
+            await eventually(live_while_filled, 60, "filled")
             during = sorted(sink.delays)
             await ended(server, sink, 4)
+            await eventually(lambda: task.done() or all_filled(sink), 60, "filled")
         for point in range(4):
             # The server counts faster than it samples: what is missing between two live readings is in its history.
             past, live = sink.past(point), {each.value for each in sink.readings(point) if not each.flags & 1}
@@ -206,7 +218,7 @@ async def test_live_readings_are_not_late_while_much_is_read(tmp_path: Path) -> 
             assert len(past) > 3000
         slow = slowdown()
         assert during[len(during) // 2] < (usual[len(usual) // 2] + 0.1) * slow, "the median"
-        assert during[-1] < (usual[-1] + 0.5) * slow, "the worst"
+        assert during[-1] < (usual[-1] + 0.5) * slow + stalls.worst_s(during[-1]), "the worst"
 
 
 class TimedSink(BackfillSink):
@@ -243,8 +255,8 @@ async def test_a_server_without_history_says_so_once_and_the_gap_stays(
         await server.tell("expire")
         wire.broken = False
         async with running(adapter, sink) as task:
-            await eventually(lambda: task.done() or about_history(caplog), 30)
-            await eventually(lambda: task.done() or sink.gaps, 30)
+            await eventually(lambda: task.done() or about_history(caplog), 60)
+            await eventually(lambda: task.done() or sink.gaps, 60)
             await ended(server, sink, COUNTERS)
         assert sink.fills == []
         assert wire.count(HISTORY_READ) == 0, "the access levels say already that there is none"
@@ -302,10 +314,10 @@ async def test_asyncuas_history_in_sqlite(tmp_path: Path) -> None:
         await write(1200)
         sink.open = OpenGap("gateway-down", sink.readings(0)[-1].time, "gateway-down")
         async with running(adapter_of(config), sink) as task:
-            await eventually(lambda: sink.open is None, 15)
+            await eventually(lambda: sink.open is None)
             await write(10)
-            await eventually(lambda: task.done() or sink.fills, 30, "told what was filled")
-            await eventually(lambda: max(sink.values(0)) == written, 15)
+            await eventually(lambda: task.done() or sink.fills, 60, "told what was filled")
+            await eventually(lambda: max(sink.values(0)) == written)
         assert [fill.gap for fill in sink.fills] == ["gateway-down"]
         sink.assert_every_count([0])
         assert len(sink.past(0)) > 1100

@@ -16,7 +16,7 @@ from gateway.log.records import BatchRecord
 from gateway.publishing.publisher import Publisher
 from gateway.publishing.statistics import Counts
 from tests.support.broker import Mosquitto
-from tests.support.destination import BASE, Plant, delivered, running
+from tests.support.destination import BASE, Plant, delivered, running, state_of
 from tests.support.fakelog import NOW, readings
 from tests.support.rig import GATEWAY, write_yaml
 from tests.support.subscriber import Subscriber
@@ -155,8 +155,9 @@ async def test_what_left_the_log_or_the_clearance_is_not_sent_again(
             async with running(closed):
                 await eventually(lambda: counts(closed.statistics().total) == (2, 0, 0, 0), 20)
                 assert closed.statistics().total.withheld == 2
-            box.plant.log.append(readings(1))
-            async with running(Plant(box.plant.log, state).publisher(broker)):
+            async with running(Plant(box.plant.log, state).publisher(broker)) as last:
+                await eventually(lambda: state_of(last)[0] == "online", 20)
+                box.plant.log.append(readings(1))
                 await eventually(lambda: 4 in centre.offsets(), 20, "what came before is there too")
             assert set(centre.offsets()) == {0, 3, 4}
     box.state.close()

@@ -22,6 +22,9 @@ from tests.support.scripted_broker import Connect, ScriptedBroker
 from tests.support.subscriber import Subscriber
 from tests.support.wait import eventually
 
+AGAIN_S = 60.0
+"""a broker is tried again within 30 s, the longest pause"""
+
 
 def online(messages: list[str]) -> list[str]:
     return [message for message in messages if "online at" in message]
@@ -47,19 +50,19 @@ async def test_the_next_broker_is_used_when_the_first_is_away_and_the_first_agai
                         there.forget()
                         second.kill()
                         plant.log.append(readings(10, start=10))
-                        await eventually(lambda: delivered(publisher, 20))
+                        await eventually(lambda: delivered(publisher, 20), AGAIN_S)
                         assert publisher.statistics().broker == f"127.0.0.1:{first.port}"
                         await eventually(lambda: set(here.offsets()) == set(range(10, 20)))
                         first.kill()
                         await eventually(lambda: state_of(publisher)[0] == "down")
                         plant.log.append(readings(10, start=20))
                         # All are away: one state, which names every one of them, and one line.
-                        await eventually(lambda: state_of(publisher)[1].count("nothing listens") == 3, 20)
+                        await eventually(lambda: state_of(publisher)[1].count("nothing listens") == 3, AGAIN_S)
                         assert publisher.statistics().broker == ""
                         assert sum("centre: down" in message for message in caplog.messages) == 2
                         second.start()
                         there.resubscribed()
-                        await eventually(lambda: delivered(publisher, 30), 40)
+                        await eventually(lambda: delivered(publisher, 30), AGAIN_S)
             await eventually(lambda: set(there.offsets()) == {*range(10), *range(20, 30)})
     assert publisher.statistics().total.unbalanced == 0
 
@@ -97,7 +100,7 @@ async def test_over_websockets(tmp_path: Path, encrypted: bool) -> None:
                 broker.restart()
                 centre.resubscribed()
                 plant.log.append(readings(10, start=2000))
-                await eventually(lambda: delivered(publisher, 2010), 20)
+                await eventually(lambda: delivered(publisher, 2010), AGAIN_S)
             await eventually(lambda: set(centre.offsets()) == set(range(2010)))
             await eventually(lambda: centre.of("status/1")[-1].document.get("reason") == "stopped")
 
@@ -107,7 +110,7 @@ async def test_a_port_without_websockets_is_named() -> None:
     async with Mosquitto() as broker:
         publisher = plant.publisher(broker, url=f"ws://127.0.0.1:{broker.port}/mqtt")
         async with running(publisher):
-            await eventually(lambda: "check port and path of the url" in state_of(publisher)[1], 15)
+            await eventually(lambda: "check port and path of the url" in state_of(publisher)[1])
 
 
 async def test_a_renewed_certificate_is_used_at_the_next_connection(tmp_path: Path) -> None:
@@ -138,7 +141,7 @@ async def test_a_renewed_certificate_is_used_at_the_next_connection(tmp_path: Pa
                 assert state_of(publisher)[0] == "refused"
                 for old, new in zip(own[1:], fresh[1:], strict=True):
                     shutil.copy(new, old)
-                await eventually(lambda: delivered(publisher, 10), 20)
+                await eventually(lambda: delivered(publisher, 10), AGAIN_S)
                 assert state_of(publisher) == ("online", "")
 
 

@@ -13,10 +13,8 @@ import orjson
 import zstandard
 from paho.mqtt import client as paho
 
-from tests.support.listener import Listener
+from tests.support.listener import PATIENCE_S, Listener
 
-PATIENCE_S = 60.0
-"""on a machine with other work to do; no test measures it"""
 SCHEMAS = Path(__file__).parents[2] / "docs" / "schemas"
 
 
