@@ -197,10 +197,14 @@ class Line:
 
     async def _more(self, deadline: float) -> None:
         """Wait until something came or the wire closed. Raises TimeoutError."""
-        self._wanted = asyncio.get_running_loop().create_future()
+        self._wanted = wanted = asyncio.get_running_loop().create_future()
         try:
             async with asyncio.timeout_at(deadline):
-                await self._wanted
+                await wanted
+        except TimeoutError:
+            if wanted.cancelled():
+                raise
+            # It had come when we looked at the time: who was late is this process, not the station.
         finally:
             self._wanted = None
 

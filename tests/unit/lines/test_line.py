@@ -79,6 +79,21 @@ async def test_nobody_speaks_into_an_answer_whose_asker_was_stopped_though_the_n
     assert (await third).reply == b"to the third."
 
 
+async def test_a_reply_that_came_in_time_counts_though_the_gateway_is_late() -> None:
+    """It was held up by other work, and finds both the reply and the end of its patience."""
+    hands = Hands()
+    line = Line(hands, SystemClock(), open_timeout_s=60)
+    asking = asyncio.create_task(line.exchange(0, b"how are you", whole, 0.1))
+    await idle()
+    assert hands.written == [b"how are you"]
+    loop = asyncio.get_running_loop()
+    loop.call_later(0.01, hands.bring, b"well.")
+    late = loop.time() + 0.2
+    while loop.time() < late:
+        pass
+    assert (await asking).reply == b"well."
+
+
 async def test_who_talks_all_the_time_costs_little() -> None:
     """What is looked at does not grow with what comes; the reply behind it is found."""
     looked_at: list[int] = []
