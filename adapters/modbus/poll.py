@@ -29,7 +29,9 @@ SILENCE_NS = 10_000_000_000
 BAD_REPLIES_IN_A_ROW = 3
 """blocks in a row whose replies did not fit, each asked twice, before the link as a whole is given up"""
 _LOOKS = 5
+"""at both clocks, of which the least interrupted counts"""
 _AT_ONCE_NS = 50_000
+"""a look that took no longer was not interrupted by anything that matters"""
 REFUSALS = (ILLEGAL_ADDRESS, ILLEGAL_VALUE)
 NO_ANSWER = (0x0A, 0x0B)
 """exceptions of a gateway whose device does not answer"""

@@ -11,7 +11,7 @@ from typing import Final
 from asyncua import ua
 
 from adapters.opcua.model.lookups import HAS_PROPERTY
-from adapters.opcua.tools.link import Link
+from adapters.opcua.tools.link import Children, Link
 from adapters.opcua.tools.words import short_text, status_text, text
 from gateway.contract.tools import Kind, Progress
 
@@ -89,9 +89,8 @@ async def walk(
     Of Objects, what the standard itself puts there (Server, Aliases, ...) is left out unless `everything`. Raises
     AdapterError.
     """
-    nodes, problems, level = [root], [], [0]
-    seen = {root.node}
-    skip_standard = not everything and _is(root.node, _OBJECTS)
+    finds = _Finds(root, paths, limit, everything)
+    nodes, level = finds.nodes, [0]
     levels = limit if depth is None else depth
     for number in range(levels + 1):
         beyond = number == levels
@@ -99,36 +98,60 @@ async def walk(
             level = [place for place in level if nodes[place].kind is Kind.VALUE]
         answers = await link.browse([nodes[place].node for place in level], limit - len(nodes))
         below: list[int] = []
-        cut = False
         for place, answer in zip(level, answers, strict=True):
-            if answer.status >> 30:
-                problems.append(f"{short_text(nodes[place].node)} cannot be browsed: {status_text(answer.status)}")
-            cut = cut or not answer.whole
-            for reference in answer.references:
-                child = child_of(reference, place, nodes[place].path)
-                if child is None or child.node in seen or not paths.leads(child.path):
-                    continue
-                if beyond and not child.folded:
-                    continue
-                if skip_standard and place == 0 and child.node.NamespaceIndex == 0:
-                    continue
-                if len(nodes) >= limit:
-                    cut = True
-                    break
-                seen.add(child.node)
-                # A property is the end of the hierarchy (Part 3, 4.4.2).
-                if child.kind is not Kind.PROPERTY:
-                    below.append(len(nodes))
-                nodes.append(child)
+            below += finds.take(place, answer, beyond)
         if progress:
             progress(len(nodes), link.requests)
-        if cut:
-            problems.append(f"stopped at {limit:,} nodes: raise the limit, or narrow by path, root or depth")
+        if finds.cut:
+            finds.problems.append(f"stopped at {limit:,} nodes: raise the limit, or narrow by path, root or depth")
             break
         level = below
         if not level:
             break
-    return Walk(nodes, problems)
+    return Walk(nodes, finds.problems)
+
+
+class _Finds:
+    """What a walk has found so far."""
+
+    def __init__(self, root: Found, paths: PathFilter, limit: int, everything: bool) -> None:
+        self.nodes = [root]
+        self.problems: list[str] = []
+        self.cut = False
+        """there is more than the limit allows"""
+        self._paths = paths
+        self._limit = limit
+        self._skip_standard = not everything and _is(root.node, _OBJECTS)
+        self._seen = {root.node}
+
+    def take(self, place: int, answer: Children, beyond: bool) -> list[int]:
+        """The children of the node at `place`; returns the places of those that may have children themselves.
+
+        `beyond` the last level only what is shown with its parent counts.
+        """
+        if answer.status >> 30:
+            node = short_text(self.nodes[place].node)
+            self.problems.append(f"{node} cannot be browsed: {status_text(answer.status)}")
+        self.cut = self.cut or not answer.whole
+        groups = []
+        for reference in answer.references:
+            child = child_of(reference, place, self.nodes[place].path)
+            if child is None or not self._wanted(child) or (beyond and not child.folded):
+                continue
+            if len(self.nodes) >= self._limit:
+                self.cut = True
+                break
+            # A property is the end of the hierarchy (Part 3, 4.4.2).
+            if child.kind is not Kind.PROPERTY:
+                groups.append(len(self.nodes))
+            self._seen.add(child.node)
+            self.nodes.append(child)
+        return groups
+
+    def _wanted(self, child: Found) -> bool:
+        if self._skip_standard and child.parent == 0 and child.node.NamespaceIndex == 0:
+            return False
+        return child.node not in self._seen and self._paths.leads(child.path)
 
 
 def tree_order(nodes: Sequence[Found]) -> list[int]:
