@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import socket
 import threading
-import time
 import urllib.error
 import urllib.request
 
@@ -17,6 +16,8 @@ from gateway.metrics.declarations import DECLARATIONS
 from gateway.metrics.endpoint import Endpoint, EndpointError, Verdict
 from gateway.metrics.page import PAGE, page
 
+PATIENCE_S = 60.0
+"""far more than the endpoint waits for the loop"""
 READY = Verdict(True, {"log": "takes readings"})
 
 
@@ -27,7 +28,7 @@ def endpoint(port: int = 0, ready: Verdict = READY) -> Endpoint:
 
 def get(port: int, path: str) -> tuple[int, bytes]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=PATIENCE_S) as answer:
             return answer.status, answer.read()
     except urllib.error.HTTPError as error:
         with error:
@@ -49,19 +50,20 @@ async def test_ready_says_why_not() -> None:
 
 
 async def test_a_stuck_loop_is_unhealthy() -> None:
-    stuck = threading.Event()
+    stuck, answered = threading.Event(), threading.Event()
 
     def probe(port: int) -> tuple[int, bytes]:
-        stuck.wait(5)
-        return get(port, "/healthz")
-
-    def hold_the_loop() -> None:
-        stuck.set()
-        time.sleep(2.3)  # longer than the endpoint waits: that is what the probe must find
+        stuck.wait(PATIENCE_S)
+        try:
+            return get(port, "/healthz")
+        finally:
+            answered.set()
 
     async with endpoint() as served:
         answer = asyncio.create_task(asyncio.to_thread(probe, served.port), name="probe")
-        asyncio.get_running_loop().call_later(0.05, hold_the_loop)
+        await asyncio.sleep(0)
+        stuck.set()
+        answered.wait(PATIENCE_S)  # it holds the loop
         status, body = await answer
     assert status == 503
     assert "no answer" in orjson.loads(body)["event_loop"]

@@ -19,7 +19,6 @@ from gateway.contract import (
     PointConfig,
     Refused,
     Sink,
-    SystemClock,
     ValueType,
 )
 from gateway.log import LogIOError
@@ -27,6 +26,7 @@ from gateway.log.records import BatchRecord, EventRecord, Record
 from gateway.runtime.gaps import Gaps
 from gateway.runtime.sink import DeviceCounters, DeviceSink
 from gateway.runtime.supervisor import DeviceState, Supervisor
+from tests.support.logs import SetClock
 from tests.unit.test_normaliser import Bench, define
 
 Step = Callable[[Sink], Awaitable[None]]
@@ -69,7 +69,7 @@ class Rig:
     def __init__(self, *steps: Step) -> None:
         bench = Bench()
         bench.bind(define("a"), define("b"))
-        self.clock = SystemClock()
+        self.clock = SetClock()
         self.writer = Writer()
         self.counters = DeviceCounters()
         self.state = DeviceState()

@@ -133,7 +133,9 @@ def test_ten_thousand_points_load_within_two_seconds(tmp_path: Path) -> None:
     assert len(config.devices[0].identifiers) == 10_002
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
 @given(st.data())
 def test_a_damaged_file_is_a_problem_and_never_a_crash(tmp_path: Path, data: st.DataObject) -> None:
     gateway, device = GATEWAY, DEVICE.replace("points:", "template: t\npoints:")
