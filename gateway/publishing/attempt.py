@@ -70,6 +70,8 @@ class Tools(NamedTuple):
     progress: Progress
     delivered: Callable[[], None]
     """called for every message that was delivered"""
+    taken: Callable[[], None]
+    """called for every message that the broker took and for which the centre is to answer"""
     unanswered: Callable[[str], None]
     """called with why and what to do when the centre, which is to confirm, is silent"""
     refusals: Refusals | None

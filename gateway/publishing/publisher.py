@@ -333,6 +333,12 @@ class Publisher:
                 window.changed()
             self._backoff.reset()
 
+        def taken() -> None:
+            # The broker takes our messages, and the centre may never answer for this one: then another has its turn.
+            if window.slots == 1 and alone <= 0:
+                window.slots = min(slots, 2)
+                window.changed()
+
         tools = Tools(
             self._config,
             self._origin,
@@ -349,6 +355,7 @@ class Publisher:
             self._stopping,
             self._progress,
             delivered,
+            taken,
             partial(self._set_state, "unconfirmed"),
             self._refusals,
         )

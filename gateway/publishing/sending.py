@@ -307,6 +307,7 @@ class Sender:
         elif verdict(code, message.readings, self._hold) is Verdict.DELIVERED:
             waiting.taken = True
             self._tools.maker.took(len(message.payload))
+            self._tools.taken()
         else:
             self._let_go(waiting)
             self._acknowledged(message, code)

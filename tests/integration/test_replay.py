@@ -1,10 +1,14 @@
-"""A time range is sent again: the same offsets in lane replay, behind everything else; the account stays as it was."""
+"""A time range is sent again: the same offsets in lane replay, behind everything else; the account stays as it was.
+
+Also where the centre confirms: then a replay is done when the centre has all of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +23,14 @@ from gateway.log.records import BatchRecord
 from gateway.publishing.publisher import Publisher
 from gateway.publishing.replays import Replay, Request, all_replays, cancel, put_request
 from gateway.publishing.selection import Selection
+from gateway.publishing.statistics import Confirming
+from simulators.centre.subscriber import Centre
 from simulators.plant.modbus import ModbusDevice
+from tests.support.answering import AnsweringCentre, Asked, answer
 from tests.support.broker import Mosquitto
 from tests.support.destination import Plant, delivered, running
 from tests.support.fakelog import NOW, readings
-from tests.support.rig import GatewayProcess, write_yaml
+from tests.support.rig import START_S, GatewayProcess, write_yaml
 from tests.support.subscriber import Received, Subscriber
 from tests.support.tcp_pipe import TcpPipe
 from tests.support.wait import eventually
@@ -217,6 +224,116 @@ async def test_what_has_left_the_log_is_told(box: Box) -> None:
         assert (box.replay().counts["sent"], box.replay().missing) == (700, 300)
 
 
+CENTRE: dict[str, Any] = {"confirm": "centre", "confirm_timeout": "200ms"}
+
+
+def confirming(publisher: Publisher) -> Confirming:
+    found = publisher.statistics().confirming
+    assert found is not None
+    return found
+
+
+def waits(publisher: Publisher) -> bool:
+    """For answers of the centre."""
+    return confirming(publisher).unconfirmed > 0
+
+
+def told(publisher: Publisher) -> tuple[int, int, int]:
+    """What the account says."""
+    total = publisher.statistics().total
+    assert (total.unbalanced, total.waiting, total.accepted) == (0, 0, total.delivered + total.parked)
+    return total.delivered, confirming(publisher).confirmed, total.parked
+
+
+async def test_a_centre_that_lost_what_it_had_confirmed_gets_it_again(box: Box, tmp_path: Path) -> None:
+    """A replay is done when the centre has stored it; the account says what it said, and the centre's says the same."""
+    box.add(10)
+    async with Mosquitto() as broker:
+        with Centre(broker.url, "iiot/v1/#", tmp_path / "lost.db") as centre:
+            centre.wait_ready(20)
+            async with running(box.publisher(broker, **CENTRE)) as publisher:
+                await eventually(lambda: delivered(publisher, 1000))
+                before = told(publisher)
+        assert before == (1000, 1000, 0)
+        with Centre(broker.url, "iiot/v1/#", tmp_path / "new.db") as centre:
+            centre.wait_ready(20)
+            async with running(box.publisher(broker, **CENTRE)) as publisher:
+                box.ask(1000)
+                await eventually(lambda: box.replay().state == "done")
+                assert centre.taken >= 1000, "it was stored before it counted as sent"
+                assert (box.replay().counts["sent"], box.replay().missing) == (1000, 0)
+                assert told(publisher) == before
+            with centre.report() as report:
+                await eventually(lambda: report.accounts() and report.reconcile().exact)
+                assert (report.total(), report.errors(), report.missing(), report.conflicts()) == (1000, {}, [], [])
+
+
+async def test_a_silent_centre_holds_a_replay_up_and_nothing_else(box: Box) -> None:
+    """Over a restart too: what it has not answered for is sent again, and what is live is confirmed beside it."""
+    box.add(10)
+
+    def live_only(asked: Asked) -> list[dict[str, Any]]:
+        return [] if asked.document["lane"] == "replay" else [asked.stored()]
+
+    async with Mosquitto() as broker:
+        with AnsweringCentre(broker.port, lambda asked: [asked.stored()]) as centre:
+            for count in (1000, 1007):
+                async with running(box.publisher(broker, **CENTRE)) as publisher:
+                    await eventually(partial(delivered, publisher, count))
+                    centre.answers = live_only
+                    if not all_replays(box.state):
+                        box.ask(1000)
+                    await eventually(partial(waits, publisher))
+                    assert told(publisher) == (count, count, 0)
+                    box.plant.log.append(readings(7))
+                    await eventually(partial(delivered, publisher, count + 7))
+                    assert told(publisher) == (count + 7, count + 7, 0)
+                    assert (box.replay().state, box.replay().counts["sent"]) == ("running", 0)
+            async with running(box.publisher(broker, **CENTRE)) as publisher:
+                centre.answers = lambda asked: [asked.stored()]
+                await eventually(lambda: box.replay().state == "done")
+                assert (box.replay().counts["sent"], box.replay().missing) == (1000, 0)
+                assert told(publisher) == (1014, 1014, 0)
+                again = [asked.document for asked in centre.asked if asked.document["lane"] == "replay"]
+                offsets = {n for one in again for n in range(one["n"], one["n"] + one["count"])}
+                assert offsets == set(range(1000))
+
+
+async def test_what_the_centre_refuses_of_a_replay_stays_delivered(box: Box) -> None:
+    box.add(4, 10)
+    async with Mosquitto() as broker:
+        with AnsweringCentre(broker.port, lambda asked: [asked.stored()]) as centre:
+            async with running(box.publisher(broker, **CENTRE)) as publisher:
+                await eventually(lambda: delivered(publisher, 40))
+                before = told(publisher)
+
+                def but_two(asked: Asked) -> list[dict[str, Any]]:
+                    """Of all, the offsets 15 and 16."""
+                    refused = asked.entry(n=15, count=2, reason="no-such-point")
+                    return [answer(refused=[refused]), asked.stored()]
+
+                centre.answers = but_two
+                box.ask(40)
+                await eventually(lambda: box.replay().state == "done")
+                counts = box.replay().counts
+                assert (counts["sent"], counts["refused"], box.replay().missing) == (38, 2, 0)
+                assert told(publisher) == before == (40, 40, 0)
+                assert list(box.state.items("parked/")) == []
+
+
+async def test_what_was_delivered_before_the_centre_had_to_confirm_is_sent_again_and_counts_as_it_did(box: Box) -> None:
+    box.add(10)
+    async with Mosquitto() as broker:
+        with AnsweringCentre(broker.port, lambda asked: [asked.stored()]):
+            async with running(box.publisher(broker)) as publisher:
+                await eventually(lambda: delivered(publisher, 1000))
+            async with running(box.publisher(broker, **CENTRE)) as publisher:
+                box.ask(1000)
+                await eventually(lambda: box.replay().state == "done")
+                assert told(publisher) == (1000, 0, 0), "the account is of first deliveries"
+                assert box.replay().counts["sent"] == 1000
+
+
 POINTS = 50
 
 
@@ -225,8 +342,8 @@ async def device(every: str) -> AsyncIterator[dict[str, Any]]:
     points = [{"point": f"p{index}", "address": f"holding {index}", "type": "uint16"} for index in range(POINTS)]
     async with ModbusDevice({"holding": dict.fromkeys(range(POINTS), 7)}) as served:
         yield {
-            "device": "press-1", "adapter": "modbus", "connection": {"url": served.url}, "every": every,
-            "load": {"requests_per_s": 100}, "points": points,
+            "device": "press-1", "adapter": "modbus", "connection": {"url": served.url, "timeout": "60s"},
+            "every": every, "load": {"requests_per_s": 100}, "points": points,
         }  # fmt: skip
 
 
@@ -242,7 +359,7 @@ async def test_a_running_gateway_takes_a_request_up_and_goes_on_after_being_kill
         with GatewayProcess(tmp_path, [file], destinations=[destination]) as gateway:
             gateway.start()
             await eventually(
-                lambda: gateway.metric("edge_gateway_account_delivered_total", destination="centre") > 3000, 40
+                lambda: gateway.metric("edge_gateway_account_delivered_total", destination="centre") > 3000, START_S
             )
             assert gateway.stop() == 0
             (stream,) = {m.document["stream"] for m in centre.of("columns/1")}
@@ -257,13 +374,15 @@ async def test_a_running_gateway_takes_a_request_up_and_goes_on_after_being_kill
             write_yaml(gateway.config / "gateway.yaml", capped)
             write_yaml(gateway.config / "devices" / "press-1.yaml", {**file, "every": "5s"})
             gateway.start()
-            await eventually(lambda: "replay 1 begins" in gateway.output and replayed(centre), 30)
+            await eventually(lambda: "replay 1 begins" in gateway.output and replayed(centre), START_S)
             gateway.kill()
             gateway.start()
-            # Asked for while it runs.
+            # Asked for while it runs, and nothing gets through meanwhile: none is done before the last is cancelled.
+            broker.pause()
             assert (await asyncio.to_thread(command, gateway, *asked, "--by", "received"))["id"] == 2
             assert (await asyncio.to_thread(command, gateway, *asked))["id"] == 3
             command(gateway, "--cancel", "3")
+            broker.go_on()
             await eventually(lambda: "replay 2 is done" in gateway.output, 60)
             assert gateway.metric("edge_gateway_replay_waiting", destination="centre") == 0
             assert gateway.metric("edge_gateway_account_difference", destination="centre") == 0
