@@ -24,7 +24,8 @@ from gateway.runtime.gaps import Gaps
 from gateway.runtime.supervisor import DeviceState, Supervisor
 from tests.support.fake_sink import FakeSink
 from tests.support.interop import InteropServer, interop_server
-from tests.support.opcua_rig import KeepingSink, adapter_of, device
+from tests.support.machine import Taken, within
+from tests.support.opcua_rig import KeepingSink, adapter_of, patient_device
 from tests.support.opcua_wire import OpcUaWire
 from tests.support.wait import eventually
 
@@ -34,6 +35,8 @@ PERIOD_S = 0.2
 """well above the sampling interval: what a busy server does not sample is not what is tested"""
 PUBLISHING_S = 0.1
 RETURN_S = 5.0
+SOON: dict[str, Any] = {"connection": {"timeout": "2s"}}
+"""for devices whose server is silent: elsewhere a busy machine may keep it from answering for long"""
 STEADY_S = 5.5
 """a link that lived for 5 s may try often when it is lost"""
 
@@ -48,9 +51,10 @@ class Device(KeepingSink):
         self.state = DeviceState()
         self.adapter = adapter_of(config, **keys)
         self.last_received: int | None = None
-        self.newest_s = time.monotonic()
+        self.newest_s = asyncio.get_running_loop().time()
         self.slowest_s = 0.0
         """the longest pause between two offers"""
+        self.taken = Taken()
         self.start: dict[int, int] = {}
         """how many values each point had when it was running; the server is not steady while it makes the items"""
         clock = SystemClock()
@@ -59,7 +63,7 @@ class Device(KeepingSink):
         self.supervisor = Supervisor(name, self.adapter, points, gaps, self.state, clock)
 
     async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> FakeSink:
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         self.slowest_s, self.newest_s = max(self.slowest_s, now - self.newest_s), now
         return await super().offer(batches, origin)
 
@@ -78,10 +82,11 @@ class Device(KeepingSink):
     async def running(self, points: int = COUNTERS, steady: bool = False) -> AsyncIterator[None]:
         task = asyncio.create_task(self.supervisor.run(self, 0), name="device")  # type: ignore[arg-type]
         try:
-            await eventually(lambda: len(self.heard()) == points, message=f"first data, {self.state}")
+            await eventually(lambda: len(self.heard()) == points, timeout_s=60, message=f"first data, {self.state}")
             if steady:
                 await asyncio.sleep(STEADY_S)
-            self.newest_s, self.slowest_s = time.monotonic(), 0.0
+            self.newest_s, self.slowest_s = asyncio.get_running_loop().time(), 0.0
+            self.taken = Taken()
             self.start = {point: len(self.values(point)) for point in range(points)}
             yield
         finally:
@@ -93,14 +98,17 @@ class Device(KeepingSink):
         return int(self.values(point)[-1])
 
     async def data_again(self, within_s: float) -> float:
-        """Seconds until each point has a value that the server made after this call."""
-        started, before = time.monotonic(), time.time_ns()
+        """Seconds until each point has a value that the server made after this call, as far as we all may run."""
+        before = time.time_ns()
 
         def fresh() -> bool:
             return len({p for b, _ in self.offers[-20:] for p in b[0].points[b[0].source_time > before]}) >= COUNTERS
 
-        await eventually(fresh, within_s, f"data of all points, {self.state}")
-        return time.monotonic() - started
+        return await within(fresh, within_s, f"data of all points, {self.state}")
+
+    def assert_never_slower(self, than_s: float) -> None:
+        """The longest pause between two offers, since it runs; what the machine took from all of us comes on top."""
+        assert self.slowest_s < than_s + self.taken.seconds
 
     def assert_every_count(self, final: Sequence[int], points: Sequence[int] = range(COUNTERS)) -> None:
         """Each point has every number from the start of the test to the last, once and in order."""
@@ -124,10 +132,12 @@ async def wire(server: InteropServer) -> AsyncIterator[OpcUaWire]:
         yield made
 
 
-def supervised(server: InteropServer, port: int, name: str = "reactor", **keys: Any) -> Device:
+def supervised(
+    server: InteropServer, port: int, name: str = "reactor", connection: dict[str, Any] | None = None, **keys: Any
+) -> Device:
     nodes = [server.node(f"c{i}") for i in range(COUNTERS)]
     subscribe = {"publishing": f"{PUBLISHING_S}s", "sampling": "50ms", "queue": "30s"}
-    return Device(name, device(port, nodes, subscribe=subscribe), **keys)
+    return Device(name, patient_device(port, nodes, subscribe=subscribe, connection=connection or {}), **keys)
 
 
 async def subscriptions(server: InteropServer) -> int:
@@ -169,7 +179,7 @@ async def test_seven_seconds_without_a_network(server: InteropServer, wire: OpcU
         assert wire.count(TRANSFER) == expired
         assert wire.count(CREATE_SESSION) == 1 + expired
         if not expired:
-            assert neighbour.slowest_s < 1
+            neighbour.assert_never_slower(1)
             neighbour.assert_every_count(final)
         wire.assert_read_only()
 
@@ -198,10 +208,10 @@ async def test_what_was_offered_before_a_cut_is_acknowledged_after_it_and_not_of
 async def test_points_that_stand_still_are_well_again_after_an_outage(server: InteropServer, wire: OpcUaWire) -> None:
     names = ["Double", "String", "ExtensionObject", "Matrix", "Int64"]
     nodes = [server.node(name) for name in names]
-    one = Device("still", device(wire.port, nodes))
+    one = Device("still", patient_device(wire.port, nodes))
     async with one.running(len(nodes)):
         wire.cut()
-        await eventually(lambda: all(len(one.readings(point)) == 2 for point in range(len(nodes))), RETURN_S)
+        await within(lambda: all(len(one.readings(point)) == 2 for point in range(len(nodes))), RETURN_S)
         for point in range(len(nodes)):
             before, after = one.readings(point)
             assert (before.type, before.value, before.status) == (after.type, after.value, after.status)
@@ -222,26 +232,27 @@ async def test_a_server_that_says_it_is_not_running(
     async with one.running():
         try:
             await server.tell("state", state=3)
-            await eventually(lambda: said("state is Suspended"), 7)
+            await eventually(lambda: said("state is Suspended"))
         finally:
             await server.tell("state", state=0)
-        await eventually(lambda: said("well again"), 7)
+        await eventually(lambda: said("well again"))
     assert said("state is Suspended") == ["WARNING"]
     assert said("well again") == ["INFO"]
     assert one.state.outages == 0, "its values are still asked for"
 
 
 async def test_a_half_open_connection(server: InteropServer, wire: OpcUaWire) -> None:
-    away, neighbour = supervised(server, wire.port), supervised(server, server.port, "neighbour")
+    away, neighbour = supervised(server, wire.port, **SOON), supervised(server, server.port, "neighbour")
     async with away.running(), neighbour.running():
-        started = time.monotonic()
+        loop = asyncio.get_running_loop()
+        started = loop.time()
         wire.freeze()
-        await eventually(lambda: away.state.state != "up", 15, "detected within three keep-alives of 5 s")
-        assert time.monotonic() - started < 15
+        await eventually(lambda: away.state.state != "up", message="it is detected")
+        assert loop.time() - started < 15, "within three keep-alives of 5 s"
         wire.cut()
         wire.resume()
         await away.data_again(RETURN_S)
-        assert neighbour.slowest_s < 1
+        neighbour.assert_never_slower(1)
         away.assert_every_count(await all_final(server, away))
     assert away.gaps == []
 
@@ -250,11 +261,11 @@ async def test_a_server_that_stops_publishing_while_the_channel_stays_open(
     server: InteropServer, wire: OpcUaWire, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(services, "KEEP_ALIVE_S", 0.5)
-    stuck = supervised(server, wire.port)
+    stuck = supervised(server, wire.port, **SOON)
     others = await subscriptions(server)
     async with stuck.running():
         await server.tell("stall")
-        await eventually(lambda: stuck.state.state == "down", 6)
+        await within(lambda: stuck.state.state == "down", 6)
         stopped = stuck.offers[-1][0][0].received_time
         await server.tell("resume")
         await stuck.data_again(10)
@@ -262,13 +273,13 @@ async def test_a_server_that_stops_publishing_while_the_channel_stays_open(
         assert (gap.points, gap.reason) == ((), "subscription-lost")
         assert gap.start <= stopped < gap.end
         await eventually(lambda: stuck.state.state == "up")
-        await eventually(lambda: at_most(server, others + 1), 5, "the old one is deleted")
+        await eventually(lambda: at_most(server, others + 1), message="the old one is deleted")
     assert [r.levelname for r in caplog.records if "silent" in r.getMessage()] == ["WARNING"]
 
 
 async def test_three_of_a_hundred_nodes_deleted_and_restored(server: InteropServer, wire: OpcUaWire) -> None:
     one = supervised(server, wire.port, retry_s=0.5)
-    well = Device("well", device(server.port, [server.node("c0")]))
+    well = Device("well", patient_device(server.port, [server.node("c0")]))
     gone = [3, 50, 99]
     others = [point for point in range(COUNTERS) if point not in gone]
     async with one.running(), well.running(1):
@@ -278,7 +289,7 @@ async def test_three_of_a_hundred_nodes_deleted_and_restored(server: InteropServ
             assert one.readings(point)[-1].status in (BAD_NODE_ID_UNKNOWN, BAD_NODE_ID_INVALID)
         await server.tell("restore")
         await one.data_again(RETURN_S)
-        assert one.slowest_s < max(1, well.slowest_s + 0.5), "a machine that stalls does so for both"
+        one.assert_never_slower(max(1, well.slowest_s + 0.5))
         final = await all_final(server, one)
         one.assert_every_count(final, others)
     assert wire.connections == 1
@@ -311,7 +322,7 @@ async def test_a_server_that_refuses_sessions(tmp_path: Path) -> None:
             await eventually(lambda: second.state.state == "refused")
             assert "session" in (second.state.error or "")
         try:
-            await eventually(lambda: second.state.state == "up", 20)
+            await eventually(lambda: second.state.state == "up", 60)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)

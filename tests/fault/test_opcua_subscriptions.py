@@ -15,9 +15,10 @@ from adapters.opcua.acquiring import services
 from adapters.opcua.connecting import connect
 from adapters.opcua.profiles import PROFILES
 from gateway.contract import Filled, OpenGap, Remembered
-from tests.fault.test_opcua_life import CREATE_ITEMS, CREATE_SESSION, CREATE_SUBSCRIPTION, TRANSFER, Device
+from tests.fault.test_opcua_life import CREATE_ITEMS, CREATE_SESSION, CREATE_SUBSCRIPTION, SOON, TRANSFER, Device
 from tests.support.interop import InteropServer, interop_server
-from tests.support.opcua_rig import device
+from tests.support.machine import within
+from tests.support.opcua_rig import patient_device
 from tests.support.opcua_wire import PUBLISH, OpcUaWire
 from tests.support.wait import eventually
 
@@ -44,12 +45,15 @@ async def wire(server: InteropServer) -> AsyncIterator[OpcUaWire]:
         yield made
 
 
-def two_subscriptions(server: InteropServer, wire: OpcUaWire, **keys: Any) -> Device:
+def two_subscriptions(
+    server: InteropServer, wire: OpcUaWire, connection: dict[str, Any] | None = None, **keys: Any
+) -> Device:
     points = [{"point": f"p{i}", "node": server.node(f"c{i}")} for i in range(COUNTERS)]
     for point in points[HALF:]:
         point["publishing"] = "300ms"
     subscribe = {"publishing": "100ms", "sampling": "50ms", "queue": "30s"}
-    return Device("reactor", device(wire.port, [], subscribe=subscribe, points=points), **keys)
+    config = patient_device(wire.port, [], subscribe=subscribe, points=points, connection=connection or {})
+    return Device("reactor", config, **keys)
 
 
 def ids(one: Device) -> list[int]:
@@ -74,21 +78,22 @@ async def test_a_subscription_that_ends_without_a_word_is_made_anew_alone(
     server: InteropServer, wire: OpcUaWire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "KEEP_ALIVE_S", 0.5)
-    one = two_subscriptions(server, wire)
+    one = two_subscriptions(server, wire, **SOON)
     async with one.running(COUNTERS):
         await complete(one)
         before = ids(one)
+        began_ns = time.time_ns()
         await server.tell("end", subscription=before[0])
-        await eventually(lambda: len(one.gaps) == 1, 15, "the gap of the one that has been silent for too long")
+        await within(lambda: len(one.gaps) == 1, 15, "the gap of the one that has been silent for too long")
         (gap,) = one.gaps
         assert (gap.points, gap.reason) == (tuple(FAST), "subscription-lost")
-        assert 0 < gap.end - gap.start < 10e9
+        assert 0 < gap.end - gap.start < time.time_ns() - began_ns + 1e9, "since it was heard last"
         await complete(one)
         assert ids(one)[0] != before[0]
         assert ids(one)[1] == before[1]
         one.assert_every_count(await all_final(server, one), SLOW)
         assert one.state.outages == 0
-        assert one.slowest_s < 2
+        one.assert_never_slower(2)
     assert wire.connections == 1
     assert wire.count(CREATE_SUBSCRIPTION) == 3
 
@@ -129,7 +134,7 @@ async def test_an_outage_that_the_server_bridged_is_filled(
         if expired:
             await server.tell("expire")
         wire.broken = False
-        await eventually(lambda: one.fills, 10, "the outage is filled")
+        await eventually(lambda: one.fills, 60, "the outage is filled")
         one.assert_every_count(await all_final(server, one), range(COUNTERS))
         assert [filled.gap for filled in one.fills] == ["outage"]
         assert one.fills[0].points == ()
@@ -146,7 +151,7 @@ async def test_an_outage_that_lost_a_subscription_is_not_filled(server: InteropS
         await cut_off(one, wire)
         await server.tell("end", subscription=before[1])
         wire.broken = False
-        await eventually(lambda: len(one.gaps) == 1, 15, "the gap of the one that ended")
+        await eventually(lambda: len(one.gaps) == 1, 60, "the gap of the one that ended")
         assert (one.gaps[0].points, one.gaps[0].reason) == (tuple(SLOW), "subscription-lost")
         one.assert_every_count(await all_final(server, one), FAST)
         fills: list[Filled] = one.fills
@@ -178,16 +183,16 @@ async def test_a_server_that_bears_fewer_subscriptions_than_it_says(
     server: InteropServer, wire: OpcUaWire, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services, "KEEP_ALIVE_S", 0.5)
-    one = two_subscriptions(server, wire)
+    one = two_subscriptions(server, wire, **SOON)
     async with one.running(COUNTERS):
         await complete(one)
         try:
             await server.tell("refuse", services={"CreateSubscription": "BadTooManySubscriptions"})
             await server.tell("end", subscription=ids(one)[0])
-            await eventually(lambda: one.state.state != "up", 15, "another plan is needed")
+            await eventually(lambda: one.state.state != "up", 60, "another plan is needed")
         finally:
             await server.tell("refuse", services={})
-        await eventually(lambda: len(ids(one)) == 1 and one.notes[-1]["subscriptions"][0]["items"], 15)
+        await eventually(lambda: len(ids(one)) == 1 and one.notes[-1]["subscriptions"][0]["items"], 60)
         count = len(one.offers)
         await eventually(lambda: len(one.offers) > count)
         assert one.state.state == "up"
@@ -284,7 +289,7 @@ async def test_a_server_that_is_known_not_to_hand_over_is_not_asked(
 async def test_a_bad_node_that_is_tried_again_does_not_wear_the_disk_out(
     server: InteropServer, wire: OpcUaWire
 ) -> None:
-    one = Device("reactor", device(wire.port, [server.node("c0"), server.node("nowhere")]), retry_s=0.1)
+    one = Device("reactor", patient_device(wire.port, [server.node("c0"), server.node("nowhere")]), retry_s=0.1)
     async with one.running(2):
         await eventually(lambda: any(each["items"] for note in one.notes[-1:] for each in note["subscriptions"]))
         noted, created = len(one.notes), wire.count(CREATE_ITEMS)

@@ -60,7 +60,7 @@ class Request(NamedTuple):
 
     type_id: int
     at: float
-    """time.monotonic()"""
+    """by the wire's clock, else time.monotonic()"""
     acknowledged: tuple[tuple[int, int], ...]
     """(subscription, sequence number) pairs of a PublishRequest"""
     releases: bool = False
@@ -70,8 +70,17 @@ class Request(NamedTuple):
 class OpcUaWire:
     """The proxy; one target, any number of connections."""
 
-    def __init__(self, host: str, port: int, *, secure: bool = False, source: str | None = None) -> None:
-        """`source`: the address of the loopback network that the server sees."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        *,
+        secure: bool = False,
+        source: str | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`source`: the address of the loopback network that the server sees; `clock` says when a request came."""
+        self._clock = clock
         self._target = (host, port)
         self._source = None if source is None else (source, 0)
         self._secure = secure
@@ -206,7 +215,7 @@ class OpcUaWire:
                 if to_server:
                     acknowledged = _acknowledged(message, offset) if type_id == PUBLISH else ()
                     releases = type_id == HISTORY_READ and _releases(message, offset)
-                    self.requests.append(Request(type_id, time.monotonic(), acknowledged, releases))
+                    self.requests.append(Request(type_id, self._clock(), acknowledged, releases))
                 else:
                     self.responses.append(type_id)
                     if self.tamper is not None:

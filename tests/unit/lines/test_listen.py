@@ -53,7 +53,7 @@ def modem(port: int, registration: bytes) -> Iterator[Callable[[], bool]]:
 
 async def test_a_guest_whose_url_changed_comes_by_the_new_one() -> None:
     """Another guest keeps the listener meanwhile."""
-    with listening() as listener:
+    with listening(register_s=1.0) as listener:
         near = asyncio.ensure_future(listener.opener(Guest(b"NEAR"))(Owner()))
         far = asyncio.ensure_future(listener.opener(Guest(b"FAR"))(Owner()))
         await eventually(lambda: listener.port)
