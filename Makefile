@@ -34,7 +34,7 @@ soak:
 	@.venv/bin/python -m tests.soak.fuzz_opcua_decode --seconds $(or $(SECONDS),300)
 	@.venv/bin/python -m tests.soak.opcua_reconnects
 	@.venv/bin/python -m tests.soak.modbus_faults --seconds $(or $(SECONDS),180)
-	@LOG_HISTORIES=5000 .venv/bin/python -m pytest -q tests/unit/log/test_model.py
+	@LOG_HISTORIES=5000 .venv/bin/python -m pytest -q tests/unit/log/test_model.py tests/unit/log/test_spans.py tests/unit/publishing/test_recount.py
 	@.venv/bin/python -m tests.soak.crash_campaign --rounds 200
 	@.venv/bin/python -m tests.soak.flood
 	@.venv/bin/python -m tests.soak.long_outage

@@ -13,7 +13,7 @@ from typing import Final, NamedTuple
 from gateway.log import blocks, codec, datafile
 from gateway.log.datafile import DataFile, Row, translated
 from gateway.log.errors import LogCorruptError, LogFormatError
-from gateway.log.records import Segment, SeriesHead
+from gateway.log.records import Segment, Series, SeriesHead
 
 _READERS: Final = 4
 _DECODED: Final = 3
@@ -90,15 +90,19 @@ class Reading:
                     yield from self._within(row, at, stop)
                 at = row.end
 
-    def heads(self, start: int, stop: int) -> Iterator[tuple[int, list[SeriesHead]]]:
-        """(position, series heads) of every segment in [start, stop); damaged heads are passed over.
+    def heads(
+        self, start: int, stop: int, wanted: Callable[[bytes], bool] | None = None
+    ) -> Iterator[tuple[int, list[SeriesHead]]]:
+        """(position, series heads) of every segment in [start, stop); damaged heads are passed over, and those that
+        are not `wanted` by their bytes (blocks are always).
 
         Raises LogFormatError, LogIOError.
         """
         at = start
         for rows in self.rows(start, stop, at_once=_HEADS_AT_ONCE, bodies=False):
             for row in rows:
-                yield from self._heads(row, at, stop)
+                if wanted is None or row.last is not None or wanted(row.head):
+                    yield from self._heads(row, at, stop)
                 at = row.end
 
     def _heads(self, row: Row, start: int, stop: int) -> Iterator[tuple[int, list[SeriesHead]]]:
@@ -113,6 +117,11 @@ class Reading:
         for one in held:
             if start <= one.position < stop:
                 yield one.position, one.series
+
+    def next_n(self, file: DataFile) -> dict[Series, int]:
+        """Offsets given before a file, from its preamble. Raises LogCorruptError, LogFormatError, LogIOError."""
+        with self.lock, translated(file.path):
+            return datafile.read_preamble(self._reader(file.path), file.path, file.first).next_n
 
     def rows(self, start: int, stop: int | None = None, *, at_once: int, bodies: bool = True) -> Iterator[list[Row]]:
         """Rows that hold positions of [start, stop), some at a time; the lock is not held while the caller works.

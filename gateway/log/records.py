@@ -32,6 +32,13 @@ class Series(NamedTuple):
     device: str
 
 
+class Span(NamedTuple):
+    """Offsets first <= n < end of one series."""
+
+    first: int
+    end: int
+
+
 @dataclass(frozen=True, slots=True)
 class StreamRecord:
     """A stream begins. Its id (ULID) is never used again by any other stream."""

@@ -26,6 +26,7 @@ from gateway.log.origins import Left, newest_origins
 from gateway.log.reading import Reading
 from gateway.log.records import Segment, SeriesHead
 from gateway.log.recovery import Recovery
+from gateway.log.spans import SpanFinder, Spans
 from gateway.log.storage import FREE_PART, on_flash, space
 
 LOCK_NAME: Final = "lock"
@@ -193,6 +194,12 @@ class LogStore:
         Damaged heads are passed over. Raises LogFormatError, LogIOError.
         """
         return self._reading.heads(start, end)
+
+    def spans(self, start: int, end: int) -> Iterator[Spans]:
+        """Offsets at positions [start, end), see `SpanFinder.between`; may wait for the commit under way."""
+        with self._append_lock:
+            files, next_n = self._readable(), dict(self._preamble.next_n)
+        return SpanFinder(self._reading, files, next_n).between(start, end)
 
     def bounds(self) -> Bounds:
         """The first position that is kept and the position that the next segment gets."""

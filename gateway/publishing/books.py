@@ -14,7 +14,7 @@ from gateway.points.table import PointTable
 from gateway.publishing.clearance import Clearance, Rule
 from gateway.publishing.ledger import DAMAGED, TRIMMED, Ledger
 from gateway.publishing.parked import Marked, Parking, save
-from gateway.publishing.ranges import Range, Ranges
+from gateway.publishing.ranges import Ranges
 from gateway.publishing.sources import Source, State
 
 FOLLOW_S = 1.0
@@ -93,9 +93,7 @@ class Books:
             if "ended" in state:
                 logger.info("destination %s: configured again, it goes on where it ended", self._name)
         trimmed = ledger.skip_below(first)
-        for part in ledger.ranges:
-            await self._recount(ledger, part, end if part.end is None else part.end)
-        ledger.recounted(end)
+        await self._recount(ledger, end)
         if lost := ledger.write_off(TRIMMED if trimmed else DAMAGED):
             logger.error("destination %s: the log no longer holds %d readings that were waiting", self._name, lost)
         ledger.confirming = self._confirming
@@ -210,9 +208,27 @@ class Books:
             case time:
                 return await self._source.first_since(time)
 
-    async def _recount(self, ledger: Ledger, part: Range, end: int) -> None:
-        for start in range(part.start, end, _HEADS_AT_ONCE):
-            ledger.recount(part, await self._source.heads(start, min(end, start + _HEADS_AT_ONCE)))
+    async def _recount(self, ledger: Ledger, end: int) -> None:
+        saved = {series: account.next_n for series, account in ledger.accounts.items()}
+        for part in ledger.ranges:
+            for spans in await self._source.spans(part.start, end if part.end is None else part.end):
+                ledger.recount(part, spans)
+        ledger.recounted(end)
+        accounts = ledger.accounts.items()
+        fresh = {series: saved.get(series, of.first_n) for series, of in accounts if of.next_n > saved.get(series, -1)}
+        await self._learn_times(ledger, fresh, end)
+
+    async def _learn_times(self, ledger: Ledger, fresh: dict[Series, int], end: int) -> None:
+        """Times of what was accepted after the books were saved, from the log's end back to those offsets."""
+        start = ledger.ranges.live.start
+        while fresh and end > start:
+            begin = max(start, end - _HEADS_AT_ONCE)
+            heads = await self._source.heads(begin, end)
+            ledger.learn_times(heads)
+            for head in heads:
+                if head.n <= fresh.get(head.series, -1):
+                    del fresh[head.series]
+            end = begin
 
     def _mark(self, end: int) -> None:
         if not self._marks or self._marks[-1][1] != end or self.ledger.ranges.first >= end:

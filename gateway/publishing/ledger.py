@@ -3,6 +3,9 @@
 `delivered`, `withheld`, `parked` and `dropped` are counted when a stretch of the log is settled and are saved together
 with the ranges in one write. `accepted` follows from offsets and `waiting` is counted again from the log at every
 start, so that the equation can fail, and `balance` says where.
+
+What waits of a series in one range is a span of offsets. It may hold some that the log cannot give any more: that shows
+when the delivery gets there, and then they are dropped as damaged.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from gateway.log.records import Series, SeriesHead
+from gateway.log.records import Series, SeriesHead, Span
 from gateway.publishing.clearance import Clearance
 from gateway.publishing.ranges import Range, Ranges
 
@@ -23,6 +26,8 @@ TRIMMED = "trimmed"
 """reason of a drop that nobody told us about: the log no longer holds what our position needs"""
 DAMAGED = "damaged"
 """reason of a drop: the log holds bytes that are not what was written"""
+_NO_FIRST, _NO_LAST = 2**63 - 1, -(2**63)
+"""times of an account that no head has been seen of yet"""
 _ENTRY_FIELDS = 11
 """of a saved account"""
 
@@ -51,6 +56,11 @@ class SeriesAccount:
         return self.next_n - self.first_n
 
     @property
+    def timed(self) -> bool:
+        """Whether the times of anything accepted are known: not while all that there is cannot be read."""
+        return self.accepted > 0 and self.first_time <= self.last_time
+
+    @property
     def difference(self) -> int:
         """accepted minus all that was counted; 0 when the account is right."""
         counted = self.delivered + self.waiting + self.parked + self.withheld + self.dropped.total()
@@ -70,13 +80,6 @@ class Settled(NamedTuple):
     """of the segment's readings, how many belong to points whose label was raised since"""
 
 
-class Span(NamedTuple):
-    """Offsets first <= n < end of one series that lie in one range."""
-
-    first: int
-    end: int
-
-
 class Ledger:
     """Ranges and counts of one destination, changed together."""
 
@@ -87,6 +90,7 @@ class Ledger:
         self._ranges = ranges
         self._accounts: dict[Series, SeriesAccount] = {}
         self._spans: dict[int | None, dict[Series, Span]] = {part.end: {} for part in ranges}
+        """what waits in each range; `waiting` of an account is the sum"""
         self._observed = ranges.live.start
         self._hole = DAMAGED
         """why offsets are missing between what was counted and what the log holds"""
@@ -112,22 +116,33 @@ class Ledger:
             return
         self._observed = position + 1
         if self._ranges.live.holds(position):
-            self._take(None, heads)
+            self._take(heads)
 
     def observe_until(self, end: int, heads: Iterable[SeriesHead]) -> None:
         """The log holds `heads` at the positions from `observed` to `end`."""
         if end > self._observed:
-            self._take(None, heads)
+            self._take(heads)
             self._observed = end
 
-    def recount(self, part: Range, heads: Iterable[SeriesHead]) -> None:
-        """At the start: what one undelivered range really holds. For the live range, up to the log's end."""
-        self._take(part.end, heads)
+    def recount(self, part: Range, spans: Mapping[Series, Span]) -> None:
+        """At the start: what one undelivered range really holds, part by part and range by range in the order of the
+        log. For the live range, up to the log's end.
+        """
+        for series, span in spans.items():
+            self._add(part, series, span)
 
     def recounted(self, log_end: int) -> None:
         """At the start, after `recount` of all ranges."""
         self._hole = DAMAGED
         self._observed = max(self._observed, log_end)
+
+    def learn_times(self, heads: Iterable[SeriesHead]) -> None:
+        """At the start, after `recount`: source times of what lies in the ranges."""
+        for head in heads:
+            account = self._accounts.get(head.series)
+            if account is not None and head.n >= account.first_n:
+                account.first_time = min(account.first_time, head.min_time)
+                account.last_time = max(account.last_time, head.max_time)
 
     def go_live(self, position: int) -> bool:
         """Let the live range begin at `position` (<= observed); False when there are too many ranges for that."""
@@ -155,6 +170,7 @@ class Ledger:
                 continue
             spans = self._spans[part.end]
             for head in segment.heads:
+                self._give_up(head.series, head.n - spans[head.series].first, segment.position, DAMAGED)
                 account = self._accounts[head.series]
                 parked = segment.parked.get(head.series, 0)
                 withheld = segment.withheld.get(head.series, 0)
@@ -268,23 +284,38 @@ class Ledger:
         self._observed = max(self._observed, position)
         return True
 
-    def _take(self, end: int | None, heads: Iterable[SeriesHead]) -> None:
-        spans = self._spans[end]
+    def _take(self, heads: Iterable[SeriesHead]) -> None:
+        live = self._ranges.live
         for head in heads:
-            after = head.n + head.readings
-            account = self._accounts.get(head.series)
-            if account is None:
-                account = SeriesAccount(head.n, head.n, head.min_time, head.max_time)
-                self._accounts[head.series] = account
-            if head.n > account.next_n:  # a segment between could not even be counted
-                account.dropped[self._hole] += head.n - account.next_n
-            account.next_n = max(account.next_n, after)
+            self._add(live, head.series, Span(head.n, head.n + head.readings))
+            account = self._accounts[head.series]
             account.first_time = min(account.first_time, head.min_time)
             account.last_time = max(account.last_time, head.max_time)
-            account.waiting += head.readings
-            span = spans.get(head.series)
-            first = head.n if span is None or span.first >= span.end else span.first
-            spans[head.series] = Span(first, after)
+
+    def _add(self, part: Range, series: Series, span: Span) -> None:
+        account = self._accounts.get(series)
+        if account is None:
+            account = SeriesAccount(span.first, span.first, _NO_FIRST, _NO_LAST)
+            self._accounts[series] = account
+        spans = self._spans[part.end]
+        known = spans.get(series)
+        if known is None or known.first == known.end:
+            begin = self._begin(part, series, span.first, account)
+            known = Span(begin, begin)
+        account.waiting += span.end - known.end
+        account.next_n = max(account.next_n, span.end)
+        spans[series] = Span(known.first, span.end)
+
+    def _begin(self, part: Range, series: Series, first: int, account: SeriesAccount) -> int:
+        """Where a span begins in a range: at what the log cannot give any more before its first readable offset."""
+        if first > account.next_n:  # a segment between could not even be counted
+            if self._hole == DAMAGED:
+                return account.next_n
+            account.dropped[self._hole] += first - account.next_n
+            return first
+        before = next((one for one in self._ranges.backlog if one.end == part.start), None)
+        known = None if before is None else self._spans[before.end].get(series)
+        return first if known is None else min(first, known.end)
 
     def _range_of(self, position: int) -> Range | None:
         return next((part for part in self._ranges if part.holds(position)), None)
@@ -294,7 +325,8 @@ class Ledger:
         if end > part.start:
             self._ranges.complete(part.start, end)
         if part.end is not None and end == part.end:
-            del self._spans[part.end]
+            for series, span in self._spans.pop(part.end).items():
+                self._give_up(series, span.end - span.first, part.start, DAMAGED)
 
     def _give_up(self, series: Series, count: int, position: int, reason: str) -> None:
         if count <= 0:

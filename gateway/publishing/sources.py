@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
-from gateway.log.records import Segment, SeriesHead
+from gateway.log.records import Segment, Series, SeriesHead, Span
 
 _HEADS_AT_ONCE = 5_000
 """a thread cannot be cancelled: what it does at once must not hold up a stop"""
@@ -21,6 +21,13 @@ class LogReader(Protocol):
 
     def heads(self, start: int, end: int) -> Iterable[tuple[int, list[SeriesHead]]]:
         """Position and series heads of the segments start <= position < end, in order."""
+        ...
+
+    def spans(self, start: int, end: int) -> Iterator[Mapping[Series, Span]]:
+        """Offsets of each series at positions [start, end), in order: several where the log has holes in between.
+
+        Each step takes a moment only, so some are empty. What the log cannot give any more may be in a span.
+        """
         ...
 
     def bounds(self) -> tuple[int, int]:
@@ -90,6 +97,14 @@ class Source:
     async def heads(self, start: int, end: int) -> list[SeriesHead]:
         """Series heads of all segments start <= position < end, in order."""
         return await asyncio.to_thread(self._heads, start, end)
+
+    async def spans(self, start: int, end: int) -> list[Mapping[Series, Span]]:
+        """Offsets of each series at positions [start, end), in order; see `LogReader.spans`."""
+        steps = await asyncio.to_thread(self._log.spans, start, end)
+        found: list[Mapping[Series, Span]] = []
+        while (spans := await asyncio.to_thread(next, steps, None)) is not None:
+            found.append(spans)
+        return found
 
     async def first_since(self, time: int) -> int:
         """Position of the first segment with a reading or event whose time (ns) is `time` or later; else the end."""

@@ -21,8 +21,10 @@ from gateway.log.records import (
     Segment,
     Series,
     SeriesHead,
+    Span,
     StreamRecord,
 )
+from gateway.log.spans import spans_of
 from gateway.points.table import PointTable
 
 NOW = 1_763_700_000_000_000_000
@@ -45,6 +47,9 @@ class FakeLog:
 
     def heads(self, start: int, end: int) -> list[tuple[int, list[SeriesHead]]]:
         return [(s.position, s.heads) for s in self.segments[max(start, self.first) : end]]
+
+    def spans(self, start: int, end: int) -> Iterator[dict[Series, Span]]:
+        yield spans_of(head for _, heads in self.heads(start, end) for head in heads)
 
     def read(self, position: int, limit_bytes: int) -> list[Segment]:
         found: list[Segment] = []

@@ -81,7 +81,8 @@ class Model:
         assert not self.ledger.skip_below(self.log.first)
         for part in self.ledger.ranges:
             end = self.log.end if part.end is None else part.end
-            self.ledger.recount(part, [head for _, heads in self.log.heads(part.start, end) for head in heads])
+            for spans in self.log.spans(part.start, end):
+                self.ledger.recount(part, spans)
         self.ledger.recounted(self.log.end)
 
     def check(self) -> None:
