@@ -4,14 +4,14 @@
 with the ranges in one write. `accepted` follows from offsets and `waiting` is counted again from the log at every
 start, so that the equation can fail, and `balance` says where.
 
-What waits of a series in one range is a span of offsets. It may hold some that the log cannot give any more: that shows
-when the delivery gets there, and then they are dropped as damaged.
+What waits of a series in one range are spans of offsets. They may hold some that the log cannot give any more: that
+shows when the delivery gets there, and then they are dropped as damaged.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -80,6 +80,37 @@ class Settled(NamedTuple):
     """of the segment's readings, how many belong to points whose label was raised since"""
 
 
+class _Waiting:
+    """What waits of one series in one range: spans in order, mostly one."""
+
+    __slots__ = ("_spans",)
+
+    def __init__(self) -> None:
+        self._spans: list[Span] = []
+
+    def __iter__(self) -> Iterator[Span]:
+        return iter(self._spans)
+
+    def add(self, span: Span) -> None:
+        """Offsets after all others."""
+        if self._spans and self._spans[-1].end == span.first:
+            self._spans[-1] = Span(self._spans[-1].first, span.end)
+        else:
+            self._spans.append(span)
+
+    def take(self, below: int) -> int:
+        """Take out all offsets below; returns how many there were."""
+        taken = 0
+        while self._spans and self._spans[0].first < below:
+            first, end = self._spans[0]
+            taken += min(end, below) - first
+            if end > below:
+                self._spans[0] = Span(below, end)
+                break
+            del self._spans[0]
+        return taken
+
+
 class Ledger:
     """Ranges and counts of one destination, changed together."""
 
@@ -89,7 +120,7 @@ class Ledger:
         """what is delivered from now on was confirmed by the centre"""
         self._ranges = ranges
         self._accounts: dict[Series, SeriesAccount] = {}
-        self._spans: dict[int | None, dict[Series, Span]] = {part.end: {} for part in ranges}
+        self._spans: dict[int | None, dict[Series, _Waiting]] = {part.end: {} for part in ranges}
         """what waits in each range; `waiting` of an account is the sum"""
         self._observed = ranges.live.start
         self._hole = DAMAGED
@@ -129,7 +160,7 @@ class Ledger:
         log. For the live range, up to the log's end.
         """
         for series, span in spans.items():
-            self._add(part, series, span)
+            self._add(part.end, series, span)
 
     def recounted(self, log_end: int) -> None:
         """At the start, after `recount` of all ranges."""
@@ -155,9 +186,10 @@ class Ledger:
         if not self._ranges.split(position):
             return False
         spans = self._spans.pop(live.start) if joined else {}
-        for series, span in self._spans.pop(None).items():
-            first = spans[series].first if series in spans else span.first
-            spans[series] = Span(first, span.end)
+        for series, waiting in self._spans.pop(None).items():
+            before = spans.setdefault(series, _Waiting())
+            for span in waiting:
+                before.add(span)
         self._spans[position] = spans
         self._spans[None] = {}
         return True
@@ -170,7 +202,7 @@ class Ledger:
                 continue
             spans = self._spans[part.end]
             for head in segment.heads:
-                self._give_up(head.series, head.n - spans[head.series].first, segment.position, DAMAGED)
+                self._give_up(head.series, spans[head.series].take(head.n), segment.position, DAMAGED)
                 account = self._accounts[head.series]
                 parked = segment.parked.get(head.series, 0)
                 withheld = segment.withheld.get(head.series, 0)
@@ -184,8 +216,7 @@ class Ledger:
                 else:
                     account.delivered += rest
                     account.confirmed += rest if self.confirming else 0
-                account.waiting -= head.readings
-                spans[head.series] = Span(head.n + head.readings, spans[head.series].end)
+                account.waiting -= spans[head.series].take(head.n + head.readings)
         if (part := self._range_of(end - 1)) is not None:
             self._shrink(part, end)
 
@@ -211,10 +242,9 @@ class Ledger:
                 break
             spans = self._spans[part.end]
             whole = part.end is not None and part.end <= position
-            for series, span in spans.items():
-                end = span.end if whole else min(max(span.first, gone.get(series, span.first)), span.end)
-                self._give_up(series, end - span.first, part.start, reason)
-                spans[series] = Span(end, span.end)
+            for series, waiting in spans.items():
+                lost = waiting.take(self._accounts[series].next_n if whole else gone.get(series, 0))
+                self._give_up(series, lost, part.start, reason)
             self._shrink(part, position)
 
     def write_off(self, reason: str) -> int:
@@ -234,8 +264,7 @@ class Ledger:
     def complete_n(self, series: Series) -> int:
         """Every offset of the series below is delivered or accounted for."""
         for part in self._ranges:
-            span = self._spans[part.end].get(series)
-            if span is not None and span.first < span.end:
+            for span in self._spans[part.end].get(series, ()):
                 return span.first
         return self._accounts[series].next_n
 
@@ -285,37 +314,22 @@ class Ledger:
         return True
 
     def _take(self, heads: Iterable[SeriesHead]) -> None:
-        live = self._ranges.live
         for head in heads:
-            self._add(live, head.series, Span(head.n, head.n + head.readings))
+            self._add(None, head.series, Span(head.n, head.n + head.readings))
             account = self._accounts[head.series]
             account.first_time = min(account.first_time, head.min_time)
             account.last_time = max(account.last_time, head.max_time)
 
-    def _add(self, part: Range, series: Series, span: Span) -> None:
+    def _add(self, end: int | None, series: Series, span: Span) -> None:
         account = self._accounts.get(series)
         if account is None:
             account = SeriesAccount(span.first, span.first, _NO_FIRST, _NO_LAST)
             self._accounts[series] = account
-        spans = self._spans[part.end]
-        known = spans.get(series)
-        if known is None or known.first == known.end:
-            begin = self._begin(part, series, span.first, account)
-            known = Span(begin, begin)
-        account.waiting += span.end - known.end
+        if span.first > account.next_n:  # a segment between could not even be counted
+            account.dropped[self._hole] += span.first - account.next_n
         account.next_n = max(account.next_n, span.end)
-        spans[series] = Span(known.first, span.end)
-
-    def _begin(self, part: Range, series: Series, first: int, account: SeriesAccount) -> int:
-        """Where a span begins in a range: at what the log cannot give any more before its first readable offset."""
-        if first > account.next_n:  # a segment between could not even be counted
-            if self._hole == DAMAGED:
-                return account.next_n
-            account.dropped[self._hole] += first - account.next_n
-            return first
-        before = next((one for one in self._ranges.backlog if one.end == part.start), None)
-        known = None if before is None else self._spans[before.end].get(series)
-        return first if known is None else min(first, known.end)
+        account.waiting += span.end - span.first
+        self._spans[end].setdefault(series, _Waiting()).add(span)
 
     def _range_of(self, position: int) -> Range | None:
         return next((part for part in self._ranges if part.holds(position)), None)
@@ -325,8 +339,8 @@ class Ledger:
         if end > part.start:
             self._ranges.complete(part.start, end)
         if part.end is not None and end == part.end:
-            for series, span in self._spans.pop(part.end).items():
-                self._give_up(series, span.end - span.first, part.start, DAMAGED)
+            for series, waiting in self._spans.pop(part.end).items():
+                self._give_up(series, waiting.take(self._accounts[series].next_n), part.start, DAMAGED)
 
     def _give_up(self, series: Series, count: int, position: int, reason: str) -> None:
         if count <= 0:

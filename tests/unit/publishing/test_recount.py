@@ -153,6 +153,28 @@ async def test_times_of_what_came_after_the_last_save_are_read(monkeypatch: pyte
     assert json.dumps(again.ledger.to_state())
 
 
+async def test_a_file_that_is_missing_is_lost_at_once(tmp_path: Path) -> None:
+    """Nobody has to get there to find out, and a destination that is away may never do."""
+    log = RandomLog(tmp_path / "log", random.Random(1))
+    log.live(12)
+    state = FakeState()
+    await (await loaded(log, log.store, state)).save()
+    for _ in range(50):
+        if log.lost:
+            break
+        log.live(6)
+        await (await loaded(log, log.store, state)).save()
+        log.damage(heads=False)
+    again = await loaded(log, log.store, state)
+    readable = {head.series: 0 for _, heads in log.store.heads(0, log.store.bounds().end) for head in heads}
+    for _, heads in log.store.heads(0, log.store.bounds().end):
+        for head in heads:
+            readable[head.series] += head.readings
+    assert {series: of.waiting for series, of in again.ledger.accounts.items() if of.waiting} == readable
+    assert sum(of.dropped[DAMAGED] for of in again.ledger.accounts.values()) == len(log.lost) > 0
+    log.store.close()
+
+
 class Unreadable(FakeLog):
     """Knows which offsets it held, and cannot read one of its segments, head and all."""
 
