@@ -226,9 +226,7 @@ class HistoryReader:
         timeout_s = max(self._session.timeout, _TIMEOUT_S)
         with translate_errors(where):
             try:
-                async with asyncio.timeout(timeout_s):
-                    future = stack.send(self._session.client, self._make(batch, span), timeout_s)
-                    body = stack.body(await future)
+                body = stack.body(await stack.ask(self._session.client, self._make(batch, span), timeout_s))
             except TimeoutError:
                 raise Busy(f"no answer within {timeout_s:g} s") from None
         try:

@@ -100,8 +100,7 @@ class Session:
         """As `call`, but the body of the answer as it came, a fault included."""
         await self.pace.wait(priority)
         with translate_errors(f"{self.url}: {doing}"):
-            async with asyncio.timeout(self.timeout):
-                return stack.body(await stack.send(self.client, request, self.timeout))
+            return stack.body(await stack.ask(self.client, request, self.timeout))
 
     async def attempt(
         self,

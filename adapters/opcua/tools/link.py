@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, TypeVar
@@ -86,8 +85,7 @@ class SessionCaller:
         return await self._guard(doing, self._raw(request))
 
     async def _raw(self, request: Any) -> bytes:
-        async with asyncio.timeout(self._session.timeout):
-            answer = await stack.send(self._session.client, request, self._session.timeout)
+        answer = await stack.ask(self._session.client, request, self._session.timeout)
         nodeid_from_binary(answer)
         struct_from_binary(ua.ResponseHeader, answer).ServiceResult.check()
         return stack.body(answer)

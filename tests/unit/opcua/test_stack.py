@@ -52,6 +52,29 @@ def variant(encoding: int, *numbers: int) -> bytes:
     return bytes((0x01, encoding)) + struct.pack(f"<{len(numbers)}i", *numbers)
 
 
+async def test_an_answer_that_came_in_time_counts_though_the_gateway_is_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was held up by other work, and finds both the answer and the end of its patience."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[Buffer] = loop.create_future()
+    monkeypatch.setattr(stack, "send", lambda *_: answer)
+    asking = asyncio.create_task(stack.call(Client("opc.tcp://h:1"), None, ua.ReadResponse, 0.1))
+    await asyncio.sleep(0)
+    loop.call_later(0.01, answer.set_result, Buffer(read_response([variant(0x06, 7)])))
+    late = loop.time() + 0.2
+    while loop.time() < late:
+        pass
+    (value,) = (await asking).Results
+    assert value.Value.Value == 7
+
+
+async def test_an_answer_that_does_not_come_is_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    answer: asyncio.Future[Buffer] = asyncio.get_running_loop().create_future()
+    monkeypatch.setattr(stack, "send", lambda *_: answer)
+    with pytest.raises(TimeoutError):
+        await stack.call(Client("opc.tcp://h:1"), None, ua.ReadResponse, 0.01)
+    assert answer.cancelled()
+
+
 @pytest.mark.parametrize(
     "value",
     [
