@@ -16,10 +16,10 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Iterable, Mapping
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from simulators.plant.faults import Fault, FaultSwitch
+from simulators.plant.faults import Fault
+from simulators.plant.link import Link
 
 TABLES = {1: "coil", 2: "discrete", 3: "holding", 4: "input"}
 """Function code -> table"""
@@ -45,8 +45,8 @@ class Request(NamedTuple):
     quantity: int | None
 
 
-class ModbusDevice:
-    """One device (one listening port); async context manager.
+class ModbusDevice(Link):
+    """One device, one listening port.
 
     An address that no table entry names answers exception 2, as a real device with holes does.
     """
@@ -61,31 +61,19 @@ class ModbusDevice:
         max_registers: int = MAX_REGISTERS,
     ) -> None:
         """`station` None answers every station; another than ours gets exception 0x0B, as from a serial gateway."""
+        super().__init__(host, port)
         self.tables: dict[str, dict[int, int]] = {
             name: dict((registers or {}).get(name, {})) for name in TABLES.values()
         }
         self.requests: deque[Request] = deque(maxlen=KEPT_REQUESTS)
-        self.connections_opened = 0
-        self.most_connections = 0
-        self.host = host
-        self.port = port
-        self.faults = FaultSwitch()
         self._station = station
         self._max_registers = max_registers
-        self._server: asyncio.Server | None = None
-        self._connections = asyncio.TaskGroup()
-        self._open: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
         self._released = asyncio.Event()
 
     @property
     def url(self) -> str:
         """tcp://host:port"""
         return f"tcp://{self.host}:{self.port}"
-
-    @property
-    def open_connections(self) -> int:
-        """Connections that are open now."""
-        return len(self._open)
 
     @property
     def functions(self) -> set[int]:
@@ -99,59 +87,13 @@ class ModbusDevice:
 
     async def set_fault(self, fault: Fault, delay_s: float = 0.0) -> None:
         """Turn the fault switch; `Fault.NONE` heals the device."""
-        self.faults.fault, self.faults.delay_s = fault, delay_s
-        if fault is Fault.REFUSE:
-            await self._close_link()
-        else:
-            await self._listen()
+        await super().set_fault(fault, delay_s)
         if fault is not Fault.STOP:
             self._released.set()  # what hung is answered or thrown away now
             self._released = asyncio.Event()
 
-    async def drop_connections(self) -> None:
-        """Cut every connection; new ones are welcome."""
-        for writer in list(self._open.values()):
-            writer.transport.abort()
-
-    async def __aenter__(self) -> Self:
-        await self._connections.__aenter__()
-        await self._listen()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._close_link()
-        await self._connections.__aexit__(None, None, None)
-
-    async def _listen(self) -> None:
-        if self._server is None:
-            self._server = await asyncio.start_server(self._accept, self.host, self.port)
-            self.port = int(self._server.sockets[0].getsockname()[1])
-
-    async def _close_link(self) -> None:
-        server, self._server = self._server, None
-        if server is None:
-            return
-        server.close()
-        tasks = list(self._open)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await server.wait_closed()
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections_opened += 1
-        number = self.connections_opened
-        task = self._connections.create_task(self._serve(number, reader, writer), name=f"modbus-connection-{number}")
-        self._open[task] = writer
-        self.most_connections = max(self.most_connections, len(self._open))
-        task.add_done_callback(self._closed)
-
-    def _closed(self, task: asyncio.Task[None]) -> None:
-        self._open.pop(task).transport.abort()
-
-    async def _serve(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def serve(self, number: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One request after the other, until the client leaves."""
         with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
             while True:
                 await self._serve_one(number, reader, writer)
