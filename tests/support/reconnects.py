@@ -10,7 +10,7 @@ from typing import NamedTuple
 import psutil
 
 from gateway.contract import AdapterError, Batch, Origin
-from tests.support.opcua_rig import KeepingSink, adapter_of, device
+from tests.support.opcua_rig import KeepingSink, adapter_of, patient_device
 from tests.support.opcua_wire import OpcUaWire
 from tests.support.wait import eventually
 
@@ -36,8 +36,10 @@ class CountingSink(KeepingSink):
         return self
 
 
-def footprint() -> Footprint:
-    """Measure now."""
+async def footprint() -> Footprint:
+    """Measure once what was closed just now is gone, which takes some turns of the event loop."""
+    for _ in range(20):
+        await asyncio.sleep(0)
     gc.collect()
     process = psutil.Process()
     return Footprint(process.num_fds(), len(asyncio.all_tasks()), process.memory_info().rss)
@@ -45,12 +47,12 @@ def footprint() -> Footprint:
 
 async def reconnects(wire: OpcUaWire, nodes: Sequence[str], warm_up: int, times: int) -> tuple[Footprint, Footprint]:
     """Connect, wait for data, cut; `times` times after `warm_up` times. Returns what is held before and after."""
-    adapter = adapter_of(device(wire.port, nodes))
+    adapter = adapter_of(patient_device(wire.port, nodes))
     sink = CountingSink()
-    before = footprint()
+    before = await footprint()
     for n in range(warm_up + times):
         if n == warm_up:
-            before = footprint()
+            before = await footprint()
         wire.requests.clear()
         wire.responses.clear()
         count = sink.count
@@ -60,4 +62,4 @@ async def reconnects(wire: OpcUaWire, nodes: Sequence[str], warm_up: int, times:
         await asyncio.wait([task])
         assert isinstance(task.exception(), AdapterError), task
         await eventually(lambda: wire.open_connections == 0)
-    return before, footprint()
+    return before, await footprint()
