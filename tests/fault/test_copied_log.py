@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.crash_plant import counting_device, counting_file
-from tests.support.rig import Delivery, GatewayProcess
+from tests.support.rig import START_S, Delivery, GatewayProcess
 from tests.support.wait import eventually
 
 
@@ -36,7 +36,8 @@ async def collect(gateway: GatewayProcess, delivery: Delivery) -> None:
     gateway.start()
     before = gateway.metric("edge_gateway_account_accepted_total", destination="centre")
     await eventually(
-        lambda: gateway.metric("edge_gateway_readings_accepted_total", device="counter", adapter="modbus") > 300, 20
+        lambda: gateway.metric("edge_gateway_readings_accepted_total", device="counter", adapter="modbus") > 300,
+        START_S,
     )
     await delivery.settled(gateway)
     assert gateway.metric("edge_gateway_account_accepted_total", destination="centre") > before

@@ -38,10 +38,15 @@ async def counting_device() -> AsyncIterator[ModbusDevice]:
         task.cancel()
 
 
+def _patient(url: str) -> dict[str, Any]:
+    """No device is silent because the machine holds it up."""
+    return {"url": url, "timeout": "60s"}
+
+
 def counting_file(url: str, points: int = POINTS) -> dict[str, Any]:
     """The device file of `counting_device`."""
     named = [{"point": f"p{index}", "address": f"holding {index}", "type": "uint16"} for index in range(points)]
-    return {"device": "counter", "adapter": "modbus", "connection": {"url": url}, "every": "20ms", "points": named}
+    return {"device": "counter", "adapter": "modbus", "connection": _patient(url), "every": "20ms", "points": named}
 
 
 @asynccontextmanager
@@ -77,7 +82,7 @@ def recorder_file(url: str) -> dict[str, Any]:
     return {
         "device": "recorder",
         "adapter": "modbus",
-        "connection": {"url": url},
+        "connection": _patient(url),
         "load": {"requests_per_s": 1000},
         "every": "25ms",
         "points": points,
