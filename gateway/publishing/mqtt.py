@@ -149,6 +149,10 @@ class _Client(paho.Client):
         self.opened = self.reach()
         return self.opened
 
+    def close_pair(self) -> None:
+        """After the end of its thread: close what woke it, which paho leaves to the garbage collector."""
+        self._reset_sockets(sockpair_only=True)
+
 
 class Connection:
     """`async with Connection(...)`: connected inside. Raises BrokerError or BrokerRefused on entering.
@@ -314,6 +318,7 @@ class Connection:
         self._left = True
         _shut(self._client)
         await asyncio.to_thread(self._client.loop_stop)
+        self._client.close_pair()
 
     # -- called by paho's network thread --
 

@@ -138,6 +138,7 @@ class Centre:
         self._writer.join()
         self._client.disconnect()
         self._client.loop_stop()
+        self._client._reset_sockets(sockpair_only=True)  # paho leaves what woke its thread to the garbage collector
         self._store.close()
         self.check()
 

@@ -21,6 +21,7 @@ from paho.mqtt.properties import Properties
 from simulators.centre.report import Missing, Source
 from simulators.centre.subscriber import Centre
 from tests.support.broker import Mosquitto
+from tests.support.listener import leave
 from tests.support.messages import (
     ENTERPRISE,
     GATEWAY,
@@ -59,8 +60,7 @@ class Publisher:
         assert sent.is_published()
 
     def close(self) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        leave(self._client)
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ from tests.support.destination import (
     state_of,
 )
 from tests.support.fakelog import NOW, FakeState, define, readings, stream
+from tests.support.listener import leave
 from tests.support.subscriber import Received, Subscriber
 from tests.support.wait import eventually
 
@@ -345,8 +346,7 @@ async def test_the_will_speaks_when_the_gateway_dies() -> None:
                 thief.connect("127.0.0.1", broker.port)
                 thief.loop_start()
                 await eventually(lambda: any(m.document["state"] == "offline" for m in centre.of("status/1")))
-                thief.disconnect()
-                thief.loop_stop()
+                leave(thief)
             will = next(m.document for m in centre.of("status/1") if m.document["state"] == "offline")
             assert "reason" not in will
             assert will["session"] == centre.of("status/1")[0].document["session"]

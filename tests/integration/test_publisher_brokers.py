@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import hmac
 import logging
+import os
 import shutil
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -241,3 +244,26 @@ async def test_with_retain_off_there_is_neither_a_will_nor_a_retained_message() 
             broker.retained = 0
             plant = Plant()
             plant.log.append(readings(10))
+
+
+async def test_a_connection_that_has_ended_leaves_no_descriptor_to_the_garbage_collector() -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    async with ScriptedBroker() as broker:
+        gc.collect()
+        gc.disable()
+        try:
+            async with running(Plant().publisher(broker.port)) as publisher:
+
+                def online_at(connection: int) -> bool:
+                    return broker.connections == connection and state_of(publisher)[0] == "online"
+
+                await eventually(partial(online_at, 1))
+                before = descriptors()
+                for connection in (2, 3, 4):
+                    broker.cut()
+                    await eventually(partial(online_at, connection), AGAIN_S)
+                await eventually(lambda: descriptors() <= before, message=f"{before} descriptors as before")
+        finally:
+            gc.enable()

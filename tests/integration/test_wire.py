@@ -29,6 +29,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from gateway.contract import Batch, Filled, Gap, Sink, SystemClock, ValueType
 from tests.support.broker import Mosquitto
 from tests.support.destination import ENTERPRISE
+from tests.support.listener import leave
 from tests.support.rig import Delivery, GatewayProcess
 from tests.support.subscriber import check
 from tests.support.told import Stepping, Told, running
@@ -75,8 +76,7 @@ class Everything:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        leave(self._client)
 
     def of(self, schema: str, **keys: Any) -> list[dict[str, Any]]:
         """Documents of a schema with these values."""

@@ -15,6 +15,13 @@ PATIENCE_S = 60.0
 """on a machine with other work to do; no test measures it"""
 
 
+def leave(client: paho.Client) -> None:
+    """Disconnect, end the thread, and close what woke it: the garbage collector would warn of it, now and then."""
+    client.disconnect()
+    client.loop_stop()
+    client._reset_sockets(sockpair_only=True)
+
+
 class Listener:
     """`with ... as listener:`; subscribed inside, and again after each time that the broker was away."""
 
@@ -42,8 +49,7 @@ class Listener:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._client.disconnect()
-        self._client.loop_stop()
+        leave(self._client)
 
     def _on_message(self, client: paho.Client, userdata: Any, message: paho.MQTTMessage) -> None:
         """Called on paho's thread."""
