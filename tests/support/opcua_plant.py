@@ -16,7 +16,7 @@ import orjson
 from paho.mqtt import client as paho
 
 from tests.support.broker import Mosquitto
-from tests.support.rig import GatewayProcess
+from tests.support.rig import ANSWER_S, GatewayProcess
 from tests.support.subscriber import Subscriber
 from tests.support.wait import eventually
 
@@ -138,7 +138,9 @@ class Observer:
     def _read(self) -> str:
         """The page as it is; a parser would take time from the gateway that is measured here."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self._gateway.metrics_port}/metrics", timeout=3) as answer:
+            with urllib.request.urlopen(
+                f"http://127.0.0.1:{self._gateway.metrics_port}/metrics", timeout=ANSWER_S
+            ) as answer:
                 return str(answer.read(), "utf-8")
         except OSError:
             return ""
