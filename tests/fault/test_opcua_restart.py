@@ -10,17 +10,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from simulators.centre.report import Reading, Report
 from tests.support.interop import InteropServer, interop_server, old_server
 from tests.support.rig import Delivery, GatewayProcess, write_yaml
 from tests.support.wait import eventually
+
+pytestmark = pytest.mark.timeout(900)  # five starts, and how long they take is up to the machine
 
 COUNTERS = 50
 PERIOD_MS = 250
 """well above the sampling interval: what the server itself does not sample is not what is tested"""
 PUBLISHING_S = 0.2
 KILLS = 4
-START_S = 60.0
+START_S = 120.0
 """a machine with other work to do may take long to start a process"""
 DEVICE = "reactor"
 
@@ -33,7 +37,7 @@ def device_file(server: InteropServer, **keys: Any) -> dict[str, Any]:
     return {
         "device": DEVICE,
         "adapter": "opcua",
-        "connection": {"url": f"opc.tcp://127.0.0.1:{server.port}", "timeout": "2s"},
+        "connection": {"url": f"opc.tcp://127.0.0.1:{server.port}", "timeout": "60s"},
         "subscribe": {"publishing": f"{PUBLISHING_S}s", "sampling": "50ms", "queue": "90s"},
         "points": points,
         **keys,
@@ -53,6 +57,7 @@ async def kills(gateway: GatewayProcess, server: InteropServer, delivery: Delive
         said = gateway.output.count("connected")
         gateway.start()
         await eventually(lambda said=said: gateway.output.count("connected") > said, START_S, "it runs again")
+        await eventually(lambda: note_is_complete(gateway), START_S, "there is something to lose")
         await asyncio.sleep(draw.uniform(1.5, 3.0))  # a random moment is what this test is about
         assert gateway.alive, gateway.output
         gateway.kill()
@@ -62,7 +67,7 @@ async def kills(gateway: GatewayProcess, server: InteropServer, delivery: Delive
     await eventually(lambda: newest(delivery, "c0") > before, START_S, "data after the last kill")
     final: list[int] = (await server.tell("pause"))["values"]
     for i in (0, COUNTERS - 1):
-        await eventually(lambda i=i: newest(delivery, f"c{i}") == final[i], 30, "the last values")
+        await eventually(lambda i=i: newest(delivery, f"c{i}") == final[i], START_S, "the last values")
     await delivery.settled(gateway)
     assert await delivery.stop(gateway) == 0, gateway.output
     return final
@@ -123,9 +128,11 @@ def assert_gaps_tell_what_is_missing(report: Report, final: Sequence[int]) -> No
             assert start is not None
             assert end is not None
             margin = round(1e9)
-            assert any(last.t_ns - margin < start and end < first.t_ns + margin for last, first in holes), (
-                f"c{i}: nothing is missing from {start} to {end}"
-            )
+            # It ends with the first reading's arrival, which is late where a process is held up.
+            assert any(
+                last.t_ns - margin < start and end < max(first.t_ns, first.received_at) + margin
+                for last, first in holes
+            ), f"c{i}: nothing is missing from {start} to {end}"
     assert spans
 
 
@@ -173,7 +180,7 @@ async def test_a_changed_device_file_after_a_crash_leaks_no_subscription(tmp_pat
             with GatewayProcess(tmp_path, files, destinations=[delivery.destination()]) as gateway:
                 gateway.start()
                 await eventually(lambda: newest(delivery, "c0") > 0, START_S, "first data")
-                await eventually(lambda: note_is_complete(gateway), 10)
+                await eventually(lambda: note_is_complete(gateway), START_S)
                 gateway.kill()
                 changed = device_file(server)
                 changed["subscribe"]["sampling"] = "100ms"
@@ -181,7 +188,7 @@ async def test_a_changed_device_file_after_a_crash_leaks_no_subscription(tmp_pat
                 said = gateway.output.count("connected")
                 gateway.start()
                 await eventually(lambda: gateway.output.count("connected") > said, START_S)
-                await eventually(lambda: _subscriptions(server, 2), 10, "the two old ones are deleted")
+                await eventually(lambda: _subscriptions(server, 2), START_S, "the two old ones are deleted")
                 assert await delivery.stop(gateway) == 0, gateway.output
                 assert (await server.tell("count"))["subscriptions"] == 0
 
