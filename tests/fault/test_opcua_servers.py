@@ -19,7 +19,8 @@ from adapters.opcua.session.endpoints import Memory
 from gateway.contract import LinkLost, Refused
 from tests.fault.test_opcua_life import Device
 from tests.support.interop import InteropServer, interop_server
-from tests.support.opcua_rig import device
+from tests.support.machine import Taken, slowdown, within
+from tests.support.opcua_rig import patient_device as device
 from tests.support.opcua_wire import OpcUaWire
 from tests.support.wait import eventually
 
@@ -43,7 +44,7 @@ async def servers(folder: Path, count: int, **options: Any) -> AsyncIterator[lis
 def supervised(*wires: OpcUaWire, name: str = "reactor", **keys: Any) -> Device:
     url, *alternatives = [f"opc.tcp://127.0.0.1:{wire.port}" for wire in wires]
     nodes = [f"nsu=http://interop.test/;s=c{i}" for i in range(POINTS)]
-    connection = {"url": url, "alternatives": alternatives, "timeout": "2s"}
+    connection = {"url": url, "alternatives": alternatives}
     return Device(name, device(wires[0].port, nodes, connection=connection, **keys))
 
 
@@ -54,7 +55,7 @@ def lines(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
 async def fresh(one: Device, within_s: float) -> None:
     """Wait for a reading of each point that is newer than this call."""
     before = time.time_ns()
-    await eventually(lambda: all(one.readings(p)[-1].time > before for p in range(POINTS)), within_s, str(one.state))
+    await within(lambda: all(one.readings(p)[-1].time > before for p in range(POINTS)), within_s, str(one.state))
 
 
 async def test_the_next_server_takes_over_and_the_last_one_is_kept(
@@ -66,7 +67,7 @@ async def test_the_next_server_takes_over_and_the_last_one_is_kept(
         async with one.running(POINTS):
             first.broken = True
             first.cut()
-            await eventually(lambda: second.count(CREATE_SESSION), 10)
+            await within(lambda: second.count(CREATE_SESSION), 10)
             await fresh(one, 5)
             assert one.state.state == "up"
             first.broken = False
@@ -96,16 +97,16 @@ async def test_a_server_without_data_is_left_for_one_that_has(tmp_path: Path, ca
         one = supervised(first, second)
         async with one.running(POINTS):
             await first_server.tell("level", level=1)
-            await eventually(lambda: second.count(CREATE_SESSION), 10)
+            await within(lambda: second.count(CREATE_SESSION), 10)
             await fresh(one, 5)
             # Now neither has data: better one of them than none.
             await second_server.tell("level", level=0)
-            await eventually(lambda: one.state.state == "degraded", 30)
+            await within(lambda: one.state.state == "degraded", 30)
             await fresh(one, 5)
             assert "ServiceLevel" in (one.state.error or "")
             await first_server.tell("level", level=255)
             await second_server.tell("level", level=255)
-            await eventually(lambda: one.state.state == "up", 10)
+            await within(lambda: one.state.state == "up", 10)
         changes = lines(caplog, "in use instead of") + lines(caplog, "in use again")
         assert 1 <= len(changes) <= 2, changes
 
@@ -117,11 +118,11 @@ async def test_each_servers_error_is_told_where_all_fail(tmp_path: Path) -> None
         one = supervised(first, second)
         task = asyncio.create_task(one.supervisor.run(one, 0))  # type: ignore[arg-type]
         try:
-            await eventually(lambda: one.state.state == "refused", 10)
+            await eventually(lambda: one.state.state == "refused", 60)
             assert f"127.0.0.1:{first.port}: logging in: refused with BadUserAccessDenied" in (one.state.error or "")
             assert f"127.0.0.1:{second.port}: " in (one.state.error or "")
             second.broken = False
-            await eventually(lambda: one.state.state == "up", 15)
+            await eventually(lambda: one.state.state == "up", 60)
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
@@ -138,11 +139,11 @@ async def test_a_service_level_is_told(
         one = supervised(wire)
         async with one.running(POINTS):
             await server.tell("level", level=level)
-            await eventually(lambda: one.state.state == "degraded", 7)
+            await within(lambda: one.state.state == "degraded", 7)
             assert words in (one.state.error or "")
             await fresh(one, 2)
             await server.tell("level", level=200)
-            await eventually(lambda: one.state.state == "up", 7)
+            await within(lambda: one.state.state == "up", 7)
             assert one.state.outages == 0
         assert len(lines(caplog, "degraded: ")) == 1
         assert len(lines(caplog, "well again")) == 1
@@ -158,7 +159,7 @@ async def test_one_read_per_look_and_none_for_what_the_server_lacks(tmp_path: Pa
                 await server.tell("seen")
                 before = wire.count(READ)
                 began = time.monotonic()
-                await eventually(lambda before=before: wire.count(READ) >= before + 2, 12)
+                await eventually(lambda before=before: wire.count(READ) >= before + 2, 30)
                 took_s = time.monotonic() - began
                 most = (await server.tell("seen"))["services"]["Read"]["most"]
                 if most <= 5 and took_s > 4:
@@ -171,27 +172,34 @@ async def test_the_clock_offset_is_measured(tmp_path: Path) -> None:
     async with servers(tmp_path, 1) as [(_, wire)]:
         one = supervised(wire)
         async with one.running(POINTS):
-            await eventually(lambda: one.adapter.facts().clock_offset_s is not None, 7)
-            assert abs(one.adapter.facts().clock_offset_s or 0) < 0.5, "the server runs on this machine"
+            await within(lambda: one.adapter.facts().clock_offset_s is not None, 7)
+            # An answer that is held up on its way shifts one measurement; there is one at each look.
+            await eventually(
+                lambda: abs(one.adapter.facts().clock_offset_s or 9) < 0.5, 60, "the server runs on this machine"
+            )
 
 
 async def test_a_server_that_announces_its_return_is_left_alone_until_then(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    async with servers(tmp_path, 1) as [(server, wire)]:
+    # It is there beforehand: how long a server takes to start is up to the machine.
+    async with servers(tmp_path, 2) as [(server, wire), (started_anew, _)]:
         one = supervised(wire)
         async with one.running(POINTS):
-            returns = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=14)
+            in_time = datetime.timedelta(seconds=min(14 * slowdown(), 60))
+            returns = datetime.datetime.now(datetime.UTC) + in_time
             await server.tell("level", level=0, returns=returns.strftime("%Y-%m-%dT%H:%M:%SZ"))
-            await eventually(lambda: lines(caplog, "is in maintenance; once the connection is lost"), 7)
+            await eventually(lambda: lines(caplog, "is in maintenance; once the connection is lost"))
+            assert datetime.datetime.now(datetime.UTC) < returns, "too late to see it wait"
+            taken = Taken()
             await server.kill()
             await eventually(lambda: one.state.state == "down")
             connections = wire.connections
-            await server.start()
-            await eventually(lambda: wire.connections > connections, 16)
+            wire.redirect(started_anew.port)
+            await eventually(lambda: wire.connections > connections, 80)
             waited = datetime.datetime.now(datetime.UTC) - returns
-            assert -2 < waited.total_seconds() < 5, "not before it is back, and soon after"
+            assert -2 < waited.total_seconds() < 5 + taken.seconds, "not before it is back, and soon after"
             await fresh(one, 5)
         assert wire.connections == connections + 1
 
@@ -201,12 +209,13 @@ async def test_a_shutdown_that_counts_down_is_waited_for(tmp_path: Path, caplog:
     async with servers(tmp_path, 1) as [(server, wire)]:
         one = supervised(wire)
         async with one.running(POINTS):
-            await server.tell("shutdown", seconds=9)
-            shut = time.monotonic() + 9
-            await eventually(lambda: lines(caplog, "announces its shutdown"), 7)
+            in_s = round(min(9 * slowdown(), 60))
+            await server.tell("shutdown", seconds=in_s)
+            shut = time.monotonic() + in_s
+            await eventually(lambda: lines(caplog, "announces its shutdown"))
             await eventually(lambda: one.state.state == "degraded")
             connections = wire.connections
-            await eventually(lambda: wire.connections > connections, 20)
+            await eventually(lambda: wire.connections > connections, 80)
             assert time.monotonic() > shut - 1.5
             assert len(lines(caplog, "announces its shutdown")) == 1
 
@@ -221,13 +230,12 @@ async def test_a_server_that_lets_nobody_in_yet_is_not_flooded(tmp_path: Path, s
             await server.tell("refuse", services={"CreateSession": status, "ActivateSession": status})
             wire.requests.clear()
             wire.cut()
-            began = time.monotonic()
-            await eventually(lambda: time.monotonic() - began > 20, 21)
+            await asyncio.sleep(20)
             for service in (OPEN_CHANNEL, CREATE_SESSION, ACTIVATE_SESSION):
                 assert wire.count(service) <= 20 / 2 + 1, f"{service}: at most thirty in a minute"
             assert wire.count(CREATE_SESSION) >= 3, "and yet it is asked"
             await server.tell("refuse", services={})
-            await fresh(one, 10)
+            await fresh(one, 60)
             assert one.gaps == [], "the old session was still there"
         assert (await server.tell("count"))["sessions"] == 0
 
