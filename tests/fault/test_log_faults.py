@@ -21,7 +21,7 @@ import pytest
 from simulators.plant.modbus import ModbusDevice
 from tests.support.crash_plant import counting_device, counting_file
 from tests.support.faulty_machine import FaultyMachine
-from tests.support.rig import Delivery, GatewayProcess
+from tests.support.rig import ANSWER_S, START_S, Delivery, GatewayProcess
 from tests.support.wait import eventually
 
 NEXT_STEPS = {"read-only": "mount it writable again", "full": "free space"}
@@ -59,7 +59,7 @@ class Rig:
 
     async def more_is_delivered(self) -> None:
         before = self.stored()
-        await eventually(lambda: self.stored() > before + 300, 30, "more is delivered")
+        await eventually(lambda: self.stored() > before + 300, START_S, "more is delivered")
 
     def stored(self) -> int:
         with self.delivery.report() as report:
@@ -68,7 +68,7 @@ class Rig:
     def unready(self) -> str:
         """What /readyz says against it; empty when it is ready, or does not answer."""
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.gateway.metrics_port}/readyz", timeout=3):
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.gateway.metrics_port}/readyz", timeout=ANSWER_S):
                 return ""
         except urllib.error.HTTPError as error:
             with error:
@@ -78,7 +78,7 @@ class Rig:
 
     async def waits(self, next_step: str) -> None:
         """The gateway says that it takes nothing, and what to do."""
-        await eventually(lambda: next_step in self.unready(), 20, "readyz says what to do")
+        await eventually(lambda: next_step in self.unready(), START_S, "readyz says what to do")
         assert self.gateway.metric("edge_gateway_log_stalled") == 1
         assert self.gateway.alive
 
@@ -130,7 +130,7 @@ async def test_a_disk_that_cannot_be_written_while_running(rig: Rig, how: str) -
     rig.break_disk(how)
     await rig.waits(NEXT_STEPS[how])
     if how == "read-only":
-        await eventually(lambda: "nothing is acquired until" in rig.gateway.output, 20)
+        await eventually(lambda: "nothing is acquired until" in rig.gateway.output, START_S)
     rig.machine.mend()
     await rig.more_is_delivered()
     await rig.stop()
@@ -156,7 +156,7 @@ async def test_a_clock_in_another_century_at_start_that_is_put_right_later(rig: 
     rig.start()
     await rig.more_is_delivered()
     rig.machine.set_clock(0)
-    await eventually(lambda: steps(rig), 20, "the step is told")
+    await eventually(lambda: steps(rig), START_S, "the step is told")
     await rig.more_is_delivered()
     await rig.stop()
     rig.start()

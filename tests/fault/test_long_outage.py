@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.soak.long_outage import drain, fill_with_budget
 
 HOURS = 0.05
@@ -11,6 +13,7 @@ COMMIT_S = 2.0
 BUDGET = 700_000
 
 
+@pytest.mark.timeout(600)
 async def test_a_small_budget_is_kept_and_what_goes_is_counted_to_the_reading(tmp_path: Path) -> None:
     """Then the gateway itself opens that log and delivers what is left, beside live readings."""
     small = await fill_with_budget(tmp_path / "log", HOURS, COMMIT_S, BUDGET)
@@ -18,7 +21,8 @@ async def test_a_small_budget_is_kept_and_what_goes_is_counted_to_the_reading(tm
     assert small.dropped > 0
     assert small.exact, small
     assert small.highest <= BUDGET
-    drained = await drain(tmp_path, small.waiting, 60, settle_s=0, budget="700KB")
+    # Room for live readings until the backlog is on its way: how long that takes is up to the machine.
+    drained = await drain(tmp_path, small.waiting, 240, settle_s=0, budget="2MB")
     assert drained.complete, drained
     assert (drained.difference, drained.dropped, drained.received["unreadable"]) == (0, small.dropped, 0)
     before = {
