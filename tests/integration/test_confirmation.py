@@ -233,6 +233,25 @@ async def test_what_the_centre_passes_over_again_and_again_is_told_once(caplog: 
     assert caplog.text.count("answers for others") == 1
 
 
+async def test_a_first_message_that_the_centre_never_answers_keeps_nothing_live_waiting() -> None:
+    """A connection begins with one message alone; what the broker has taken of it proves the way to the broker."""
+    plant = Plant()
+    plant.log.append(readings(10))
+
+    def but_the_first(asked: Asked) -> Sequence[dict[str, Any]]:
+        return [] if asked.document["n"] == 0 else [asked.stored()]
+
+    async with Mosquitto() as broker:
+        with AnsweringCentre(broker.port, but_the_first) as centre:
+            async with running(plant.publisher(broker, **CENTRE)) as publisher:
+                await eventually(lambda: confirming(publisher).unconfirmed == 1, PATIENT_S, "sent")
+                for k in range(1, 6):
+                    plant.log.append(readings(10, start=10 * k))
+                    await eventually(partial(delivered, publisher, 10 * k), PATIENT_S, "live")
+                centre.answers = lambda asked: [asked.stored()]
+                await eventually(lambda: delivered(publisher, 60), PATIENT_S)
+
+
 async def test_answers_for_others_and_for_nothing_are_passed_over() -> None:
     plant = Plant()
 
