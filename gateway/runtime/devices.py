@@ -18,12 +18,10 @@ from gateway.normalise import Normaliser
 from gateway.points.registry import DeviceDefinition, PointDefinition, Registry
 from gateway.points.streams import Streams
 from gateway.points.table import PointTable
-from gateway.runtime.gaps import Gaps
+from gateway.runtime.gaps import Gaps, covered_until
 from gateway.runtime.housekeeping import Space
 from gateway.runtime.sink import DeviceCounters, DeviceSink
 from gateway.runtime.supervisor import DeviceState, Supervisor
-
-_CLOSE_NS = 60 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +34,8 @@ class Device:
     counters: DeviceCounters
     sink: DeviceSink
     supervisor: Supervisor
-    last_received: int
-    """ns: the newest reading that the log knows of, or the start"""
+    covered_until: int
+    """ns: what the log has of the device from before this start reaches until then; without any, the start"""
     certificate_expires: Callable[[], float | None]
     """when our certificate for this device expires, in seconds since the epoch; None where there is none"""
     facts: Callable[[], Facts]
@@ -48,12 +46,12 @@ class Device:
         while True:
             await space.free.wait()
             async with asyncio.TaskGroup() as group:
-                work = self.supervisor.run(self.sink, self.last_received)
+                work = self.supervisor.run(self.sink, self.covered_until)
                 acquiring = group.create_task(work, name=f"device {self.name} acquiring")
                 await space.full.wait()
                 acquiring.cancel()
             text = "the log is full and `when_full` is stop-acquiring: see to the destinations, or give it more budget"
-            await self.supervisor.pause(self.sink, self.last_received, "log-full", text)
+            await self.supervisor.pause(self.sink, self.covered_until, "log-full", text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,16 +73,11 @@ class Parts:
     """what adapters left for this process, by device"""
 
     def last_seen(self, device: str) -> int | None:
-        """Until when (ns) the log covers a device; None for a device that the log does not know.
-
-        That is its newest source time if it is close to the last commit. Else its clock cannot be compared with ours
-        or it was quiet, and the last commit is the bound: everything that arrived before is in the log.
-        """
+        """Until when (ns) the log covers a device; None for a device that the log does not know."""
         known = [time for series, time in self.last_time.items() if series.device == device]
         if not known or self.last_commit is None:
             return None
-        newest = max(known)
-        return newest if self.last_commit - _CLOSE_NS <= newest <= self.last_commit else self.last_commit
+        return covered_until(max(known), self.last_commit)
 
 
 def build_devices(config: LoadedConfig, parts: Parts) -> list[Device]:

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from gateway.contract.adapter import Filled, Gap, OpenGap
 from gateway.log.records import EventRecord, PointRecord
 from gateway.points.ulid import ulid
 from gateway.rfc3339 import from_rfc3339, rfc3339
 
-KNOWN_GAPS = 1000
+KNOWN_GAPS: Final = 1000
 """how many gaps are remembered with the streams that were told of them"""
+_CLOSE_NS: Final = 60 * 10**9
+
+
+def covered_until(newest: int, arrived: int) -> int:
+    """Until when (ns) a device is covered by what had come at `arrived`, `newest` being the latest source time of it.
+
+    That is `newest` if it is close: what was sampled after it had not come yet. Else the device's clock cannot be
+    compared with ours or it was quiet, and all that is known is that what arrived before is here.
+    """
+    return newest if arrived - _CLOSE_NS <= newest <= arrived else arrived
 
 
 class Gaps:

@@ -20,7 +20,7 @@ from gateway.contract.status import (
 )
 from gateway.log.records import NoteRecord, Record
 from gateway.normalise import Normaliser
-from gateway.runtime.gaps import Gaps
+from gateway.runtime.gaps import Gaps, covered_until
 
 _SILENCE = np.array([BAD_COMMUNICATION_ERROR, BAD_NO_COMMUNICATION, BAD_NOT_CONNECTED, BAD_TIMEOUT], np.uint32)
 """what an adapter says of points that the device did not answer for"""
@@ -88,12 +88,12 @@ class DeviceSink:
         self._link = link
         self._describe = describe
         self._left = left
-        self._last_answer: int | None = None
+        self._covered: int | None = None
 
     @property
-    def last_received(self) -> int | None:
-        """ns since the epoch: when the newest reading of this run arrived that the device itself gave."""
-        return self._last_answer
+    def covered_until(self) -> int | None:
+        """ns since the epoch: how far the device's own readings of this run reach; None before the first."""
+        return self._covered
 
     @property
     def commit_s(self) -> float:
@@ -107,11 +107,11 @@ class DeviceSink:
         present = [batch for batch in batches if not (batch.flags & Flag.BACKFILLED).all()]
         if not present:
             return receipt
-        self._counters.last_received = max(batch.received_time for batch in present)
-        if any(_answered(batch) for batch in present):
-            self._last_answer = self._counters.last_received
+        arrived = self._counters.last_received = max(batch.received_time for batch in present)
+        if newest := [int(batch.source_time.max()) for batch in present if _answered(batch)]:
+            self._covered = covered_until(max(newest), arrived)
             if self._gaps.is_open:
-                self._gaps.end(self._last_answer)
+                self._gaps.end(arrived)
         return receipt
 
     async def offer_outage(self, batches: Sequence[Batch]) -> Receipt:

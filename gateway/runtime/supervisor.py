@@ -94,8 +94,8 @@ class Supervisor:
         else:
             self._state.error = why
 
-    async def run(self, sink: DeviceSink, last_received: int) -> None:
-        """Run the adapter again and again. `last_received`: ns, the newest reading before this start, or the start."""
+    async def run(self, sink: DeviceSink, covered_until: int) -> None:
+        """Run the adapter again and again. `covered_until`: ns, how far the log reaches before the first attempt."""
         while True:
             # A task of its own, so that an error on the way out cannot undo a stop. (Asking our own task whether it is
             # being cancelled does not tell: up to Python 3.12 a TaskGroup in the adapter leaves that mark behind.)
@@ -105,16 +105,16 @@ class Supervisor:
             if self._state.linked and self._clock.monotonic_ns() - self._online > _STEADY_NS:
                 self._backoff.reset()
                 self._lost = self._clock.monotonic_ns()
-            last_received = sink.last_received or last_received
-            await self._down(sink, error, last_received)
+            covered_until = sink.covered_until or covered_until
+            await self._down(sink, error, covered_until)
             fresh = self._lost is not None and self._clock.monotonic_ns() - self._lost < _FRESH_NS
             await asyncio.sleep(self._backoff.next_s(_FRESH_WAIT_S if fresh else math.inf))
 
-    async def pause(self, sink: DeviceSink, last_received: int, reason: str, text: str) -> None:
-        """The gateway itself stopped acquiring; `reason` is the gap's. `last_received`: as for `run`."""
+    async def pause(self, sink: DeviceSink, covered_until: int, reason: str, text: str) -> None:
+        """The gateway itself stopped acquiring; `reason` is the gap's. `covered_until`: as for `run`."""
         error = AdapterError(text)
         error.state, error.status = "paused", BAD_OUT_OF_SERVICE
-        await self._down(sink, error, sink.last_received or last_received, reason)
+        await self._down(sink, error, sink.covered_until or covered_until, reason)
 
     async def _attempt(self, sink: DeviceSink) -> AdapterError:
         self._unwell = None
@@ -131,7 +131,7 @@ class Supervisor:
             return failed
         return LinkLost("the adapter ended without an error")
 
-    async def _down(self, sink: DeviceSink, error: AdapterError, last_received: int, reason: str | None = None) -> None:
+    async def _down(self, sink: DeviceSink, error: AdapterError, covered_until: int, reason: str | None = None) -> None:
         text = str(error).removeprefix(f"{self._device}: ")
         if self._state.state != error.state or self._state.error is None:
             log.warning("%s: %s: %s", self._device, error.state, text)
@@ -139,7 +139,7 @@ class Supervisor:
             self._enter(error.state, text)
             if began:
                 self._state.outages += 1
-                self._gaps.begin(last_received, reason or "device-" + error.state)
+                self._gaps.begin(covered_until, reason or "device-" + error.state)
                 await sink.offer_outage([self._bad_readings(error.status)])
         self._state.error = text
 

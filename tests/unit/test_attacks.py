@@ -147,7 +147,7 @@ async def test_only_the_devices_own_word_ends_a_gap(status: int, ends: bool) -> 
     )
     await sink.offer([Batch.of("d", ValueType.INT64, [0], 1, status=status, received_time=T0, monotonic=1)])
     assert recorder.gaps.is_open is not ends
-    assert (sink.last_received is not None) is ends
+    assert (sink.covered_until is not None) is ends
 
 
 async def test_an_adapter_that_fails_while_it_closes_does_not_undo_the_stop() -> None:

@@ -122,10 +122,26 @@ async def test_readings_from_history_say_nothing_of_now(tmp_path: Path) -> None:
         past = replace(readings(0, 2, at=9), flags=np.full(2, Flag.BACKFILLED, np.uint8))
         await sink.offer([past])
         assert sink.outage() is not None, "the link is as dead as before"
-        assert sink.last_received == 5 * 10**9
+        assert sink.covered_until == 5 * 10**9
         await sink.offer([past, readings(0, at=11)])
         assert sink.outage() is None
-        assert sink.last_received == 11 * 10**9
+        assert sink.covered_until == 11 * 10**9
+
+
+@pytest.mark.parametrize(
+    ("sampled", "covered"),
+    [(10.0, 10.0), (8.5, 8.5), (11.0, 10.0), (-60.0, 10.0)],
+    ids=["now", "late", "fast", "quiet"],
+)
+async def test_what_is_sampled_after_a_late_reading_is_not_covered(
+    tmp_path: Path, sampled: float, covered: float
+) -> None:
+    """A gap begins there: missing values between its source time and its arrival would lie outside."""
+    async with killed(tmp_path / "log") as gateway:
+        sink = gateway.sink()
+        at = np.full(1, int(sampled * 1e9))
+        await sink.offer([replace(readings(0, at=10), source_time=at)])
+        assert sink.covered_until == int(covered * 1e9)
 
 
 async def test_a_note_is_in_the_log_before_what_is_offered_later(tmp_path: Path) -> None:

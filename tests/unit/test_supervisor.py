@@ -94,7 +94,7 @@ class Rig:
     async def play(self) -> None:
         """Run until every step has been played."""
         async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-            task = group.create_task(self.supervisor.run(self.sink, last_received=1_000_000_000))
+            task = group.create_task(self.supervisor.run(self.sink, covered_until=1_000_000_000))
             await self.adapter.finished.wait()
             task.cancel()
 
