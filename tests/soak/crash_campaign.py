@@ -19,6 +19,7 @@ from tests.support.lying_disk import lying_disk
 from tests.support.power_cut import Loss, PowerCut
 
 LOSSES: tuple[Loss, ...] = ("sectors", "in order")
+LIE_S = 1.0
 
 
 def show(line: str) -> None:
@@ -64,11 +65,21 @@ async def full_disks(home: Path, seed: int, rounds: int, _: float) -> bool:
     return right
 
 
-async def lies(home: Path, seed: int, rounds: int, _: float) -> bool:
-    """Disks that lie: what they lose in order can leave no trace, so this counts."""
+async def lies(home: Path, seed: int, rounds: int, most_s: float) -> bool:
+    """Disks that lie: what they lose in order can leave no trace, so this counts. A start that fails ends it."""
     for loss in LOSSES:
-        found = await asyncio.to_thread(lying_disk, home, cuts=rounds // 2, chance=random.Random(seed), loss=loss)
+        found = await asyncio.to_thread(lying_disk, home, cuts=rounds // 3, chance=random.Random(seed), loss=loss)
         show(f"a disk that lies, {loss}, seed {seed}: {found}")
+    folder = home / "gateway"
+    folder.mkdir()
+    cut = PowerCut(folder / "disk", folder / "journal")
+    gateway = Campaign(folder, seed=seed, rounds=rounds // 3, cut=cut, lie_s=LIE_S, most_s=most_s)
+    outcome = await gateway.run(show)
+    lost = sum(one.promised > one.kept for one in outcome.rounds)
+    show(
+        f"a gateway on such a disk, seed {seed}: {len(outcome.rounds) - 1} power cuts, {lost} seen to lose what was "
+        f"counted as accepted; {outcome.streams - 1} times new streams, {len(outcome.conflicts)} offsets given twice"
+    )
     return True
 
 

@@ -46,7 +46,7 @@ LOOK_S: Final = 0.2
 """between two looks at what the gateway counts as accepted"""
 UP_S: Final = 120.0
 """far more than a start takes"""
-SETTLE_S: Final = 240.0
+SETTLE_S: Final = 600.0
 LOSSES: Final[tuple[Loss, ...]] = ("all", "in order", "sectors")
 
 
