@@ -34,13 +34,18 @@ def restore_over_the_same_files(log: Path, kept: Path) -> None:
 async def collect(gateway: GatewayProcess, delivery: Delivery) -> None:
     """Run until 300 more readings are accepted and delivered."""
     gateway.start()
-    before = gateway.metric("edge_gateway_account_accepted_total", destination="centre")
+
+    def accepted() -> float:
+        return gateway.metric("edge_gateway_account_accepted_total", destination="centre")
+
+    await eventually(lambda: accepted() >= 0, START_S)
+    before = accepted()
     await eventually(
         lambda: gateway.metric("edge_gateway_readings_accepted_total", device="counter", adapter="modbus") > 300,
         START_S,
     )
     await delivery.settled(gateway)
-    assert gateway.metric("edge_gateway_account_accepted_total", destination="centre") > before
+    assert accepted() > before
     assert await delivery.stop(gateway) == 0, gateway.output
 
 

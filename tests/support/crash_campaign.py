@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import os
 import random
 import signal
@@ -188,7 +189,7 @@ class Campaign:
         started = time.time_ns()
         gateway.start()
         await eventually(
-            lambda: gateway.metric("edge_gateway_readings_accepted_total", device="recorder", adapter="modbus"),
+            lambda: gateway.metric("edge_gateway_readings_accepted_total", device="recorder", adapter="modbus") > 0,
             UP_S,
             "the last life accepts readings",
         )
@@ -301,7 +302,8 @@ async def _promises(gateway: ForkedGateway) -> int:
 
 def _accepted(gateway: ForkedGateway) -> int:
     """Offsets since the first life, as the account has them; 0 while it cannot be read."""
-    return int(gateway.metric("edge_gateway_account_accepted_total", destination="centre"))
+    accepted = gateway.metric("edge_gateway_account_accepted_total", destination="centre")
+    return 0 if math.isnan(accepted) else int(accepted)
 
 
 def _line(done: Round) -> str:

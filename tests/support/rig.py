@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import signal
 import subprocess
@@ -138,8 +139,8 @@ class GatewayProcess:
         return found
 
     def metric(self, name: str, **labels: str) -> float:
-        """One sample's value, 0 when there is none."""
-        return self.metrics().get(name, {}).get(tuple(sorted(labels.items())), 0.0)
+        """One sample's value; NaN, which compares with nothing, when there is none or the page cannot be read."""
+        return self.metrics().get(name, {}).get(tuple(sorted(labels.items())), math.nan)
 
     def __enter__(self) -> Self:
         return self
