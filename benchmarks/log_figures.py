@@ -95,7 +95,7 @@ def sizes(seconds: int, commit_s: int) -> Data:
     sources = []
     for index in range(seconds // commit_s):
         records: list[Record] = list(feed.commit(index, commit_s))
-        head, body, _ = codec.encode_segment(records, index + 1, T0, sparing=True)
+        head, body, _ = codec.encode_segment(records, index + 1, T0)
         sources.append(blocks.Source(codec.decode_head(head, index + 1), len(head) + len(body), records))
     readings = sum(source.head.readings for source in sources)
     packed = [blocks.encode_block(part) for part in blocks.blockwise(sources)]
