@@ -254,7 +254,7 @@ def _nearly_full(path: Path) -> bool:
 
 
 def connect(path: Path, *, make: bool = True, journal: Journal | None = "WAL") -> sqlite3.Connection:
-    """A connection with synchronous=FULL, explicit transactions; only to a file that is there unless `make`.
+    """A connection that syncs each commit, with explicit transactions; only to a file that is there unless `make`.
 
     `journal` None leaves the file as it is in that. Raises sqlite3.Error.
     """
@@ -264,7 +264,8 @@ def connect(path: Path, *, make: bool = True, journal: Journal | None = "WAL") -
         connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")  # of a new file; one that is there keeps its own
         if journal is not None:
             connection.execute(f"PRAGMA journal_mode={journal}")
-        connection.execute("PRAGMA synchronous=FULL")
+        # FULL, and where a journal is removed to end a transaction, that is made durable too.
+        connection.execute("PRAGMA synchronous=EXTRA")
         (found,) = connection.execute("PRAGMA page_size").fetchone()
         connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_BYTES // found}")
     except sqlite3.Error:

@@ -8,18 +8,21 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
-from tests.support.appending import MODULE, Promises, open_log
+import pytest
+
+from tests.support.appending import ALWAYS_FLASH, MODULE, Promises, open_log
 from tests.support.kills import killed_child
 
 KILLS = 10
 
 
-def test_every_durable_position_survives_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("environment", [{}, {ALWAYS_FLASH: "1"}], ids=["", "flash"])
+def test_every_durable_position_survives_a_kill(tmp_path: Path, environment: dict[str, str]) -> None:
     chance = random.Random(20)
     folder = tmp_path / "log"
     promises = Promises()
     for _ in range(KILLS):
-        promises.take(killed_child(MODULE, folder, tmp_path / "out", chance))
+        promises.take(killed_child(MODULE, folder, tmp_path / "out", chance, **environment))
     assert len(promises.durable) > KILLS
     assert promises.lost(folder) == []
     store, _ = open_log(folder)
