@@ -41,6 +41,9 @@ _WAL_HEAD: Final = 32
 _SQLITE: Final = b"SQLite format 3\0"
 _USER_VERSION: Final = slice(60, 64)
 """of SQLite's header (fileformat2, section 1.3), big-endian"""
+_WRITE_VERSION: Final = 18
+"""the same; 1 = rollback journal, 2 = write-ahead log"""
+_ROLLBACK: Final = 1
 _FRAME_HEAD: Final = 24
 _SCHEMA: Final = """
 CREATE TABLE preamble (id INTEGER PRIMARY KEY CHECK (id = 1), head BLOB NOT NULL, body BLOB NOT NULL);
@@ -312,12 +315,23 @@ def _uri(path: Path) -> str:
 
 def format_of(path: Path) -> int:
     """The format version of a data file, told from its first bytes; 0 for one that cannot be read."""
+    return int.from_bytes(_first_bytes(path)[_USER_VERSION], "big")
+
+
+def is_shared(path: Path) -> bool:
+    """May somebody write this file without a write-ahead log?"""
+    head = _first_bytes(path)
+    return head[_WRITE_VERSION] == _ROLLBACK and int.from_bytes(head[_USER_VERSION], "big") != blocks.FORMAT
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Of a database; zeros for what is none."""
     try:
         with path.open("rb") as file:
             head = file.read(_USER_VERSION.stop)
     except OSError:
-        return 0
-    return int.from_bytes(head[_USER_VERSION], "big") if head.startswith(_SQLITE) else 0
+        head = b""
+    return head if head.startswith(_SQLITE) and len(head) == _USER_VERSION.stop else bytes(_USER_VERSION.stop)
 
 
 def is_compacted(path: Path) -> bool:

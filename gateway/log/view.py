@@ -195,5 +195,4 @@ def _connect(path: Path) -> sqlite3.Connection:
     """Without side files of ours: where there is a write-ahead log its owner has made them."""
     if datafile.side_files(path)[0].exists():
         return datafile.connect_watching(path)
-    written = datafile.rollback_journal(path).exists()
-    return datafile.connect_sharing(path) if written else datafile.connect_closed(path)
+    return datafile.connect_sharing(path) if datafile.is_shared(path) else datafile.connect_closed(path)

@@ -19,7 +19,7 @@ from gateway.log import LogFullError, LogIOError, LogStore, LogView, Recovery, d
 from gateway.log.frames import PAGE
 from gateway.log.identity import WITNESS_BYTES
 from gateway.log.recovery import HOLE
-from tests.support.logs import STREAM, SetClock, crash, definitions, offsets, open_log, reading, segment
+from tests.support.logs import STREAM, SetClock, crash, definitions, offsets, open_log, reading, segment, small_disk
 
 OTHER_BOOT = "the machine was off in between"
 SPILLS = """
@@ -310,6 +310,47 @@ def test_a_look_beside_the_process_sees_what_was_there_when_it_began(
     with LogView(folder) as view:
         assert offsets(view.segments(lambda _: True)) == list(range(200))
     store.close()
+
+
+def test_a_look_at_a_file_that_nothing_was_written_to_yet(
+    folder: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner may write it at any moment, though there is no journal beside it yet."""
+    monkeypatch.setattr(ring, "PAGES", 8)
+    store, _ = open_log(folder, clock, flash=True)
+    store.append([segment(reading(0))], 1)
+    (path,) = folder.glob("data-*.db")
+    assert not datafile.rollback_journal(path).exists()
+    with LogView(folder) as view:
+        for k in range(1, 60):
+            store.append([segment(reading(10 * k))], k + 1)
+            assert offsets(view.segments(lambda _: True)) == list(range(10))
+            assert list(view.verify(lambda _: None)) == []
+    store.close()
+
+
+def test_a_full_disk_takes_nothing_and_loses_nothing(tmp_path: Path, clock: SetClock) -> None:
+    with small_disk(tmp_path) as disk:
+        store, _ = open_log(disk.folder / "log", clock, flash=True)
+        disk.fill(store)
+        n = 0
+        full = None
+        while full is None:
+            noisy = reading(n, 2000)
+            noisy.batch.values[:] = [random.Random(n + k).random() for k in range(2000)]
+            try:
+                store.append([segment(noisy)], store.bounds().end)
+                n += 2000
+            except LogFullError as error:
+                full = error
+        assert full.retry
+        crash(store)
+        disk.free(store) if disk.mounted else None
+        store, recovery = open_log(disk.folder / "log", clock, flash=True)
+        assert (recovery.continuity, recovery.damage) == (None, [])
+        store.append([segment(reading(n))], store.bounds().end)
+        assert everything(store) == list(range(n + 10))
+        store.close()
 
 
 def test_a_full_data_file_is_noticed_before_the_next_round_and_loses_nothing(
