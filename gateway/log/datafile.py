@@ -385,9 +385,9 @@ def create(folder: Path, preamble: Preamble, session: Session, *, flash: bool = 
         # Half-made it counts for nothing, so that what is to be kept of a journal beside it can be forgotten.
         connection = connect(new, journal="MEMORY" if flash else "WAL")
         try:
+            connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA + (_BLOCK_SCHEMA if flash else ""))
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version={FLASH_FORMAT if flash else codec.FORMAT}")
-            connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA + (_BLOCK_SCHEMA if flash else ""))
             connection.execute("INSERT INTO preamble VALUES (1, ?, ?)", preamble.encode())
             write_session(connection, session.on({path.name: inode(new)}, preamble.first))
             connection.execute("COMMIT")
@@ -403,13 +403,13 @@ def read_preamble(connection: sqlite3.Connection, path: Path, first: int) -> Pre
     with translated(path):
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if application == APPLICATION_ID and version not in (codec.FORMAT, blocks.FORMAT, FLASH_FORMAT):
+        if application == APPLICATION_ID and version and version not in (codec.FORMAT, blocks.FORMAT, FLASH_FORMAT):
             raise LogFormatError(
                 f"{path}: log format {version} found, this version reads {codec.FORMAT} to {FLASH_FORMAT}; "
                 "use the version that wrote this log, or a newer one, or move the folder away to begin a new log"
             )
         row = connection.execute("SELECT head, body FROM preamble WHERE id = 1").fetchone()
-    if application != APPLICATION_ID or row is None:
+    if application != APPLICATION_ID or not version or row is None:
         raise LogCorruptError(f"{path}: no preamble")
     return Preamble.decode(row[0], row[1], first)
 

@@ -246,6 +246,18 @@ def test_unknown_format_version(folder: Path) -> None:
     assert data_paths(folder)
 
 
+def test_a_version_that_was_never_written_is_damage_and_no_refusal(folder: Path) -> None:
+    """A disk that lies about syncs may have kept a part of the first page alone."""
+    filled(folder).close()
+    with sqlite3.connect(data_paths(folder)[0]) as connection:
+        connection.execute("PRAGMA user_version=0")
+    connection.close()
+    store, recovery = open_log(folder)
+    assert recovery.continuity == "torn-tail"
+    assert recovery.cut_readings == 200
+    store.close()
+
+
 def test_missing_state_costs_nothing_else(folder: Path) -> None:
     filled(folder).close()
     state = StateStore(folder / "state.db")
