@@ -17,7 +17,7 @@ from gateway.log.datafile import Row, translated
 from gateway.log.identity import RING_NAME, inode
 
 NEW_NAME: Final = "ring.new"
-PAGES: Final = 128
+PAGES = 128
 """a page more is less written and longer to wait for when the ring is emptied: here half a second of processor time"""
 _NO_SESSION: Final = bytes(16)
 

@@ -19,7 +19,18 @@ from gateway.log import LogFullError, LogIOError, LogStore, LogView, Recovery, d
 from gateway.log.frames import PAGE
 from gateway.log.identity import WITNESS_BYTES
 from gateway.log.recovery import HOLE
-from tests.support.logs import STREAM, SetClock, crash, definitions, offsets, open_log, reading, segment, small_disk
+from tests.support.logs import (
+    STREAM,
+    SetClock,
+    crash,
+    definitions,
+    offsets,
+    open_log,
+    reading,
+    same_records,
+    segment,
+    small_disk,
+)
 
 OTHER_BOOT = "the machine was off in between"
 SPILLS = """
@@ -444,3 +455,21 @@ def test_a_large_commit_goes_straight_into_the_data_file(folder: Path, clock: Se
         assert connection.execute("SELECT position FROM segment").fetchall() == [(4,)]
     connection.close()
     store.close()
+
+
+@pytest.mark.parametrize("flash", [True, False])
+def test_format_3_and_its_ring_are_still_read(folder: Path, clock: SetClock, flash: bool) -> None:
+    """tests/cases/log/format-3: a data file in blocks, and a ring of which a part is not in it yet."""
+    shutil.copytree(Path(__file__).parents[2] / "cases/log/format-3", folder)
+    with LogView(folder) as view:
+        found = list(view.segments(lambda _: True))
+        assert view.end == 11
+    store, recovery = open_log(folder, clock, flash=flash)
+    assert recovery.continuity == "copied"
+    for read in (found, store.read(0, 10**9)):
+        assert [one.position for one in read] == list(range(1, 11))
+        assert same_records(read[0].records, definitions())
+        for k, one in enumerate(read[1:]):
+            assert same_records(one.records, [reading(10 * k)])
+    assert recovery.records == definitions()
+    goes_on(store, recovery)
