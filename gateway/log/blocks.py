@@ -110,8 +110,8 @@ class _Groups:
         self.order.append(index)
 
 
-def encode_block(sources: Sequence[Source]) -> tuple[bytes, bytes]:
-    """Head and body of a block of at least one segment, in the order of their positions."""
+def pack(sources: Sequence[Source]) -> tuple[bytes, bytes]:
+    """What a block says of its segments, and what is in them; neither is compressed or sealed."""
     groups = _Groups()
     for source in sources:
         for record in source.records:
@@ -124,8 +124,19 @@ def encode_block(sources: Sequence[Source]) -> tuple[bytes, bytes]:
     for key, members in zip(groups.keys, groups.members, strict=True):
         parts += _pack_batches(key, members) if key.kind == _BATCH else _pack_payloads(members)
     raw = b"".join(parts)
+    return _pack_tables(sources), raw
+
+
+def unpack(tables: bytes, raw: bytes) -> tuple[list[Held], list[Segment]]:
+    """What `pack` packed, in the order of the positions. Raises LogCorruptError or LogFormatError."""
+    held = _read_tables(Reader(tables))
+    return held, _segments(held, raw)
+
+
+def encode_block(sources: Sequence[Source]) -> tuple[bytes, bytes]:
+    """Head and body of a block of at least one segment, in the order of their positions."""
+    tables, raw = pack(sources)
     body = _compress(raw)
-    tables = _pack_tables(sources)
     packed = _compress(tables)
     batched = [source.head for source in sources if source.head.readings]
     bounds = (
@@ -177,13 +188,17 @@ def check_block(head: BlockHead, body: bytes) -> None:
 def decode_block(head: BlockHead, body: bytes) -> list[Segment]:
     """The segments of a block, at their positions. Raises LogCorruptError or LogFormatError."""
     check_block(head, body)
-    reader = Reader(codec.decompress(body, head.raw_bytes))
+    return _segments(head.segments, codec.decompress(body, head.raw_bytes))
+
+
+def _segments(held_segments: Sequence[Held], raw: bytes) -> list[Segment]:
+    reader = Reader(raw)
     keys = [_Key(*key) for key in _read_json(reader)]
     order = _read_integers(reader, reader.unpack(_LENGTH)[0], _U16).tolist()
     groups = [_read_batches(key, reader) if key.kind == _BATCH else _read_payloads(key, reader) for key in keys]
     records = (next(groups[index]) for index in order)
     segments: list[Segment] = []
-    for held in head.segments:
+    for held in held_segments:
         following = {one.series: one.n for one in held.series}
         segment = Segment(held.position, [], held.series, held.nbytes)
         for _ in range(held.records):

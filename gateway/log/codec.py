@@ -45,10 +45,6 @@ SEGMENT_BYTES: Final = 512_000
 """most bytes that a segment has encoded"""
 LEVEL: Final = 1
 """of zstd's, for bodies"""
-SPARING_LEVEL: Final = 15
-"""on flash: a tenth fewer bytes for 2 us of processor time a reading"""
-SPARING_BYTES: Final = 256_000
-"""most that is compressed so; with more the processor would be what runs short"""
 
 _local = threading.local()
 """zstandard's objects, which must not be shared between threads"""
@@ -114,10 +110,8 @@ def encode_segment(
     position: int,
     commit_time: int,
     packed: Sequence[bytes] | None = None,
-    *,
-    sparing: bool = False,
 ) -> tuple[bytes, bytes, list[SeriesHead]]:
-    """Head, body and series heads of a segment whose records have their offsets; `sparing`: bytes, not processor time.
+    """Head, body and series heads of a segment whose records have their offsets.
 
     Raises ValueError where the offsets of a series do not follow each other, TypeError for events that are not
     JSON-able.
@@ -153,7 +147,7 @@ def encode_segment(
         else (0, 0, 0, 0)
     )
     raw = b"".join(frames)
-    body = compress(raw, SPARING_LEVEL if sparing and len(raw) <= SPARING_BYTES else LEVEL)
+    body = compress(raw)
     tables = _tables(heads) + pack_origins(newest_origins(records), heads)
     fixed = _HEAD.pack(
         SEGMENT, 0, position, FORMAT, defines, _HEAD.size + len(tables), len(body), len(raw), zlib.crc32(body),
@@ -274,14 +268,11 @@ def decode_document(head: bytes, body: bytes, position: int) -> dict[str, Any]:
     return document
 
 
-def compress(raw: bytes, level: int = LEVEL) -> bytes:
+def compress(raw: bytes) -> bytes:
     """One zstd frame."""
-    compressors: dict[int, zstandard.ZstdCompressor] | None = getattr(_local, "compressors", None)
-    if compressors is None:
-        compressors = _local.compressors = {}
-    compressor = compressors.get(level)
+    compressor: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
     if compressor is None:  # making one costs more than a small segment does
-        compressor = compressors[level] = zstandard.ZstdCompressor(level=level)
+        compressor = _local.compressor = zstandard.ZstdCompressor(level=LEVEL)
     return compressor.compress(raw)
 
 

@@ -9,19 +9,16 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
-from gateway.contract.batch import Batch
-from gateway.log import blocks, codec, datafile
+from gateway.log import blocks, datafile
 from gateway.log.blocks import Source
 from gateway.log.datafile import DataFile, Row, translated
-from gateway.log.errors import LogCorruptError, LogFormatError, LogIOError
+from gateway.log.errors import LogIOError
 from gateway.log.identity import inode
-from gateway.log.records import BatchRecord, Record
+from gateway.log.packing import block_of, source_of
 
 _ROWS_AT_ONCE: Final = 16
-_COLUMNS: Final = ("points", "values", "valid", "status", "source_time", "basis", "flags", "original_time")
-_SCALARS: Final = ("device", "type", "received_time", "monotonic")
 
 Pause = Callable[[int], bool]
 """Called after each block with the bytes read for it: waits as long as the disk and the processor shall rest, and says
@@ -67,8 +64,7 @@ def take_place(made: Compacted) -> DataFile:
     with translated(path):
         made.path.replace(path)
         datafile.sync_folder(path.parent)
-        for part in datafile.side_files(path):
-            part.unlink(missing_ok=True)
+        datafile.remove_beside(path)
     return made.file._replace(bytes=made.bytes, in_blocks=True)
 
 
@@ -109,9 +105,9 @@ def _copy_segments(old: sqlite3.Connection, new: sqlite3.Connection, file: DataF
     taken = 0
     for row in _rows(old, file):
         size = len(row.head) + len(row.body)
-        source = _source(row)
+        source = source_of(row)
         if gathered and (source is None or taken + size > blocks.BLOCK_BYTES):
-            _write_block(new, gathered)
+            _insert(new, block_of(gathered))
             if not pause(taken):
                 return False
             gathered, taken = [], 0
@@ -121,8 +117,12 @@ def _copy_segments(old: sqlite3.Connection, new: sqlite3.Connection, file: DataF
             gathered.append(source)
             taken += size
     if gathered:
-        _write_block(new, gathered)
+        _insert(new, block_of(gathered))
     return True
+
+
+def _insert(new: sqlite3.Connection, row: Row) -> None:
+    new.execute("INSERT INTO block VALUES (?, ?, ?, ?)", (row.position, row.last, row.head, row.body))
 
 
 def _rows(old: sqlite3.Connection, file: DataFile) -> Iterator[Row]:
@@ -130,54 +130,6 @@ def _rows(old: sqlite3.Connection, file: DataFile) -> Iterator[Row]:
     while rows := datafile.fetch(old, at, file.end, _ROWS_AT_ONCE):
         yield from rows
         at = rows[-1].end
-
-
-def _source(row: Row) -> Source | None:
-    """The segment for a block; None for one that stays as it is: damaged, or holding what this version cannot read."""
-    try:
-        head = codec.decode_head(row.head, row.position)
-        records = codec.decode_body(head, row.body)
-    except (LogCorruptError, LogFormatError):
-        return None
-    return Source(head, len(row.head) + len(row.body), records)
-
-
-def _write_block(new: sqlite3.Connection, sources: list[Source]) -> None:
-    first, last = sources[0].head.position, sources[-1].head.position
-    head, body = blocks.encode_block(sources)
-    back = blocks.decode_block(blocks.decode_block_head(head, first), body)
-    # The block is about to be the only copy there is.
-    for source, segment in zip(sources, back, strict=True):
-        if source.head.series != segment.heads or not _same(source.records, segment.records):
-            raise LogCorruptError(f"position {source.head.position}: a block does not give back what went in")
-    new.execute("INSERT INTO block VALUES (?, ?, ?, ?)", (first, last, head, body))
-
-
-def _same(left: list[Record], right: list[Record]) -> bool:
-    return len(left) == len(right) and all(map(_same_record, left, right))
-
-
-def _same_record(left: Record, right: Record) -> bool:
-    if not isinstance(left, BatchRecord):
-        return repr(left) == repr(right)  # NaN in an event is not equal to itself
-    return (
-        isinstance(right, BatchRecord)
-        and (left.stream, left.n, left.origin) == (right.stream, right.n, right.origin)
-        and _same_batch(left.batch, right.batch)
-    )
-
-
-def _same_batch(left: Batch, right: Batch) -> bool:
-    return all(getattr(left, name) == getattr(right, name) for name in _SCALARS) and all(
-        _content(getattr(left, name)) == _content(getattr(right, name)) for name in _COLUMNS
-    )
-
-
-def _content(column: Any) -> Any:
-    """Something equal only for the same bits."""
-    if column is None:
-        return None
-    return repr(column.tolist()) if column.dtype == object else (column.dtype, column.tobytes())
 
 
 def _sync(path: Path) -> None:

@@ -10,10 +10,10 @@ import sqlite3
 import struct
 import urllib.parse
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
@@ -27,9 +27,9 @@ APPLICATION_ID: Final = 0x45474C47
 NEW_NAME: Final = "new.db"
 COMPACT_NAME: Final = "compact.db"
 DAMAGED: Final = ".damaged"
-PAGE_BYTES: Final = 4096
-PAGE_FLASH_BYTES: Final = 1024
-"""a commit writes whole pages, three of them only partly filled, and all of them twice"""
+FLASH_FORMAT: Final = 3
+"""of data files that are written in blocks from what has gathered in the ring"""
+_PAGE_BYTES: Final = 4096
 _WAL_BYTES: Final = 4_096_000
 """when the write-ahead log is brought into the file and begins anew, whatever the size of a page"""
 _FULL_BYTES: Final = 1_000_000
@@ -41,6 +41,9 @@ _WAL_HEAD: Final = 32
 _SQLITE: Final = b"SQLite format 3\0"
 _USER_VERSION: Final = slice(60, 64)
 """of SQLite's header (fileformat2, section 1.3), big-endian"""
+_WRITE_VERSION: Final = 18
+"""the same; 1 = rollback journal, 2 = write-ahead log"""
+_ROLLBACK: Final = 1
 _FRAME_HEAD: Final = 24
 _SCHEMA: Final = """
 CREATE TABLE preamble (id INTEGER PRIMARY KEY CHECK (id = 1), head BLOB NOT NULL, body BLOB NOT NULL);
@@ -50,6 +53,9 @@ CREATE TABLE segment (position INTEGER PRIMARY KEY, head BLOB NOT NULL, body BLO
 _BLOCK_SCHEMA: Final = """
 CREATE TABLE block (position INTEGER PRIMARY KEY, last INTEGER NOT NULL, head BLOB NOT NULL, body BLOB NOT NULL);
 """
+
+Journal = Literal["WAL", "PERSIST", "MEMORY"]
+"""SQLite's journal_mode: WAL for small commits; PERSIST for large ones, which then write each new page once"""
 
 Definition = StreamRecord | DeviceRecord | PointRecord
 DefinitionKey = tuple[str, ...] | tuple[str, str, int]
@@ -170,9 +176,20 @@ def side_files(path: Path) -> tuple[Path, Path]:
     return path.with_name(path.name + "-wal"), path.with_name(path.name + "-shm")
 
 
+def rollback_journal(path: Path) -> Path:
+    """SQLite's journal where there is no write-ahead log."""
+    return path.with_name(path.name + "-journal")
+
+
 def remove(path: Path) -> None:
     """Unlink a data file and what belongs to it."""
-    for part in (path, *side_files(path)):
+    path.unlink(missing_ok=True)
+    remove_beside(path)
+
+
+def remove_beside(path: Path) -> None:
+    """Unlink what belongs to a data file that is not this one any more."""
+    for part in (*side_files(path), rollback_journal(path)):
         part.unlink(missing_ok=True)
 
 
@@ -239,23 +256,30 @@ def _nearly_full(path: Path) -> bool:
         return False
 
 
-def connect(path: Path, *, make: bool = True, page_bytes: int = PAGE_BYTES) -> sqlite3.Connection:
-    """A connection in WAL mode, synchronous=FULL, explicit transactions; only to a file that is there unless `make`.
+def connect(path: Path, *, make: bool = True, journal: Journal | None = "WAL") -> sqlite3.Connection:
+    """A connection that syncs each commit, with explicit transactions; only to a file that is there unless `make`.
 
-    `page_bytes` is for a new file; one that is there keeps its own. Raises sqlite3.Error.
+    `journal` None leaves the file as it is in that. Raises sqlite3.Error.
     """
     uri = f"{_uri(path)}?mode={'rwc' if make else 'rw'}"
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=5.0)
     try:
-        connection.execute(f"PRAGMA page_size={page_bytes}")
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute(f"PRAGMA page_size={_PAGE_BYTES}")  # of a new file; one that is there keeps its own
+        if journal is not None:
+            connection.execute(f"PRAGMA journal_mode={journal}")
+        # FULL, and where a journal is removed to end a transaction, that is made durable too.
+        connection.execute("PRAGMA synchronous=EXTRA")
         (found,) = connection.execute("PRAGMA page_size").fetchone()
         connection.execute(f"PRAGMA wal_autocheckpoint={_WAL_BYTES // found}")
     except sqlite3.Error:
         connection.close()
         raise
     return connection
+
+
+def connect_found(path: Path) -> sqlite3.Connection:
+    """The same, with the file's journal as it is. Raises sqlite3.Error."""
+    return connect(path, journal=None)
 
 
 def connect_closed(path: Path) -> sqlite3.Connection:
@@ -270,18 +294,49 @@ def connect_watching(path: Path) -> sqlite3.Connection:
     )
 
 
+def connect_sharing(path: Path) -> sqlite3.Connection:
+    """The same beside a process that writes without a write-ahead log: where it was killed within a transaction, that
+    is taken back here, as the next start would. Raises sqlite3.Error.
+    """
+    connection = connect_watching(path)
+    try:
+        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    except sqlite3.Error as error:
+        connection.close()
+        if getattr(error, "sqlite_errorcode", 0) not in (sqlite3.SQLITE_READONLY_ROLLBACK, sqlite3.SQLITE_CANTOPEN):
+            raise
+        connection = connect(path, make=False, journal=None)
+    return connection
+
+
 def _uri(path: Path) -> str:
     return f"file:{urllib.parse.quote(str(path))}"
 
 
-def is_in_blocks(path: Path) -> bool:
-    """Was this file compacted? Told from its first bytes; False for one that cannot be read."""
+def format_of(path: Path) -> int:
+    """The format version of a data file, told from its first bytes; 0 for one that cannot be read."""
+    return int.from_bytes(_first_bytes(path)[_USER_VERSION], "big")
+
+
+def is_shared(path: Path) -> bool:
+    """May somebody write this file without a write-ahead log?"""
+    head = _first_bytes(path)
+    return head[_WRITE_VERSION] == _ROLLBACK and int.from_bytes(head[_USER_VERSION], "big") != blocks.FORMAT
+
+
+def _first_bytes(path: Path) -> bytes:
+    """Of a database; zeros for what is none."""
     try:
         with path.open("rb") as file:
             head = file.read(_USER_VERSION.stop)
     except OSError:
-        return False
-    return head.startswith(_SQLITE) and int.from_bytes(head[_USER_VERSION], "big") == blocks.FORMAT
+        head = b""
+    return head if head.startswith(_SQLITE) and len(head) == _USER_VERSION.stop else bytes(_USER_VERSION.stop)
+
+
+def is_compacted(path: Path) -> bool:
+    """Was this file made into blocks, so that nobody writes it any more?"""
+    return format_of(path) == blocks.FORMAT
 
 
 def create_in_blocks(path: Path) -> sqlite3.Connection:
@@ -319,16 +374,20 @@ def fetch(
     return [Row(*row) for row in rows]
 
 
-def create(folder: Path, preamble: Preamble, session: Session, *, page_bytes: int = PAGE_BYTES) -> Path:
-    """Make the file that begins at `preamble.first`, written by `session`, durable and closed. Raises LogError."""
+def create(folder: Path, preamble: Preamble, session: Session, *, flash: bool = False) -> Path:
+    """Make the file that begins at `preamble.first`, written by `session`, durable and closed. Raises LogError.
+
+    `flash`: it will be written in blocks.
+    """
     path, new = file_path(folder, preamble.first), folder / NEW_NAME
     with translated(path):
         remove(new)
-        connection = connect(new, page_bytes=page_bytes)
+        # Half-made it counts for nothing, so that what is to be kept of a journal beside it can be forgotten.
+        connection = connect(new, journal="MEMORY" if flash else "WAL")
         try:
+            connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA + (_BLOCK_SCHEMA if flash else ""))
             connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version={codec.FORMAT}")
-            connection.executescript("BEGIN IMMEDIATE;" + _SCHEMA)
+            connection.execute(f"PRAGMA user_version={FLASH_FORMAT if flash else codec.FORMAT}")
             connection.execute("INSERT INTO preamble VALUES (1, ?, ?)", preamble.encode())
             write_session(connection, session.on({path.name: inode(new)}, preamble.first))
             connection.execute("COMMIT")
@@ -344,13 +403,13 @@ def read_preamble(connection: sqlite3.Connection, path: Path, first: int) -> Pre
     with translated(path):
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if application == APPLICATION_ID and version not in (codec.FORMAT, blocks.FORMAT):
+        if application == APPLICATION_ID and version and version not in (codec.FORMAT, blocks.FORMAT, FLASH_FORMAT):
             raise LogFormatError(
-                f"{path}: log format {version} found, this version reads {codec.FORMAT} to {blocks.FORMAT}; "
+                f"{path}: log format {version} found, this version reads {codec.FORMAT} to {FLASH_FORMAT}; "
                 "use the version that wrote this log, or a newer one, or move the folder away to begin a new log"
             )
         row = connection.execute("SELECT head, body FROM preamble WHERE id = 1").fetchone()
-    if application != APPLICATION_ID or row is None:
+    if application != APPLICATION_ID or not version or row is None:
         raise LogCorruptError(f"{path}: no preamble")
     return Preamble.decode(row[0], row[1], first)
 
@@ -377,9 +436,30 @@ def read_session(connection: sqlite3.Connection, path: Path) -> Session | None:
 
 
 def has_blocks(connection: sqlite3.Connection) -> bool:
-    """Is this a compacted file? Raises sqlite3.Error."""
+    """May there be blocks in this file? Raises sqlite3.Error."""
     (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return bool(version == blocks.FORMAT)
+    return version in (blocks.FORMAT, FLASH_FORMAT)
+
+
+def write_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Add segments and blocks in one transaction; the first block makes a file of version 1 one of version 3.
+
+    Raises sqlite3.Error; then nothing is changed.
+    """
+    packed = [(row.position, row.last, row.head, row.body) for row in rows if row.last is not None]
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        connection.executemany("INSERT INTO segment VALUES (?, ?, ?)", (row[:3] for row in rows if row.last is None))
+        if packed:
+            if not has_blocks(connection):
+                connection.execute(_BLOCK_SCHEMA)
+                connection.execute(f"PRAGMA user_version={FLASH_FORMAT}")
+            connection.executemany("INSERT INTO block VALUES (?, ?, ?, ?)", packed)
+        connection.execute("COMMIT")
+    except sqlite3.Error:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def last_position(connection: sqlite3.Connection, path: Path) -> int | None:

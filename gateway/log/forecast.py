@@ -15,8 +15,8 @@ LEAST_NS: Final = 3600 * 10**9
 """less than an hour says nothing about a day"""
 READING_BYTES: Final = 4.0
 """of a mixed plant, in blocks (python -m benchmarks.log_size)"""
-READING_FLASH_BYTES: Final = 6.0
-"""on eMMC and SD, where files are not made into blocks"""
+READING_FLASH_BYTES: Final = 4.2
+"""on eMMC and SD, where a block holds no more than the ring held"""
 
 
 class Rate(NamedTuple):

@@ -15,6 +15,8 @@ from typing import Any, Final
 
 import orjson
 
+LOCK_NAME: Final = "lock"
+RING_NAME: Final = "ring"
 WITNESS_BYTES: Final = 512
 WITNESS_EVERY_NS: Final = 1_000_000_000
 _SOURCES: Final = ("etc/machine-id", "sys/class/dmi/id/product_uuid", "sys/firmware/devicetree/base/serial-number")
@@ -118,14 +120,15 @@ class Session:
     """ns since the epoch"""
     end: int
     inodes: dict[str, int]
-    """of the lock and of the data file that holds this row"""
+    """of the lock, of the ring where there is one, and of the data file that holds this row"""
     witness: bool
     boot: str | None = None
     """id of the boot of the machine, None where the system does not say"""
 
     def on(self, inodes: dict[str, int], end: int) -> Session:
         """The same start, as another data file will hold it."""
-        return replace(self, inodes={"lock": self.inodes["lock"], **inodes}, end=end)
+        kept = {name: number for name, number in self.inodes.items() if name in (LOCK_NAME, RING_NAME)}
+        return replace(self, inodes={**kept, **inodes}, end=end)
 
     def to_json(self) -> dict[str, Any]:
         """All fields by name."""

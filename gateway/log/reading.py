@@ -46,15 +46,21 @@ class Reading:
     """The segments of a folder's data files, by position. Every method may be called from any thread."""
 
     def __init__(
-        self, folder: Path, files: Callable[[], Sequence[DataFile]], connect: Callable[[Path], sqlite3.Connection]
+        self,
+        folder: Path,
+        files: Callable[[], Sequence[DataFile]],
+        connect: Callable[[Path], sqlite3.Connection],
+        staged: Callable[[], Sequence[Row]] = tuple,
+        lock: threading.Lock | None = None,
     ) -> None:
         """`files` gives the data files as they are, oldest first, the last one's end being the log's; `connect` opens
-        one that is not in blocks.
+        one that is not compacted; `staged` gives the segments at its end that are not in the last file yet.
         """
         self._folder = folder
         self._files = files
         self._connect = connect
-        self.lock = threading.Lock()
+        self._staged = staged
+        self.lock = lock or threading.Lock()
         """held while files are read, removed or replaced"""
         self._readers: OrderedDict[Path, sqlite3.Connection] = OrderedDict()
         self._decoded: OrderedDict[int, list[Segment]] = OrderedDict()
@@ -130,12 +136,15 @@ class Reading:
         """
         at = start
         while True:
+            staged = self._staged()  # before the file is looked at: meanwhile they may go into it
             files = self._files()
             until = files[-1].end if stop is None else min(stop, files[-1].end)
             if at >= until:
                 return
             index = next((i for i, file in enumerate(files[:-1]) if at < file.end), len(files) - 1)
             rows = self._fetch(files[index].path, at, until, at_once, bodies=bodies)
+            if not rows and index + 1 == len(files):
+                rows = [row for row in staged if at <= row.position < until][:at_once]
             if rows:
                 yield rows
                 at = rows[-1].end
@@ -173,7 +182,7 @@ class Reading:
         if reader is None:
             if not path.exists():  # trimmed meanwhile; connecting would make an empty file
                 raise LogCorruptError(f"{path}: not there any more")
-            connect = datafile.connect_closed if datafile.is_in_blocks(path) else self._connect
+            connect = datafile.connect_closed if datafile.is_compacted(path) else self._connect
             reader = self._readers[path] = connect(path)
             if len(self._readers) > _READERS:
                 self._readers.popitem(last=False)[1].close()

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from gateway.contract.adapter import Remembered
-from gateway.log import blocks, codec, datafile
+from gateway.log import blocks, codec, datafile, ring
 from gateway.log.datafile import DataFile, Definition, DefinitionKey, Preamble, Row
 from gateway.log.errors import LogCorruptError
-from gateway.log.identity import Session, Witnessed, inode
+from gateway.log.identity import RING_NAME, Session, Witnessed, inode
 from gateway.log.origins import newest_origins, read_origins
 from gateway.log.reading import Reading
 from gateway.log.records import (
@@ -68,6 +68,10 @@ class Found:
     files: list[DataFile] = field(default_factory=list)
     """oldest first"""
     session: Session | None = None
+    staged: list[Row] = field(default_factory=list)
+    """what only the ring holds, for the newest file"""
+    round: int = 0
+    """of the ring"""
     end: int = 1
     cut_readings: int = 0
     missing: list[str] = field(default_factory=list)
@@ -88,7 +92,7 @@ def examine(folder: Path, boot: str | None = None) -> Found:
     Raises LogFormatError for a log that a newer version wrote, LogIOError, LogError.
     """
     found = Found()
-    for half_made in (datafile.NEW_NAME, datafile.COMPACT_NAME):
+    for half_made in (datafile.NEW_NAME, datafile.COMPACT_NAME, ring.NEW_NAME):
         datafile.remove(folder / half_made)
     candidates = datafile.data_files(folder)
     newest = True
@@ -107,7 +111,52 @@ def examine(folder: Path, boot: str | None = None) -> Found:
         if newest:
             found.end = loaded.end
         newest = False
+    _examine_ring(folder, found, boot)
     return found
+
+
+def _examine_ring(folder: Path, found: Found, boot: str | None) -> None:
+    """Take over what the ring holds beyond the newest file, and say where it is not as the last session left it."""
+    seen = ring.look(folder)
+    found.round = seen.round if seen else 0
+    session = found.session
+    expected = session.inodes.get(RING_NAME) if session else None
+    if session is None or expected is None:  # the last session had none, or nothing is certain in any case
+        return
+    if seen is None:
+        found.torn.append("the ring is missing, with what was committed last")
+        return
+    if expected != inode(folder / RING_NAME):
+        found.torn.append("the ring is not the one that was written last")
+    if seen.session.hex() != session.session:
+        # A start that was ended early had begun a session in the ring and not in the file yet.
+        if seen.commits or seen.previous is None or seen.previous.hex() != session.session:
+            found.torn.append(f"the ring is damaged, or of another session; set aside as {RING_NAME}{datafile.DAMAGED}")
+            _set_aside(folder / RING_NAME)
+        return
+    same_boot = boot is not None and session.boot == boot
+    if seen.lost:
+        found.torn.append("the ring: a commit is missing before others")
+    elif seen.torn and not same_boot:
+        found.torn.append("the ring ends in a commit that is not whole")
+    _take_staged(ring.rows(seen, found.end), found)
+
+
+def _take_staged(rows: list[Row], found: Found) -> None:
+    newest, preamble = found.files[-1], found.preamble
+    if not rows or preamble is None:
+        return
+    if rows[0].position > found.end:
+        found.corrupt.append(f"{newest.path.name}: positions {found.end} to {rows[0].position - 1} are missing")
+        found.cut_readings += _left_out(rows, preamble)
+    if datafile.is_compacted(newest.path):  # the file that followed is lost, and this one is not written any more
+        found.cut_readings += sum(one.readings for one in _series(rows))
+        return
+    for row in rows:
+        _scan_segment(row, newest.path, preamble, found)
+    found.staged = rows
+    found.end = rows[-1].end
+    found.files[-1] = newest._replace(end=found.end)
 
 
 class _Begin(NamedTuple):
@@ -135,7 +184,7 @@ def _note_missing(file: DataFile, begin: _Begin, following: _Begin, found: Found
 
 def _readings_of(file: DataFile) -> int:
     """Readings and events in a closed file, from heads alone."""
-    reading = Reading(file.path.parent, lambda: [file], datafile.connect)
+    reading = Reading(file.path.parent, lambda: [file], datafile.connect_found)
     try:
         return sum(one.readings for _, heads in reading.heads(file.first, file.end) for one in heads)
     finally:
@@ -144,6 +193,18 @@ def _readings_of(file: DataFile) -> int:
 
 def _set_aside_files(folder: Path) -> list[tuple[int, Path]]:
     return datafile.data_files(folder, ".db" + datafile.DAMAGED)
+
+
+def _series(rows: Iterable[Row]) -> list[SeriesHead]:
+    return [one for row in rows for one in codec.decode_head(row.head, row.position).series]
+
+
+def _left_out(rows: Iterable[Row], preamble: Preamble) -> int:
+    """Readings and events with offsets between what is known and what `rows` begin with."""
+    lost: dict[Series, int] = {}
+    for one in _series(rows):
+        lost.setdefault(one.series, max(0, one.n - preamble.next_n.get(one.series, 0)))
+    return sum(lost.values())
 
 
 def judge(found: Found, *, identity: str, witness: Witnessed | None, lock_inode: int) -> Recovery:
@@ -237,14 +298,15 @@ def _examine_newest(path: Path, first: int, found: Found, boot: str | None) -> t
         session = datafile.read_session(connection, path)
         # In the same boot they are what a killed process left of a commit that nobody was told of.
         same_boot = boot is not None and session is not None and session.boot == boot
-        if not datafile.has_blocks(connection) and datafile.torn_frames(connection, path) and not same_boot:
+        compacted = datafile.is_compacted(path)
+        if not compacted and datafile.torn_frames(connection, path) and not same_boot:
             found.torn.append(f"{path.name}: the write-ahead log ends in frames that no commit covers")
         if session is None:
             found.corrupt.append(f"{path.name}: no readable session")
         created = preamble.created
         begin = _Begin(first, sum(preamble.next_n.values()))
         in_blocks = datafile.has_blocks(connection)
-        if in_blocks:
+        if compacted:
             found.torn.append(f"{path.name}: the file that followed is missing")
         end = _scan(connection, path, preamble, found)
     finally:
@@ -341,7 +403,7 @@ def _examine_older(path: Path, first: int) -> tuple[DataFile, _Begin]:
 def _connect(path: Path) -> sqlite3.Connection:
     if path.stat().st_size == 0:
         raise LogCorruptError(f"{path}: the file is empty")
-    return datafile.connect_closed(path) if datafile.is_in_blocks(path) else datafile.connect(path)
+    return datafile.connect_closed(path) if datafile.is_compacted(path) else datafile.connect_found(path)
 
 
 def size_of(path: Path) -> int:
@@ -358,5 +420,4 @@ def size_of(path: Path) -> int:
 def _set_aside(path: Path) -> None:
     with datafile.translated(path):
         path.replace(path.with_name(path.name + datafile.DAMAGED))
-        for part in datafile.side_files(path):
-            part.unlink(missing_ok=True)
+        datafile.remove_beside(path)

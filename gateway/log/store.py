@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
-import sqlite3
 import threading
 import uuid
 from collections.abc import Iterator, Sequence
@@ -17,19 +15,21 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from gateway.contract.clock import Clock
-from gateway.log import codec, datafile, recovery
+from gateway.log import codec, datafile, recovery, ring
+from gateway.log.commits import Commits, Direct, Ringed, settle_into
 from gateway.log.compaction import Compacted, Pause, compact, discard, take_place
 from gateway.log.datafile import DataFile, Preamble, Row, translated
-from gateway.log.errors import LogConflictError, LogCorruptError, LogError, LogIOError
-from gateway.log.identity import Session, Witness, Witnessed, boot_id, inode
+from gateway.log.errors import LogConflictError, LogCorruptError, LogError
+from gateway.log.folder import keep_name, lock_folder
+from gateway.log.identity import LOCK_NAME, RING_NAME, Session, Witness, Witnessed, boot_id, inode
 from gateway.log.origins import Left, newest_origins
 from gateway.log.reading import Reading
 from gateway.log.records import Segment, SeriesHead
 from gateway.log.recovery import Recovery
+from gateway.log.ring import Ring
 from gateway.log.spans import SpanFinder, Spans
 from gateway.log.storage import FREE_PART, on_flash, space
 
-LOCK_NAME: Final = "lock"
 STATE_NAME: Final = "state.db"
 
 logger = logging.getLogger(__name__)
@@ -54,9 +54,9 @@ class LogStore:
         preamble: Preamble,
         session: Session,
         witness: Witness,
+        commits: Commits,
         rotate_bytes: int,
         rotate_s: float,
-        flash: bool,
     ) -> None:
         self._folder = folder
         self._clock = clock
@@ -66,18 +66,15 @@ class LogStore:
         """of the newest file, kept at the log's end: what the next file will begin with"""
         self._session = session
         self._witness = witness
+        self._commits = commits
         self._end = files[-1].end
         self._rotate_bytes = rotate_bytes
         self._rotate_ns = int(rotate_s * 1e9)
         self._rotate_at = 0
-        self._flash = flash
-        """bytes written are dearer than processor time"""
         self._append_lock = threading.Lock()
         self._stay: set[int] = set()
         """first positions of closed files that shall not be made into blocks"""
-        self._reading = Reading(folder, self._readable, datafile.connect)
-        with translated(files[-1].path):
-            self._writer = datafile.connect(files[-1].path)
+        self._reading = Reading(folder, self._readable, datafile.connect_found, lambda: commits.staged, commits.lock)
         self._written = recovery.size_of(files[-1].path)
         self._set_rotation(preamble.created)
 
@@ -100,7 +97,7 @@ class LogStore:
         Raises LogError when the folder is in use or cannot be one, LogFormatError for a newer version's log,
         LogFullError and LogIOError while it cannot be written: then the same call works once it can.
         """
-        lock = _lock_folder(folder)
+        lock = lock_folder(folder)
         try:
             flash = on_flash(folder) if flash is None else flash
             return cls._open_locked(folder, lock, identity, clock, rotate_bytes, rotate_s, boot or boot_id(), flash)
@@ -125,25 +122,34 @@ class LogStore:
         seen = witness.read()
         lock_inode = inode(folder / LOCK_NAME)
         outcome = recovery.judge(found, identity=identity, witness=seen, lock_inode=lock_inode)
-        witness.open()
-        _keep_name(witness.path)  # a copy of the log is known by having no witness
-        try:
-            session = _session(found, clock, lock_inode, witness, boot)
+        with contextlib.ExitStack() as opened:
+            opened.callback(witness.close)
+            witness.open()
+            keep_name(witness.path)  # a copy of the log is known by having no witness
+            if found.staged:
+                settle_into(found.files[-1].path, found.staged)
+            inodes = {LOCK_NAME: lock_inode, **({RING_NAME: ring.make(folder)} if flash else {})}
+            session = _session(found, clock, inodes, witness, boot)
+            front = Ring(folder, session.session, session.previous, found.round) if flash else None
+            if front is not None:
+                opened.callback(front.close)
             preamble = found.preamble
             if preamble is None or outcome.continuity is not None:
                 first = recovery.first_position(found, outcome, seen, state_exists=(folder / STATE_NAME).exists())
                 preamble = _renewed(preamble, identity, first, clock.time_ns())
                 preamble.left = Left()
-                path = datafile.create(folder, preamble, session, page_bytes=_page_bytes(flash))
+                path = datafile.create(folder, preamble, session, flash=flash)
                 found.files.append(DataFile(path, first, first, recovery.size_of(path), preamble.created))
             else:
                 newest = found.files[-1].path
-                with translated(newest), contextlib.closing(datafile.connect(newest)) as connection:
+                with translated(newest), contextlib.closing(datafile.connect_found(newest)) as connection:
                     datafile.write_session(connection, session.on({newest.name: inode(newest)}, found.end))
-            store = cls(folder, clock, lock, found.files, preamble, session, witness, rotate_bytes, rotate_s, flash)
-        except BaseException:
-            witness.close()
-            raise
+            newest = found.files[-1].path
+            commits = Direct(newest) if front is None else Ringed(newest, front)
+            store = cls(folder, clock, lock, found.files, preamble, session, witness, commits, rotate_bytes, rotate_s)
+            if front is None:
+                ring.remove(folder)
+            opened.pop_all()
         store._testify(sync=True)
         return store, outcome
 
@@ -163,13 +169,11 @@ class LogStore:
             now = self._clock.time_ns() if until is None else min(until, self._clock.time_ns())
             rows: list[Row] = []
             for position, segment in enumerate(segments, self._end):
-                head, body, heads = codec.encode_segment(
-                    segment.records, position, now, segment.packed, sparing=self._flash
-                )
+                head, body, heads = codec.encode_segment(segment.records, position, now, segment.packed)
                 rows.append(Row(position, head, body))
                 segment.position, segment.heads, segment.nbytes = position, heads, len(head) + len(body)
             self._check_offsets(segments)
-            self._commit(rows)
+            self._commits.commit(rows, segments)
             self._accept(segments, now)
             return self._end
 
@@ -274,14 +278,19 @@ class LogStore:
 
     def close(self) -> None:
         """Write the witness, close the files and give the folder free."""
-        with self._append_lock, self._reading.lock:
-            self._testify(sync=True)
-            self._close_files()
-            os.close(self._lock)
+        with self._append_lock:
+            try:
+                self._commits.settle()
+            except LogError as error:  # it is durable as it is
+                logger.warning("%s", error)
+            with self._reading.lock:
+                self._testify(sync=True)
+                self._close_files()
+                os.close(self._lock)
 
     def _close_files(self) -> None:
         self._reading.close()
-        self._writer.close()
+        self._commits.close()
         self._witness.close()
 
     def _readable(self) -> list[DataFile]:
@@ -305,19 +314,18 @@ class LogStore:
 
     def _rotate(self) -> None:
         """Begin the next file; the old one stays in use when that fails."""
+        self._commits.settle()
         old = self._files[-1]
         preamble = _renewed(self._preamble, self._preamble.identity, self._end, self._clock.time_ns())
-        path = datafile.create(self._folder, preamble, self._session, page_bytes=_page_bytes(self._flash))
-        with translated(path):
-            try:
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                writer = datafile.connect(path)
-            except sqlite3.Error:
-                datafile.remove(path)
-                raise
-            self._writer.close()
-        self._writer, self._preamble = writer, preamble
-        closed = old._replace(end=self._end, bytes=recovery.size_of(old.path))
+        path = datafile.create(self._folder, preamble, self._session, flash=self._commits.in_blocks)
+        try:
+            self._commits.turn_over(path)
+        except LogError:
+            datafile.remove(path)
+            raise
+        self._preamble = preamble
+        in_blocks = datafile.format_of(old.path) != codec.FORMAT
+        closed = old._replace(end=self._end, bytes=recovery.size_of(old.path), in_blocks=in_blocks)
         self._files = [*self._files[:-1], closed, DataFile(path, self._end, self._end, 0, preamble.created)]
         self._written = recovery.size_of(path)
         self._set_rotation(preamble.created)
@@ -333,17 +341,6 @@ class LogStore:
                         f"the next is {expected}"
                     )
                 after[series] = n + readings
-
-    def _commit(self, rows: Sequence[Row]) -> None:
-        with translated(self._files[-1].path):
-            try:
-                self._writer.execute("BEGIN IMMEDIATE")
-                self._writer.executemany("INSERT INTO segment VALUES (?, ?, ?)", (row[:3] for row in rows))
-                self._writer.execute("COMMIT")
-            except sqlite3.Error:
-                if self._writer.in_transaction:
-                    self._writer.execute("ROLLBACK")
-                raise
 
     def _accept(self, segments: Sequence[Segment], now: int) -> None:
         preamble = self._preamble
@@ -361,65 +358,11 @@ class LogStore:
         self._testify()
 
 
-def _page_bytes(flash: bool) -> int:
-    return datafile.PAGE_FLASH_BYTES if flash else datafile.PAGE_BYTES
-
-
-def _lock_folder(folder: Path) -> int:
-    path = folder / LOCK_NAME
-    with translated(folder):
-        try:
-            _make_folder(folder)
-            lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        except PermissionError as error:  # somebody may give it
-            raise LogIOError(_unwritable(folder, error)) from error
-        except (FileExistsError, NotADirectoryError) as error:
-            raise LogError(_unwritable(folder, error)) from error
-    try:
-        _take(lock, folder)
-        with translated(path):
-            os.ftruncate(lock, 0)
-            os.pwrite(lock, str(os.getpid()).encode(), 0)
-    except BaseException:
-        os.close(lock)
-        raise
-    return lock
-
-
-def _take(lock: int, folder: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-        raise LogError(
-            f"{folder}: the log is in use by process {holder}; stop that gateway, or give this one another log.path"
-        ) from None
-
-
-def _unwritable(folder: Path, error: OSError) -> str:
-    return (
-        f"{folder}: the log's folder cannot be written: {error.strerror}; "
-        "give the gateway's user write access to it, or set log.path to a folder that it may write"
-    )
-
-
-def _make_folder(folder: Path) -> None:
-    """Make it and what is missing above it. Its own name must last too: no sync of what is in it covers that."""
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in missing:
-        _keep_name(path)
-
-
-def _keep_name(path: Path) -> None:
-    """Make a name durable, as far as the folder above can be opened."""
-    with contextlib.suppress(OSError):
-        datafile.sync_folder(path.parent)
-
-
-def _session(found: recovery.Found, clock: Clock, lock_inode: int, witness: Witness, boot: str | None) -> Session:
+def _session(
+    found: recovery.Found, clock: Clock, inodes: dict[str, int], witness: Witness, boot: str | None
+) -> Session:
     previous = found.session.session if found.session else None
-    return Session(uuid.uuid4().hex, previous, clock.time_ns(), found.end, {"lock": lock_inode}, witness.usable, boot)
+    return Session(uuid.uuid4().hex, previous, clock.time_ns(), found.end, inodes, witness.usable, boot)
 
 
 def _renewed(preamble: Preamble | None, identity: str, first: int, now: int) -> Preamble:

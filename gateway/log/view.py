@@ -12,9 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, NamedTuple, Self
 
-from gateway.log import blocks, codec, datafile, recovery
-from gateway.log.datafile import DataFile, Preamble, translated
+from gateway.log import blocks, codec, datafile, frames, recovery, ring
+from gateway.log.datafile import DataFile, Preamble, Row, translated
 from gateway.log.errors import LogCorruptError, LogError
+from gateway.log.identity import Session
 from gateway.log.reading import Outline, Reading
 from gateway.log.records import DeviceRecord, PointRecord, Segment, Series, StreamRecord
 
@@ -38,8 +39,10 @@ class LogView:
         """oldest first"""
         self.damage: list[Damage] = []
         """files that cannot be read"""
+        self._session: Session | None = None
         self.first_n: dict[Series, int] = {}
         """offsets given before the oldest file"""
+        found = ring.look(folder)  # before the files: what is in the ring may go into them meanwhile
         newest: Preamble | None = None
         for first, path in datafile.data_files(folder):
             with contextlib.suppress(FileNotFoundError):
@@ -51,7 +54,8 @@ class LogView:
         if newest is None:
             raise LogError(f"{folder}: no log here; give the folder that log.path names, or the config's folder")
         self._newest = newest
-        self._reading = Reading(folder, self._listed, _connect)
+        staged = self._staged(found)
+        self._reading = Reading(folder, self._listed, _connect, lambda: staged)
         self._learn(newest)
 
     def __enter__(self) -> Self:
@@ -128,6 +132,16 @@ class LogView:
         except LogCorruptError as error:
             yield Damage(name, at, str(error))
 
+    def _staged(self, found: frames.Found | None) -> list[Row]:
+        """What is not in the newest file yet."""
+        newest = self.files[-1]
+        if found is None or self._session is None or found.session.hex() != self._session.session:
+            return []
+        rows = ring.rows(found, newest.end)
+        if rows:
+            self.files[-1] = newest._replace(end=rows[-1].end)
+        return rows
+
     def _listed(self) -> list[DataFile]:
         return self.files
 
@@ -137,6 +151,7 @@ class LogView:
                 preamble = datafile.read_preamble(connection, path, first)
                 last = datafile.last_position(connection, path)
                 in_blocks = datafile.has_blocks(connection)
+                self._session = datafile.read_session(connection, path)
         except LogCorruptError as error:
             self.damage.append(Damage(path.name, None, str(error)))
             return None
@@ -178,5 +193,6 @@ def _check(row: datafile.Row) -> None:
 
 def _connect(path: Path) -> sqlite3.Connection:
     """Without side files of ours: where there is a write-ahead log its owner has made them."""
-    wal = datafile.side_files(path)[0]
-    return datafile.connect_watching(path) if wal.exists() else datafile.connect_closed(path)
+    if datafile.side_files(path)[0].exists():
+        return datafile.connect_watching(path)
+    return datafile.connect_sharing(path) if datafile.is_shared(path) else datafile.connect_closed(path)

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 SAVE_S = 1.0
 """between two saves of a destination's position; what was delivered since is delivered twice after a power cut"""
-SAVE_FLASH_S = 10.0
+SAVE_FLASH_S = 30.0
 """the same on eMMC and SD cards, whose writes are a budget"""
 
 LET_GO_S = 0.5

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.appending import MODULE, Promises
+from tests.support.appending import ALWAYS_FLASH, MODULE, Promises
 from tests.support.kills import killed_child
 from tests.support.logs import crash, open_log, reading, segment
 from tests.support.lying_disk import lying_disk
@@ -154,14 +154,15 @@ def test_the_first_power_cut_costs_neither_the_log_nor_its_stream(tmp_path: Path
     assert len({stream for stream, _ in promises.offsets}) == 1, "nothing is in doubt"
 
 
-def test_every_durable_position_survives_a_power_cut(tmp_path: Path) -> None:
+@pytest.mark.parametrize("environment", [{}, {ALWAYS_FLASH: "1"}], ids=["", "flash"])
+def test_every_durable_position_survives_a_power_cut(tmp_path: Path, environment: dict[str, str]) -> None:
     chance = random.Random(5)
     cut = PowerCut(tmp_path / "disk", tmp_path / "home")
     folder = cut.folder / "log"
     promises = Promises()
     lost = 0
     for _ in range(CUTS):
-        promises.take(killed_child(MODULE, folder, tmp_path / "out", chance, **cut.environment()))
+        promises.take(killed_child(MODULE, folder, tmp_path / "out", chance, **environment, **cut.environment()))
         lost += cut.fail(chance, loss=chance.choice(LOSSES)).lost
         assert promises.lost(folder) == []
     assert lost, "there was something to lose"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.appending import MODULE, Promises, open_log
+from tests.support.appending import ALWAYS_FLASH, MODULE, Promises, open_log
 from tests.support.kills import killed_child
 
 KILLS = 10
@@ -20,12 +20,13 @@ MOST_KILLS = 100
 
 
 @pytest.mark.timeout(900)
-def test_every_durable_position_survives_a_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("environment", [{}, {ALWAYS_FLASH: "1"}], ids=["", "flash"])
+def test_every_durable_position_survives_a_kill(tmp_path: Path, environment: dict[str, str]) -> None:
     chance = random.Random(20)
     folder = tmp_path / "log"
     promises = Promises()
     for kills in range(1, MOST_KILLS + 1):
-        promises.take(killed_child(MODULE, folder, tmp_path / "out", chance))
+        promises.take(killed_child(MODULE, folder, tmp_path / "out", chance, **environment))
         if kills >= KILLS and len(promises.durable) > kills and compacted(folder, tmp_path / f"copy{kills}"):
             break
     assert len(promises.durable) > KILLS

@@ -10,6 +10,7 @@ Closed files are made into blocks all the while.
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import sys
 import tempfile
@@ -21,16 +22,21 @@ import numpy as np
 
 from gateway.contract.batch import Batch, ValueType
 from gateway.contract.clock import SystemClock
-from gateway.log import LogStore, Recovery, Writer
+from gateway.log import LogStore, Recovery, Writer, ring
 from gateway.log.records import BatchRecord, Segment
 
 MODULE = "tests.support.appending"
+ALWAYS_FLASH = "APPENDING_ON_FLASH"
+"""in the environment: as on flash at every start, with a ring of a few commits"""
+SMALL_RING = 24
 
 
 def open_log(folder: Path) -> tuple[LogStore, Recovery]:
     """The log as the process opens it."""
-    # As on flash every other time, so that files of both kinds follow each other.
-    flash = len(list(folder.glob("data-*.db"))) % 2 == 1
+    # As on flash every other time, so that files of both kinds follow each other; or always.
+    always = ALWAYS_FLASH in os.environ
+    flash = always or len(list(folder.glob("data-*.db"))) % 2 == 1
+    ring.PAGES = SMALL_RING if always else ring.PAGES
     return LogStore.open(folder, identity="kill", clock=SystemClock(), rotate_bytes=200_000, flash=flash)
 
 

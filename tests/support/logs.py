@@ -96,13 +96,13 @@ class SmallDisk:
         if self.mounted:
             (self.folder / "ballast").write_bytes(bytes(shutil.disk_usage(self.folder).free - 300_000))
         else:
-            store._writer.execute("PRAGMA max_page_count=60")
+            store._commits.connection.execute("PRAGMA max_page_count=60")
 
     def free(self, store: LogStore) -> None:
         if self.mounted:
             (self.folder / "ballast").unlink()
         else:
-            store._writer.execute("PRAGMA max_page_count=100000")
+            store._commits.connection.execute("PRAGMA max_page_count=100000")
 
 
 @contextlib.contextmanager

@@ -239,11 +239,23 @@ def test_half_made_file_is_removed(folder: Path) -> None:
 def test_unknown_format_version(folder: Path) -> None:
     filled(folder).close()
     with sqlite3.connect(data_paths(folder)[0]) as connection:
-        connection.execute("PRAGMA user_version=3")
+        connection.execute("PRAGMA user_version=4")
     connection.close()
-    with pytest.raises(LogFormatError, match="log format 3 found, this version reads 1 to 2"):
+    with pytest.raises(LogFormatError, match="log format 4 found, this version reads 1 to 3"):
         open_log(folder)
     assert data_paths(folder)
+
+
+def test_a_version_that_was_never_written_is_damage_and_no_refusal(folder: Path) -> None:
+    """A disk that lies about syncs may have kept a part of the first page alone."""
+    filled(folder).close()
+    with sqlite3.connect(data_paths(folder)[0]) as connection:
+        connection.execute("PRAGMA user_version=0")
+    connection.close()
+    store, recovery = open_log(folder)
+    assert recovery.continuity == "torn-tail"
+    assert recovery.cut_readings == 200
+    store.close()
 
 
 def test_missing_state_costs_nothing_else(folder: Path) -> None:
@@ -387,12 +399,12 @@ def test_stepped_clock(folder: Path) -> None:
 def test_read_only_while_running(folder: Path) -> None:
     """Tried again like a full disk: nothing was written, and nothing is used up."""
     store = filled(folder)
-    store._writer.execute("PRAGMA query_only=ON")
+    store._commits.connection.execute("PRAGMA query_only=ON")
     with pytest.raises(LogIOError, match="a failing disk turns read-only") as caught:
         store.append([segment(reading(200))], 22)
     assert caught.value.retry
     assert len(everything(store)) == 21
-    store._writer.execute("PRAGMA query_only=OFF")
+    store._commits.connection.execute("PRAGMA query_only=OFF")
     assert store.append([segment(reading(200))], 22) == 23
     assert offsets(everything(store)) == list(range(210))
     store.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from gateway.contract.adapter import Origin
-from gateway.log import LogStore, datafile
+from gateway.log import LogStore, commits, datafile, ring
 from gateway.log.records import NoteRecord, Segment, Series
 from gateway.log.recovery import Recovery
 from tests.support.logs import STREAM, SetClock, crash, definitions, event, open_log, reading, same_records
@@ -26,8 +26,10 @@ DEVICES = ("boiler-1", "reactor-3", "meter-2")
 class Model:
     """What the log must be: a list of segments, and where it begins."""
 
-    def __init__(self, folder: Path, random: random.Random) -> None:
+    def __init__(self, folder: Path, random: random.Random, flash: float = 0.5) -> None:
+        """`flash` is how likely a start takes the storage for flash."""
         self.random = random
+        self.flash = flash
         self.folder = folder
         self.clock = SetClock()
         self.kept: dict[int, Segment] = {}
@@ -137,7 +139,7 @@ class Model:
         self.reopen()
 
     def reopen(self, first: bool = False) -> None:
-        flash = self.random.random() < 0.5
+        flash = self.random.random() < self.flash
         self.store, recovery = open_log(self.folder, self.clock, rotate_bytes=self.rotate_bytes, flash=flash)
         if not first:
             self.check(recovery)
@@ -162,6 +164,21 @@ def in_memory(tmp_path: Path) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(dir=memory) as folder:
         yield Path(folder)
+
+
+@pytest.mark.parametrize(("pages", "straight_bytes"), [(4, 3_000), (12, 256_000)])
+def test_random_histories_on_flash(
+    in_memory: Path, monkeypatch: pytest.MonkeyPatch, pages: int, straight_bytes: int
+) -> None:
+    """A ring so small that it is emptied every few commits, and some do not fit into it."""
+    monkeypatch.setattr(ring, "PAGES", pages)
+    monkeypatch.setattr(commits, "STRAIGHT_BYTES", straight_bytes)
+    for seed in range(HISTORIES // PER_TEST * 3):
+        model = Model(in_memory / str(seed), random.Random(seed), flash=0.9)
+        for _ in range(40):
+            model.step()
+        model.read()
+        model.store.close()
 
 
 @pytest.mark.parametrize("first_seed", range(0, HISTORIES, PER_TEST))
