@@ -64,7 +64,9 @@ class Sender:
 
     def __init__(self, tools: Tools, end: Callable[[Outcome], None]) -> None:
         self._tools = tools
-        self._end = end
+        self._outcome = end
+        self._ended = False
+        """the outcome is told; a message more may have gone out before the lanes learnt of it"""
         self._name = tools.config.name
         self._hold = tools.config.no_subscribers == "hold"
         self._resend: deque[Message] = deque()
@@ -200,8 +202,13 @@ class Sender:
                     self._tools.refusals.stopped(word(code), advice(code))
                 self._end(BrokerRefused(f"the broker refuses {message.topic} ({word(code)}): {advice(code)}"))
 
+    def _end(self, outcome: Outcome) -> None:
+        self._ended = True
+        self._outcome(outcome)
+
     def _delivered(self, message: Message) -> None:
-        self._tools.delivered()
+        if not self._ended:
+            self._tools.delivered()
         if isinstance(message.content, Run) and message.lane.name == "live":
             received = message.content.slices[-1].record.batch.received_time
             self._tools.progress.delay_s = (self._tools.clock.time_ns() - received) / 1e9

@@ -50,7 +50,7 @@ class Device(KeepingSink):
         super().__init__()
         self.state = DeviceState()
         self.adapter = adapter_of(config, **keys)
-        self.last_received: int | None = None
+        self.covered_until: int | None = None
         self.newest_s = asyncio.get_running_loop().time()
         self.slowest_s = 0.0
         """the longest pause between two offers"""

@@ -12,7 +12,7 @@ from gateway.contract import ValueType
 from gateway.log import codec
 from gateway.log.datafile import Preamble, definition_key
 from gateway.log.records import Labels, PointRecord, Segment
-from gateway.log.writer import _merged, _pieces
+from gateway.log.pieces import merged, pieces
 from gateway.points.registry import ENUMERATION_BYTES
 from gateway.publishing import documents
 from tests.support.logs import crash, open_log
@@ -110,7 +110,7 @@ def test_a_shared_enumeration_hardly_grows_the_preamble() -> None:
 
 
 def test_many_entries_are_few_segments_below_the_limit() -> None:
-    segments = _merged(_pieces(many(STATES)))
+    segments = merged(pieces(many(STATES)))
     sizes = [len(codec.encode_segment(one.records, 1, 0, one.packed)[1]) for one in segments]
     assert sum(len(one.records) for one in segments) == POINTS
     assert max(sizes) <= codec.SEGMENT_BYTES
