@@ -11,8 +11,8 @@ import pytest
 from gateway.contract import ValueType
 from gateway.log import codec
 from gateway.log.datafile import Preamble, definition_key
-from gateway.log.records import Labels, PointRecord, Segment
 from gateway.log.pieces import merged, pieces
+from gateway.log.records import Labels, PointRecord, Segment
 from gateway.points.registry import ENUMERATION_BYTES
 from gateway.publishing import documents
 from tests.support.logs import crash, open_log
