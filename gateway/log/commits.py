@@ -159,7 +159,10 @@ class Ringed:
 
 
 def settle_into(path: Path, rows: Sequence[Row]) -> None:
-    """Bring what a start found in the ring into the data file that it belongs to. Raises LogFullError, LogIOError."""
+    """Bring what a start found in the ring into the data file that it belongs to.
+
+    Raises LogFullError, LogIOError, LogCorruptError for a file that is so damaged that it takes nothing more.
+    """
     packed = in_blocks(rows)
     with translated(path):
         connection = datafile.connect(path, journal="PERSIST")

@@ -159,6 +159,15 @@ def _take_staged(rows: list[Row], found: Found) -> None:
     found.files[-1] = newest._replace(end=found.end)
 
 
+def leave_staged(folder: Path, found: Found, why: LogCorruptError) -> None:
+    """The newest file is so damaged that it does not take what only the ring holds: that is set aside and counted."""
+    found.torn.append(f"{why}; what the ring held for it is set aside in {RING_NAME}{datafile.DAMAGED}")
+    found.cut_readings += sum(one.readings for one in _series(found.staged))
+    found.files[-1] = found.files[-1]._replace(end=found.staged[0].position)
+    found.staged = []
+    _set_aside(folder / RING_NAME)
+
+
 class _Begin(NamedTuple):
     """What a file's preamble says of the moment before it."""
 

@@ -118,6 +118,8 @@ class LogStore:
         flash: bool,
     ) -> tuple[LogStore, Recovery]:
         found = recovery.examine(folder, boot)
+        if found.staged:
+            _settle(folder, found)
         witness = Witness(folder)
         seen = witness.read()
         lock_inode = inode(folder / LOCK_NAME)
@@ -126,8 +128,6 @@ class LogStore:
             opened.callback(witness.close)
             witness.open()
             keep_name(witness.path)  # a copy of the log is known by having no witness
-            if found.staged:
-                settle_into(found.files[-1].path, found.staged)
             inodes = {LOCK_NAME: lock_inode, **({RING_NAME: ring.make(folder)} if flash else {})}
             session = _session(found, clock, inodes, witness, boot)
             front = Ring(folder, session.session, session.previous, found.round) if flash else None
@@ -356,6 +356,14 @@ class LogStore:
         preamble.last_commit = now
         self._end += len(segments)
         self._testify()
+
+
+def _settle(folder: Path, found: recovery.Found) -> None:
+    """Bring what only the ring holds into the newest file. Raises LogFullError, LogIOError."""
+    try:
+        settle_into(found.files[-1].path, found.staged)
+    except LogCorruptError as error:
+        recovery.leave_staged(folder, found, error)
 
 
 def _session(

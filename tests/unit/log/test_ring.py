@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import random
@@ -272,6 +273,32 @@ def test_a_newest_file_that_is_lost_takes_nothing_of_the_ring_with_it(folder: Pa
     assert everything(store) == list(range(100))
     assert recovery.cut_readings == 0
     goes_on(store, recovery)
+
+
+def test_a_data_file_that_takes_nothing_more(folder: Path, clock: SetClock) -> None:
+    """A card lost a page of it: what the ring held is set aside and counted, and the start goes on."""
+    store = filled(folder, clock)
+    (file,) = store.files()
+    crash(store)
+    with contextlib.closing(sqlite3.connect(file.path)) as connection:
+        (page_bytes,) = connection.execute("PRAGMA page_size").fetchone()
+        (root,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'block'").fetchone()
+    with file.path.open("r+b") as content:
+        content.seek((root - 1) * page_bytes)
+        content.write(b"\xff" * page_bytes)
+    store, recovery = reopened(folder, clock)
+    assert recovery.continuity == "torn-tail"
+    assert recovery.cut_readings == 200
+    assert any("set aside in ring.damaged" in line for line in recovery.damage), recovery.damage
+    assert (folder / "ring.damaged").exists()
+    assert recovery.next_n, "no offset comes twice"
+    goes_on(store, recovery)
+    store, recovery = reopened(folder, clock)
+    assert recovery.continuity == "corrupt", "the file itself is set aside once it is not the newest any more"
+    store.close()
+    store, recovery = reopened(folder, clock)
+    assert recovery.continuity is None
+    store.close()
 
 
 def test_killed_while_the_ring_is_emptied(folder: Path, clock: SetClock) -> None:
