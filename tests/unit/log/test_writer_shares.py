@@ -88,6 +88,7 @@ async def fill(writer: Writer, store: SlowStore, device: str = "flood") -> list[
         await asyncio.sleep(0)
         if not writing.done():
             writing.cancel()
+            await asyncio.wait([writing])  # while it waits for memory, the log hurries
             break
         receipts.append(writing.result())
     return [asyncio.ensure_future(receipt.durable()) for receipt in receipts]
