@@ -4,9 +4,9 @@
 # make soak    fuzz the decoder of OPC UA for 5 minutes (SECONDS=60: for one), lose 1,000 connections,
 #              Modbus faults on every transport for 3 minutes, 5,000 histories of the log, 200 crashes under load,
 #              60 power cuts, 20 full disks, an outage of 72 hours, a flood on a slow disk (two hours)
-# make bench   measure the path on this machine
+# make bench   measure the path on this machine (five minutes); bench-full: everything five times
 # make lock    renew the locked dependencies
-.PHONY: demo test soak check bench lock setup
+.PHONY: demo test soak check bench bench-full lock setup
 
 setup:
 	@scripts/setup dev
@@ -43,6 +43,11 @@ bench:
 	@scripts/mosquitto
 	@scripts/setup dev
 	@.venv/bin/python -m benchmarks $(ARGS)
+
+bench-full:
+	@scripts/mosquitto
+	@scripts/setup dev
+	@.venv/bin/python -m benchmarks --full $(ARGS)
 
 lock:
 	@scripts/lock

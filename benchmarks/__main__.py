@@ -1,7 +1,8 @@
-"""Measure the gateway on this machine: `python -m benchmarks [--quick|--full] [--only NAME ...]`.
+"""Measure the gateway on this machine: `python -m benchmarks [--full] [--only NAME ...] [--repeat N] [--seconds S]`.
 
-The gateway has one core for itself; load server, broker and receiver share another. Results are printed and written to
-benchmarks/results/latest.json. Everything ends by itself, in about 5 minutes (--quick 3, --full 12).
+The gateway has one core for itself; load servers, broker and receiver share another. Without options everything that
+is short runs once, in about 5 minutes; --full runs everything five times. Results are printed, and written as JSON and
+Markdown below benchmarks/results. Ends with 1 when a workload could not be carried out, with 2 when a bar is missed.
 """
 
 from __future__ import annotations
@@ -11,80 +12,77 @@ import json
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-from benchmarks import report, stages, workloads
-from benchmarks.gateway_config import Delivery
-from benchmarks.measure import progress
-from benchmarks.processes import BenchmarkError
+from benchmarks import report
+from benchmarks.plan import PLAN, Workload
+from benchmarks.rig.measure import progress
+from benchmarks.rig.outcome import Outcome
+from benchmarks.rig.processes import BenchmarkError
 
 RESULTS: Final = Path(__file__).parent / "results" / "latest.json"
-RATES: Final[dict[str, tuple[float, ...]]] = {
-    "columns": workloads.COLUMNS_RATES,
-    "json": workloads.JSON_RATES,
-    "mix": workloads.MIX_RATES,
-    "script": workloads.SCRIPT_RATES,
-}
-Workload = Callable[[], Any]
+SECONDS: Final = 3.0
+FULL_SECONDS: Final = 5.0
+FULL_REPEAT: Final = 5
 
 
-def plan(speed: str) -> dict[str, Workload]:
-    """Name and work of everything that is measured."""
-    seconds = {"quick": 2.0, "normal": 3.0, "full": 10.0}[speed]
-    step = 2 if speed == "quick" else 1
-    rates = {name: values[::step] for name, values in RATES.items()}
-    periods = workloads.MODBUS_PERIODS[::step]
-    columns, json_, zstd = Delivery(), Delivery(format="json"), Delivery(compression="zstd")
-    points = (1_000, 10_000)
-    chosen: dict[str, Workload] = {
-        "stages": stages.measure,
-        "opcua columns": lambda: workloads.opcua(columns, rates["columns"], seconds),
-        "opcua json": lambda: workloads.opcua(json_, rates["json"], seconds),
-        "opcua mix columns": lambda: workloads.opcua(columns, rates["mix"], seconds, "mix"),
-        "opcua script": lambda: workloads.opcua_script(rates["script"], seconds),
-        "modbus columns": lambda: workloads.modbus(columns, periods[1:], seconds),
-        "modbus script": lambda: workloads.modbus_script(periods[:3], seconds),
-        "idle": lambda: [
-            workloads.idle(count, protocol, 2 * seconds) for protocol in ("opcua", "modbus") for count in points
-        ],
-        "delay": lambda: workloads.delay(seconds),
-    }
-    if speed == "full":
-        chosen["opcua columns zstd"] = lambda: workloads.opcua(zstd, rates["columns"], seconds)
-        chosen["opcua float columns"] = lambda: workloads.opcua(columns, rates["columns"], seconds, "float")
-        chosen["modbus json"] = lambda: workloads.modbus(json_, periods, seconds)
-    return chosen
+def chosen(names: list[str], full: bool) -> list[Workload]:
+    """What to run: by part of a name, or everything, or what is short."""
+    if names:
+        return [workload for workload in PLAN if any(name in workload.name for name in names)]
+    return [workload for workload in PLAN if full or workload.short]
+
+
+def carry_out(work: list[Workload], repeat: int, seconds: float) -> tuple[dict[str, list[Outcome]], bool]:
+    """Run everything, `repeat` times in turn, so that a slow minute of the machine does not meet one of them alone.
+
+    The outcomes by workload, and whether all could be carried out.
+    """
+    outcomes: dict[str, list[Outcome]] = {workload.name: [] for workload in work}
+    whole = True
+    for round in range(repeat):
+        for workload in work:
+            progress(f"{workload.name}  ({round + 1} of {repeat})")
+            try:
+                outcomes[workload.name].append(workload.run(seconds))
+            except BenchmarkError as error:
+                whole = False
+                progress(f"  failed: {error}")
+    return outcomes, whole
 
 
 def main() -> int:
-    """Returns 1 when a workload could not be carried out."""
+    """See the module's text."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    speed = parser.add_mutually_exclusive_group()
-    speed.add_argument("--quick", action="store_const", dest="speed", const="quick")
-    speed.add_argument("--full", action="store_const", dest="speed", const="full")
+    parser.add_argument("--full", action="store_true", help="everything, five times")
     parser.add_argument("--only", action="append", default=[], metavar="NAME", help="part of a workload's name")
-    parser.add_argument("--output", type=Path, default=RESULTS)
+    parser.add_argument("--repeat", type=int, help="runs of each workload")
+    parser.add_argument("--seconds", type=float, help="for which a rate is held")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="the JSON; the Markdown lies beside it")
+    parser.add_argument("--list", action="store_true", help="the workloads' names")
     arguments = parser.parse_args()
+    if arguments.list:
+        print("\n".join(workload.name for workload in PLAN))
+        return 0
     # SIGTERM ends the children too: they are ended on the way out of their `with`
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-    results: dict[str, Any] = {"machine": report.machine(), "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
-    failed = False
-    for name, work in plan(arguments.speed or "normal").items():
-        if arguments.only and not any(part in name for part in arguments.only):
-            continue
-        progress(name)
-        try:
-            results[name] = work()
-        except BenchmarkError as error:
-            failed = True
-            progress(f"  failed: {error}")
-    print(report.table(results))
+    if not (work := chosen(arguments.only, arguments.full)):
+        parser.error("no such workload: see --list")
+    repeat = arguments.repeat or (FULL_REPEAT if arguments.full else 1)
+    seconds = arguments.seconds or (FULL_SECONDS if arguments.full else SECONDS)
+    machine = report.machine()
+    outcomes, whole = carry_out(work, repeat, seconds)
+    rows = report.rows(outcomes)
+    moment = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    print(report.terminal(rows))
     arguments.output.parent.mkdir(exist_ok=True)
-    arguments.output.write_text(json.dumps(results, indent=1))
-    progress(f"\nwritten to {arguments.output}")
-    return int(failed)
+    arguments.output.write_text(json.dumps(report.plain(machine, moment, outcomes), indent=1))
+    arguments.output.with_suffix(".md").write_text(report.markdown(machine, moment, rows, seconds))
+    progress(f"\nwritten to {arguments.output} and {arguments.output.with_suffix('.md').name}")
+    if not whole:
+        return 1
+    return 0 if all(row.met for row in rows) else 2
 
 
 if __name__ == "__main__":

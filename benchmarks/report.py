@@ -1,4 +1,4 @@
-"""What was measured, as a table for people."""
+"""What was measured: a table for the terminal, Markdown for the page, JSON for programs."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ import os
 import platform
 import sqlite3
 import subprocess
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from statistics import median
+from typing import Final, NamedTuple
 
-from benchmarks.processes import CORES, find_program
+from benchmarks.rig.outcome import Data, Figure, Outcome
+from benchmarks.rig.processes import CORES, find_program
 
-Data = dict[str, Any]
 PACKAGES = ("edge-gateway", "asyncua", "pymodbus", "paho-mqtt", "numpy", "orjson", "zstandard", "uvloop")
 
 
@@ -39,113 +41,127 @@ def machine() -> Data:
     }
 
 
-def table(results: Data) -> str:
-    """The whole report."""
-    lines = ["", "machine"]
-    lines += [f"  {key:<14} {value}" for key, value in results["machine"].items()]
-    if CORES.measured == CORES.load:
-        lines.append("  One core only: load and gateway share it, so the rates say little.")
-    if "stages" in results:
-        lines += ["", f"{'stage':<40} {'us/value':>9} {'bytes/value':>12}"]
-        lines += [
-            f"{name:<40} {stage['us']:>9.4f} {stage.get('bytes', ''):>12{'.2f' if 'bytes' in stage else ''}}"
-            for name, stage in results["stages"].items()
-        ]
-    lines += _rates(results) + _sizes(results) + _idle(results) + _delay(results) + _ratios(results)
+class Peer(NamedTuple):
+    """Two workloads that do the same work, and by how much ours has to be better."""
+
+    ours: str
+    theirs: str
+    rate_bar: float | None
+    cpu_bar: float | None
+
+
+PEERS: Final = (
+    Peer("B1 columns", "script opcua", 17, 25),
+    Peer("B1 columns", "thingsboard opcua", 50, None),
+    Peer("B1 columns", "node-red opcua", 20, None),
+    Peer("B4 columns", "script modbus", None, 2),
+    Peer("B4 columns", "thingsboard modbus", None, None),
+    Peer("B4 columns", "node-red modbus", None, None),
+)
+
+
+class Row(NamedTuple):
+    """One figure of all runs of a workload."""
+
+    workload: str
+    figure: Figure
+    """of the first run: name, unit, bar"""
+    median: float
+    lowest: float
+    highest: float
+    runs: int
+
+    @property
+    def met(self) -> bool:
+        """Whether the median meets the bar."""
+        return self.figure.met(self.median)
+
+
+def rows(outcomes: Mapping[str, Sequence[Outcome]]) -> list[Row]:
+    """Median and range of every figure, and the ratios between workloads of the same round."""
+    found = []
+    for workload, runs in outcomes.items():
+        for figure in runs[0].figures if runs else ():
+            values = [one.value for run in runs for one in run.figures if one.name == figure.name]
+            found.append(Row(workload, figure, median(values), min(values), max(values), len(values)))
+    for peer in PEERS:
+        found += ratios(peer, outcomes.get(peer.ours, ()), outcomes.get(peer.theirs, ()))
+    return found
+
+
+def ratios(peer: Peer, ours: Sequence[Outcome], theirs: Sequence[Outcome]) -> list[Row]:
+    """Round by round, because machines drift: how many times the rate of a peer, at what part of its CPU per value."""
+    found = []
+    for name, name_of_ratio, bar, up in (
+        ("highest rate kept up with", "times their rate", peer.rate_bar, True),
+        ("CPU per value", "their CPU per value in ours", peer.cpu_bar, False),
+    ):
+        pairs = [(value_of(a, name), value_of(b, name)) for a, b in zip(ours, theirs, strict=False)]
+        values = [(a / b if up else b / a) for a, b in pairs if a and b]
+        if values:
+            figure = Figure(name_of_ratio, values[0], "x", bar)
+            shown = f"{peer.ours} / {peer.theirs}"
+            found.append(Row(shown, figure, median(values), min(values), max(values), len(values)))
+    return found
+
+
+def value_of(outcome: Outcome, name: str) -> float | None:
+    """The figure of that name, if the run has it."""
+    return next((figure.value for figure in outcome.figures if figure.name == name), None)
+
+
+def terminal(found: Sequence[Row]) -> str:
+    """The figures for a terminal; a missed bar is marked."""
+    lines = [f"{'workload':<26} {'figure':<46} {'median':>14} {'lowest':>14} {'highest':>14} {'bar':>14}"]
+    last = ""
+    for row in found:
+        name = "" if row.workload == last else row.workload
+        last = row.workload
+        mark = "" if row.met else "  MISSED"
+        figure = f"{row.figure.name}, {row.figure.unit}"
+        lines.append(
+            f"{name:<26} {figure:<46} {number(row.median):>14} {number(row.lowest):>14} {number(row.highest):>14} "
+            f"{bar(row.figure):>14}{mark}"
+        )
     return "\n".join(lines)
 
 
-def _rates(results: Data) -> list[str]:
-    rows = [(name, data) for name, data in results.items() if isinstance(data, dict) and "steps" in data]
-    if not rows:
-        return []
-    lines = [
-        "",
-        f"{'end to end, highest rate kept up with':<38} {'per s':>10} {'core':>6} {'others':>6} {'us/value':>9} "
-        f"{'load':>5} {'RSS MB':>7} {'p50 ms':>7} {'p99 ms':>7} {'limit':>22}",
-    ]
-    for name, data in rows:
-        top, last = data["best"], data["steps"][-1]
-        if top is None:
-            lines.append(f"{name:<38} none: {_limit(last)}")
-            continue
-        delay = top["delay_ms"]
+def markdown(machine: Data, moment: str, found: Sequence[Row], seconds: float) -> str:
+    """The same as a page."""
+    lines = [f"Measured {moment}; each rate held for {seconds:g} s.", "", "| | |", "|---|---|"]
+    lines += [f"| {key} | {value} |" for key, value in machine.items()]
+    lines += ["", "| workload | figure | median | range | runs | bar | |", "|---|---|--:|--:|--:|--:|---|"]
+    for row in found:
+        verdict = "" if row.figure.bar is None else ("met" if row.met else "**missed**")
         lines.append(
-            f"{name:<38} {top['delivered']:>10,.0f} {top['cpu_share']:>6.0%} {top['others_share']:>6.0%} "
-            f"{top['cpu_us']:>9.3f} {top['load_cpu_share']:>5.0%} {top['rss_mb']:>7.0f} {delay.get('p50', 0):>7.0f} "
-            f"{delay.get('p99', 0):>7.0f} {_limit(last):>22}"
+            f"| {row.workload} | {row.figure.name}, {row.figure.unit} | {number(row.median)} | "
+            f"{number(row.lowest)} to {number(row.highest)} | {row.runs} | {bar(row.figure)} | {verdict} |"
         )
-        if account := data.get("account"):
-            lost = account["dropped_by_server"] + account["never_came"]
-            lines.append(
-                f"    all steps: {account['delivered']:,} of {account['generated']:,} values, {lost:,} lost in the "
-                f"step that failed, {account['duplicates']:,} duplicates, {account['wrong']:,} wrong of "
-                f"{account['checked']:,} checked"
-            )
-    return lines
+    return "\n".join([*lines, ""])
 
 
-def _limit(last: Data) -> str:
-    if last["keeps_up"]:
-        return "no limit found"
-    reached = f"{last['delivered']:,.0f} of {last['offered']:,.0f}"
-    return f"{reached}, {last['cpu_share']:.0%}"
+def plain(machine: Data, moment: str, outcomes: Mapping[str, Sequence[Outcome]]) -> Data:
+    """Everything, for programs."""
+    return {
+        "machine": machine,
+        "time": moment,
+        "workloads": {
+            name: [{"figures": [figure._asdict() for figure in run.figures], **run.details} for run in runs]
+            for name, runs in outcomes.items()
+        },
+    }
 
 
-def _sizes(results: Data) -> list[str]:
-    rows = [(name, data["bytes"]) for name, data in results.items() if isinstance(data, dict) and data.get("bytes")]
-    if not rows:
-        return []
-    lines = ["", f"{'bytes per value':<38} {'on the wire':>12} {'in the log':>12} {'written to disk':>16}"]
-    lines += [f"{name:<38} {size['wire']:>12.1f} {size['log']:>12.2f} {size['written']:>16.2f}" for name, size in rows]
-    return lines
+def number(value: float) -> str:
+    """Three digits that count, or whole thousands."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
-def _idle(results: Data) -> list[str]:
-    rows = results.get("idle", [])
-    if not rows:
-        return []
-    lines = [
-        "",
-        f"{'all points at 1 s, json':<38} {'RSS MB':>8} {'core':>6} {'all points after':>17} {'written B/value':>20} "
-        f"{'GB/day':>7}",
-    ]
-    lines += [
-        f"{row['protocol'] + ', ' + format(row['points'], ',') + ' points':<38} {row['rss_mb']:>8.0f} "
-        f"{row['cpu_share']:>6.1%} {row['all_points_s']:>15.1f} s {row['written_per_reading']:>20.1f} "
-        f"{row['written_gb_per_day']:>7.2f}"
-        for row in rows
-    ]
-    return lines
-
-
-def _delay(results: Data) -> list[str]:
-    if "delay" not in results:
-        return []
-    row = results["delay"]
-    delay = row["delay_ms"]
-    return [
-        "",
-        f"delay at {row['delivered']:,.0f} values/s, batching off, commit 50 ms: p50 {delay['p50']:.0f} ms, "
-        f"p99 {delay['p99']:.0f} ms, most {delay['max']:.0f} ms",
-    ]
-
-
-def _ratios(results: Data) -> list[str]:
-    lines = []
-    for ours, theirs in (
-        ("opcua columns", "opcua script"),
-        ("opcua json", "opcua script"),
-        ("modbus columns", "modbus script"),
-    ):
-        if ours in results and theirs in results:
-            a, b = results[ours]["best"], results[theirs]["best"]
-            if a and b:
-                lines.append(
-                    f"  {ours:<20} {a['delivered'] / b['delivered']:>6.1f} x the rate, "
-                    f"1/{b['cpu_us'] / a['cpu_us']:.1f} of the CPU per value"
-                )
-    return ["", "against the plain script (nothing durable, no identifiers, no account)", *lines] if lines else []
+def bar(figure: Figure) -> str:
+    """At least or at most so much, or nothing."""
+    if figure.bar is None:
+        return ""
+    return f"{'>=' if figure.at_least else '<='} {number(figure.bar)}"
 
 
 def _read(path: str) -> list[str]:

@@ -15,9 +15,10 @@ from adapters.modbus.point import ModbusPointConfig
 from adapters.opcua.decoding.batches import BatchBuilder, Moment
 from adapters.opcua.decoding.decode import decode_items
 from adapters.opcua.decoding.fallback import decode_other
-from benchmarks import modbus_load
-from benchmarks.measure import progress
-from benchmarks.notifications import SOURCE, VALUE, Part, filetime
+from benchmarks.load import modbus_devices
+from benchmarks.load.notifications import SOURCE, VALUE, Part, filetime
+from benchmarks.rig.measure import progress
+from benchmarks.rig.outcome import Figure, Outcome
 from gateway.contract import Batch, Point, PointConfig, SystemClock
 from gateway.log.codec import decode_body, decode_head, encode_segment
 from gateway.log.records import BatchRecord, Labels, Record, Segment, StreamRecord
@@ -38,6 +39,12 @@ PER_COMMIT: Final = 10
 """segments in one commit: 100,000 readings"""
 
 Results = dict[str, dict[str, float]]
+
+
+def run(_: float) -> Outcome:
+    """A figure for each stage."""
+    results = measure()
+    return Outcome([Figure(name, stage["us"], "us/value") for name, stage in results.items()], dict(results))
 
 
 def measure() -> Results:
@@ -85,7 +92,7 @@ def _modbus(results: Results) -> None:
         Point(k, ModbusPointConfig.model_validate({"point": f"p{k}", "address": f"holding {2 * k}", "type": "float32"}))
         for k in range(ITEMS // 2)
     ]
-    image = modbus_load.Image()
+    image = modbus_devices.Image()
     blocks = plan(Table.HOLDING, [Span(2 * k, 2, k) for k in range(len(points))], Limits())
     layout = Layout("load", points, blocks)
     payloads = [image.data[2 * block.start : 2 * (block.start + block.cells)] for block in blocks]

@@ -14,7 +14,7 @@ RECENT_NS: Final = 7 * DAY_NS
 LEAST_NS: Final = 3600 * 10**9
 """less than an hour says nothing about a day"""
 READING_BYTES: Final = 4.0
-"""of a mixed plant, in blocks (python -m benchmarks.log_size)"""
+"""of a mixed plant, in blocks (python -m benchmarks.log.size)"""
 READING_FLASH_BYTES: Final = 4.2
 """on eMMC and SD, where a block holds no more than the ring held"""
 

@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 import psutil
 
-from benchmarks.processes import CORES, Bench
+from benchmarks.rig.processes import CORES, Bench
 from gateway.log.writer import COMMIT_SHARE_BYTES, MEMORY_BYTES, SHARE_BYTES
 from tests.support.crash_plant import counting_device, counting_file
 from tests.support.faulty_machine import FaultyMachine
@@ -100,7 +100,7 @@ async def flood(folder: Path, seconds: float, disk_bytes_s: int, rate: float) ->
 @contextlib.asynccontextmanager
 async def devices(bench: Bench, rate: float) -> AsyncIterator[list[dict[str, Any]]]:
     """Device files: one that floods, `CALM` that do not."""
-    server = bench.python("server", "opcua_load", "--items", ITEMS, "--rate", rate)
+    server = bench.python("server", "load.opcua_server", "--items", ITEMS, "--rate", rate)
     port = server.ask()["port"]
     loud = {
         "device": "flood",

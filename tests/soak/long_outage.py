@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import psutil
 
-from benchmarks.processes import CORES, Bench, Child, free_port
+from benchmarks.rig.processes import CORES, Bench, Child, free_port
 from gateway.contract.clock import SystemClock
 from gateway.log import LogStore, StateStore, Tail
 from gateway.log.records import Segment

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from benchmarks import arrivals, control
-from benchmarks.mqtt import Message, Subscriber
-from benchmarks.offsets import Offsets
+from benchmarks.receive import arrivals
+from benchmarks.receive.mqtt import Message, Subscriber
+from benchmarks.receive.offsets import Offsets
+from benchmarks.rig import control
 
 _HEAD_BYTES: Final = 512
 _SERIES: Final = re.compile(rb'"stream":"([^"]*)","device":"([^"]*)","n":(\d+),"count":(\d+),"lane":"([^"]*)"')

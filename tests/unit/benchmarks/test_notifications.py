@@ -11,7 +11,7 @@ from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import extensionobject_from_binary
 
-from benchmarks.notifications import KINDS, MIX, SERVER, SOURCE, VALUE, Part, filetime, numbers, parts
+from benchmarks.load.notifications import KINDS, MIX, SERVER, SOURCE, VALUE, Part, filetime, numbers, parts
 
 NOW_NS = 1_795_000_000_123_456_700
 MASKS = (VALUE, VALUE | SOURCE, VALUE | SERVER, VALUE | SOURCE | SERVER)

@@ -7,11 +7,11 @@ import random
 
 import numpy as np
 
-from benchmarks import modbus_load, notifications
-from benchmarks.mqtt import Message
-from benchmarks.offsets import Offsets
-from benchmarks.receiver import Receiver
-from benchmarks.values import ValueCheck
+from benchmarks.load import modbus_devices, notifications
+from benchmarks.receive.mqtt import Message
+from benchmarks.receive.offsets import Offsets
+from benchmarks.receive.receiver import Receiver
+from benchmarks.receive.values import ValueCheck
 
 
 def test_offsets_against_a_plain_set() -> None:
@@ -65,9 +65,9 @@ def test_mixed_and_modbus_values() -> None:
     mix.check(items, values[::-1], follow=False)
     assert mix.wrong > 10
     modbus = ValueCheck("modbus")
-    modbus.check(items, modbus_load.slot_values(123, items).tolist(), follow=False)
+    modbus.check(items, modbus_devices.slot_values(123, items).tolist(), follow=False)
     assert modbus.wrong == 0
-    modbus.check(items + 1, modbus_load.slot_values(123, items).tolist(), follow=False)
+    modbus.check(items + 1, modbus_devices.slot_values(123, items).tolist(), follow=False)
     assert modbus.wrong == 30
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.log_figures import COMMIT_S, DAY_S, NOMINAL, Feed
+from benchmarks.log.figures import COMMIT_S, DAY_S, NOMINAL, Feed
 from gateway.log import LogStore, LogView, StateStore, datafile, frames, ring, storage
 from gateway.log.datafile import side_files
 from gateway.log.records import BatchRecord, Record, Segment

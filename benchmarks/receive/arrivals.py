@@ -13,8 +13,8 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import control
-from benchmarks.mqtt import Message, Subscriber
+from benchmarks.receive.mqtt import Message, Subscriber
+from benchmarks.rig import control
 
 _WAIT_S: Final = 0.02
 """the longest that a command waits when nothing comes"""

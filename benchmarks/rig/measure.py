@@ -10,8 +10,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.gateway_config import Delivery, write_gateway
-from benchmarks.processes import CORES, Bench, BenchmarkError, Child, core_busy_s, free_port
+from benchmarks.rig.gateway_config import Delivery, write_gateway
+from benchmarks.rig.outcome import Figure
+from benchmarks.rig.processes import CORES, Bench, BenchmarkError, Child, core_busy_s, free_port
 
 READY_S: Final = 60.0
 SETTLE_S: Final = 1.5
@@ -51,6 +52,13 @@ class Step:
     rss_mb: float
     delay_ms: dict[str, float]
     keeps_up: bool
+
+    def line(self, unit: str) -> str:
+        """For the person who waits."""
+        return (
+            f"  {self.delivered:>10,.0f} of {self.offered:>10,.0f} {unit}  {self.cpu_share:5.0%} of the core"
+            f"  (others {self.others_share:.0%})"
+        )
 
 
 class System:
@@ -160,7 +168,7 @@ def start_script(bench: Bench, values: str, load: Child, *arguments: object) -> 
     """Broker, receiver and a plain script."""
     broker, receiver = _start_ends(bench, values)
     measured = bench.python(
-        "script", "plain_scripts", *arguments, "--broker-port", bench.broker_port, core=CORES.measured
+        "script", "peers.plain_scripts", *arguments, "--broker-port", bench.broker_port, core=CORES.measured
     )
     measured.ask()
     return System(bench, load, measured, receiver, broker)
@@ -168,7 +176,7 @@ def start_script(bench: Bench, values: str, load: Child, *arguments: object) -> 
 
 def _start_ends(bench: Bench, values: str) -> tuple[Child, Child]:
     broker = bench.broker()
-    receiver = bench.python("receiver", "receiver", "--port", bench.broker_port, "--values", values)
+    receiver = bench.python("receiver", "receive.receiver", "--port", bench.broker_port, "--values", values)
     receiver.ask()
     return broker, receiver
 
@@ -181,10 +189,7 @@ def climb(
     for rate in rates:
         system.load.ask(f"rate {rate / (items * values_per_tick)}")
         steps.append(system.step(rate, seconds))
-        progress(
-            f"  {steps[-1].delivered:>10,.0f} of {rate:>10,.0f} values/s  {steps[-1].cpu_share:5.0%} of the core"
-            f"  (others {steps[-1].others_share:.0%})"
-        )
+        progress(steps[-1].line("readings/s"))
         if not steps[-1].keeps_up:
             break
     return steps
@@ -206,11 +211,31 @@ def folder_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def ratio(ours: float | None, theirs: float | None) -> float | None:
-    """ours / theirs, where both are known."""
-    if ours is None or theirs is None or not theirs or math.isnan(theirs):
-        return None
-    return ours / theirs
+def rate_figures(steps: Sequence[Step], unit: str, bar: float | None) -> list[Figure]:
+    """The highest rate that was kept up with, and what it took."""
+    top = best(steps)
+    if top is None:
+        return [Figure("highest rate kept up with", 0.0, unit, bar)]
+    return [
+        Figure("highest rate kept up with", top.delivered, unit, bar),
+        Figure("CPU per value", top.cpu_us, "us"),
+        Figure("CPU", top.cpu_share * 100, "% of the core"),
+        Figure("RSS", top.rss_mb, "MB"),
+        Figure("delay p50", top.delay_ms.get("p50", math.nan), "ms"),
+        Figure("delay p99", top.delay_ms.get("p99", math.nan), "ms"),
+    ]
+
+
+def size_figures(system: System) -> list[Figure]:
+    """Bytes per reading on the wire, in the log, and written to the device."""
+    got = system.receiver.ask("stats")
+    readings = max(got["readings"], 1)
+    figures = [Figure("on the wire", got["bytes"] / readings, "bytes/reading")]
+    if system.measured.name == "gateway":
+        log = folder_bytes(system.bench.folder / "config" / "log")
+        figures.append(Figure("in the log", log / readings, "bytes/reading"))
+        figures.append(Figure("written", system.measured.usage().written / readings, "bytes/reading"))
+    return figures
 
 
 def progress(text: str) -> None:

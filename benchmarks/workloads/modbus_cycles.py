@@ -1,6 +1,6 @@
 """One Modbus device with 10,000 contiguous registers over one connection: which period is kept, and how exactly.
 
-    python -m benchmarks.modbus_cycles --seconds 10
+    python -m benchmarks.workloads.modbus_cycles --seconds 10
 
 80 requests a cycle; the whole gateway with its durable log and a broker, the gateway on a core of its own. A cycle's
 beginning is when the device is asked for its first register, as the device saw it: its lateness is against a fixed
@@ -14,10 +14,10 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from benchmarks.gateway_config import Delivery, write_modbus
-from benchmarks.measure import progress, start_gateway
-from benchmarks.processes import Bench
-from benchmarks.workloads import modbus_load
+from benchmarks.rig.gateway_config import Delivery, write_modbus
+from benchmarks.rig.loads import modbus_devices
+from benchmarks.rig.measure import progress, start_gateway
+from benchmarks.rig.processes import Bench
 
 REGISTERS: Final = 10_000
 PERIODS_MS: Final = (100, 80, 60, 50, 40, 30, 20, 15)
@@ -50,7 +50,7 @@ def kept(starts: Sequence[float], period_s: float) -> Kept:
 def measure(period_ms: int, seconds: float) -> dict[str, Any]:
     """One period for so long."""
     with Bench() as bench:
-        load, ports = modbus_load(bench, 1)
+        load, ports = modbus_devices(bench, 1)
         system = start_gateway(
             bench,
             Delivery(),

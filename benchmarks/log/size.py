@@ -1,4 +1,4 @@
-"""Bytes per reading in the log, fresh and as blocks, of a plant of mixed devices: `python -m benchmarks.log_size`.
+"""Bytes per reading in the log, fresh and as blocks, of a plant of mixed devices: `python -m benchmarks.log.size`.
 
 The plant: four Modbus devices (40 float32 that drift with noise, 20 scaled 16-bit values, one time per cycle of 1 s)
 and two OPC UA servers (150 doubles with two to four digits, of which a third changes each second, with their own times

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks import modbus_load, notifications
+from benchmarks.load import modbus_devices, notifications
 
 Ints = npt.NDArray[np.int64]
 _MOST_ITEMS: Final = notifications.SPAN
@@ -33,7 +33,7 @@ class ValueCheck:
             return
         numbers = np.array(values, np.float64)
         if self._source == "modbus":
-            self.wrong += int((modbus_load.slots_of(numbers) != items).sum())
+            self.wrong += int((modbus_devices.slots_of(numbers) != items).sum())
             return
         ticks, carried = notifications.ticks_and_items(self._source, numbers)
         self.wrong += int((carried != items).sum())

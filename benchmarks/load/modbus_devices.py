@@ -1,6 +1,6 @@
 """Modbus/TCP devices that answer from a pre-encoded register image: faster than what they are to load.
 
-    python -m benchmarks.modbus_load --devices 10
+    python -m benchmarks.load.modbus_devices --devices 10
 
 Each device listens on a port of its own and answers function codes 3 and 4 (MODBUS Application Protocol V1.1b3, 6.3
 and 6.4) for any station. All share one image of 65,536 registers that changes every 50 ms: the float32 at register 2k
@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
-from benchmarks import control
-from benchmarks.scramble import scramble, unscramble
+from benchmarks.load.scramble import scramble, unscramble
+from benchmarks.rig import control
 
 REGISTERS: Final = 65_536
 SLOT_SPAN: Final = 40_000

@@ -1,4 +1,4 @@
-"""The log's figures for a plant of 1,000 readings a second: `python -m benchmarks.log_figures`. About three minutes.
+"""The log's figures for a plant of 1,000 readings a second: `python -m benchmarks.log.figures`. About three minutes.
 
 Bytes of a day are measured on an ext4 image of our own (needs root), with as many commits as asked for, one after the
 other, each with the readings of `commit` seconds. The kernel's timers, which would not run out meanwhile, are stood in
@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.log_plant import SECOND, T0, WHAT, Plant
-from benchmarks.loop_disk import LoopDisk, loop_disk
+from benchmarks.log.loop_disk import LoopDisk, loop_disk
+from benchmarks.log.plant import SECOND, T0, WHAT, Plant
 from benchmarks.report import machine
 from gateway.contract.clock import SystemClock
 from gateway.log import LogStore, StateStore, Writer, blocks, codec, frames

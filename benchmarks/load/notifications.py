@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.scramble import scramble, unscramble
+from benchmarks.load.scramble import scramble, unscramble
 
 SPAN: Final = 100_000
 """more than any number of items"""

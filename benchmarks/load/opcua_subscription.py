@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
-from benchmarks import control
-from benchmarks.notifications import SOURCE, VALUE, Part, filetime, parts
+from benchmarks.load.notifications import SOURCE, VALUE, Part, filetime, parts
+from benchmarks.rig import control
 
 GOOD: Final = 0
 BAD_MONITORED_ITEM_ID_INVALID: Final = 0x80420000

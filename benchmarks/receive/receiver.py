@@ -1,6 +1,6 @@
 """Counts what arrives at the broker: distinct offsets, duplicates, gaps, wrong values, delay, bytes.
 
-    python -m benchmarks.receiver --port 1883 --topic 'bench/#' --values double
+    python -m benchmarks.receive.receiver --port 1883 --topic 'bench/#' --values double
 
 Offsets are taken from the header of every message. Values are checked in every `columns` message and in every 20th
 `readings` message (decoding all of them would take more of this core than the broker does). Delay is arrival minus
@@ -20,10 +20,11 @@ import numpy.typing as npt
 import orjson
 import zstandard
 
-from benchmarks import arrivals, control
-from benchmarks.mqtt import Message, Subscriber
-from benchmarks.offsets import Offsets
-from benchmarks.values import ValueCheck
+from benchmarks.receive import arrivals
+from benchmarks.receive.mqtt import Message, Subscriber
+from benchmarks.receive.offsets import Offsets
+from benchmarks.receive.values import ValueCheck
+from benchmarks.rig import control
 
 HEAD_BYTES: Final = 512
 DELAY_EVERY: Final = 50

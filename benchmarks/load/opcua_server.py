@@ -1,6 +1,6 @@
 """An OPC UA server that emits pre-encoded notifications: faster than what it is to load.
 
-    python -m benchmarks.opcua_load --items 10000 --rate 10 --type double --port 4840
+    python -m benchmarks.load.opcua_server --items 10000 --rate 10 --type double --port 4840
 
 Binary transport, security None, anonymous. Items are `i=0 ... i=N-1` in any namespace but 0; every subscribed item
 changes at `--rate` Hz (with `--type mix` a fifth of them, in random order). What a client does not fetch in time is
@@ -20,10 +20,10 @@ from typing import Any, Final, cast
 import uvloop
 from asyncua import ua as asyncua_types
 
-from benchmarks import control
-from benchmarks.notifications import KINDS, SERVER, SOURCE, SPAN, VALUE, filetime, kind_of
-from benchmarks.opcua_subscription import GOOD, Load, Subscription
-from benchmarks.opcua_wire import ProtocolError, Request, Wire, decode, encode
+from benchmarks.load.notifications import KINDS, SERVER, SOURCE, SPAN, VALUE, filetime, kind_of
+from benchmarks.load.opcua_subscription import GOOD, Load, Subscription
+from benchmarks.load.opcua_wire import ProtocolError, Request, Wire, decode, encode
+from benchmarks.rig import control
 
 BAD_NODE_ID_UNKNOWN: Final = 0x80340000
 BAD_ATTRIBUTE_ID_INVALID: Final = 0x80350000

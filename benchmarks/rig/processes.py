@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple, Self
 
 ANSWER_S: Final = 20.0
 END_S: Final = 5.0
-BYTECODE: Final = Path(__file__).parent / "results" / "bytecode"
+BYTECODE: Final = Path(__file__).parent.parent / "results" / "bytecode"
 _PR_SET_PDEATHSIG: Final = 1
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 _libc = ctypes.CDLL(None, use_errno=True)

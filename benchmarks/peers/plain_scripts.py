@@ -1,7 +1,7 @@
 """The same work as a plain script does it: asyncua or pymodbus -> orjson -> paho with QoS 1. Nothing is durable.
 
-    python -m benchmarks.plain_scripts opcua --url opc.tcp://127.0.0.1:4840 --points 1000 --broker-port 1883
-    python -m benchmarks.plain_scripts modbus --ports 5020,5021 --points 5000 --every 1 --broker-port 1883
+    python -m benchmarks.peers.plain_scripts opcua --url opc.tcp://127.0.0.1:4840 --points 1000 --broker-port 1883
+    python -m benchmarks.peers.plain_scripts modbus --ports 5020,5021 --points 5000 --every 1 --broker-port 1883
 
 What an engineer writes in forty lines: a subscription handler or a poll loop, one list of readings, one message every
 200 ms. `n` and `count` are there so that the receiver can count; the script would not need them.
@@ -22,7 +22,7 @@ from asyncua.client.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 from pymodbus.client import AsyncModbusTcpClient
 
-from benchmarks import control
+from benchmarks.rig import control
 
 FLUSH_S: Final = 0.2
 MOST: Final = 2500

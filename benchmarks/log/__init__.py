@@ -1,0 +1,1 @@
+"""What the log takes and writes, by itself."""

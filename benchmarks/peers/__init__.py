@@ -1,0 +1,1 @@
+"""The other programs that do the same work, for the ratio."""

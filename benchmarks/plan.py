@@ -1,0 +1,35 @@
+"""Everything that `python -m benchmarks` can measure, in the order of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from benchmarks import stages
+from benchmarks.rig.outcome import Outcome
+from benchmarks.workloads import idle, modbus, opcua
+
+
+class Workload(NamedTuple):
+    """A name that `--only` finds, and the work: given the seconds that a rate is held, one run."""
+
+    name: str
+    run: Callable[[float], Outcome]
+    short: bool
+    """part of `make bench`; the others only run when asked for, or with --full"""
+
+
+PLAN: tuple[Workload, ...] = (
+    Workload("stages", stages.run, short=True),
+    Workload("B1 columns", opcua.columns, short=True),
+    Workload("B1 json", opcua.json, short=True),
+    Workload("B1 zstd", opcua.zstd, short=False),
+    Workload("B2 columns", opcua.mix, short=True),
+    Workload("B4 columns", modbus.columns, short=True),
+    Workload("B4 json", modbus.json, short=False),
+    Workload("B7 opcua", idle.opcua, short=True),
+    Workload("B7 modbus", idle.modbus, short=True),
+    Workload("delay", opcua.delay, short=True),
+    Workload("script opcua", opcua.script, short=True),
+    Workload("script modbus", modbus.script, short=True),
+)

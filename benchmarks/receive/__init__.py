@@ -1,0 +1,1 @@
+"""What counts and checks the messages at the broker."""

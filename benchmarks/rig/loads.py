@@ -1,0 +1,17 @@
+"""Load generators as children of a run."""
+
+from __future__ import annotations
+
+from benchmarks.rig.processes import Bench, Child
+
+
+def opcua_server(bench: Bench, items: int, type: str = "double", rate: float = 0.0) -> tuple[Child, int]:
+    """A load server and its port."""
+    load = bench.python("load", "load.opcua_server", "--items", items, "--type", type, "--rate", rate)
+    return load, int(load.ask()["port"])
+
+
+def modbus_devices(bench: Bench, devices: int) -> tuple[Child, list[int]]:
+    """Modbus devices and their ports."""
+    load = bench.python("load", "load.modbus_devices", "--devices", devices)
+    return load, list(load.ask()["ports"])

@@ -1,0 +1,1 @@
+"""The end-to-end workloads, a module for each kind."""
