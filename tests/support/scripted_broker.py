@@ -6,13 +6,13 @@ Speaks as much of MQTT 5 as a publisher with QoS 1 needs (OASIS MQTT 5.0, 3.1 to
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 import orjson
+
+from tests.support.local_server import LocalServer
 
 Answer = Callable[[str], int | None]
 """gets the topic; returns the PUBACK's reason code, or None to withhold it"""
@@ -38,17 +38,17 @@ _CONNACK, _PUBACK, _SUBACK, _PINGRESP = 2, 4, 9, 13
 _TOO_LARGE = 0x95
 
 
-class ScriptedBroker:
+class ScriptedBroker(LocalServer):
     """`async with ScriptedBroker(answer) as broker: ... broker.port`"""
 
     def __init__(self, answer: Answer = lambda topic: 0, *, pace: Pace | None = None) -> None:
         """`answer` may be replaced at any time."""
+        super().__init__()
         self.answer = answer
         self.largest: int | None = None
         """bytes of a packet; what is larger is answered with "packet too large" (0x95)"""
         self.subscription = 1
         """reason code for every subscription; below 0x80 it is granted, though nothing is ever passed on"""
-        self.port = 0
         self.connections = 0
         self.welcome: Welcome = lambda connect: 0
         self.retained = 0
@@ -58,31 +58,20 @@ class ScriptedBroker:
         self._pace = pace
         self._writers: set[asyncio.StreamWriter] = set()
 
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.close()
-        self.cut()
-        await self._server.wait_closed()
-
     def cut(self) -> None:
         """Abort every connection."""
         for writer in self._writers:
             writer.transport.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """See LocalServer."""
         self.connections += 1
         self._writers.add(writer)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        try:
             while await self._packet(reader, writer):
                 await writer.drain()
-        self._writers.discard(writer)
-        writer.close()
+        finally:
+            self._writers.discard(writer)
 
     async def _packet(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         (first,) = await reader.readexactly(1)

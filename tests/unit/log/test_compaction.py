@@ -34,11 +34,6 @@ VALUES = {
 OPENED = {"schema": "gap/1", "id": "g1", "from": "then", "to": None}
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "log"
-
-
 def go_on(_: int) -> bool:
     return True
 

@@ -14,16 +14,6 @@ from gateway.log.recovery import HOLE, UNKNOWN_BASE
 from tests.support.logs import STREAM, SetClock, crash, definitions, open_log, reading, segment
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "log"
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
 def begin(folder: Path, clock: SetClock) -> None:
     store, recovery = open_log(folder, clock)
     assert recovery.continuity == "created"

@@ -27,11 +27,6 @@ from tests.support.logs import (
 )
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "log"
-
-
 def filled(folder: Path, commits: int = 20, *, clock: SetClock | None = None, rotate_bytes: int = 10**9) -> LogStore:
     clock = clock or SetClock()
     store, _ = open_log(folder, clock, rotate_bytes=rotate_bytes)

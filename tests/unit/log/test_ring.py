@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import random
 import shutil
@@ -16,9 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.log import LogFullError, LogIOError, LogStore, LogView, Recovery, datafile, ring
+from gateway.log import LogStore, LogView, Recovery, datafile, ring
 from gateway.log.frames import PAGE
-from gateway.log.identity import WITNESS_BYTES
 from gateway.log.recovery import HOLE
 from tests.support.logs import (
     STREAM,
@@ -30,10 +28,9 @@ from tests.support.logs import (
     reading,
     same_records,
     segment,
-    small_disk,
 )
+from tests.support.rings import OTHER_BOOT, everything, filled, reopened
 
-OTHER_BOOT = "the machine was off in between"
 SPILLS = """
 import os, sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
@@ -44,39 +41,6 @@ connection.execute("UPDATE block SET body = zeroblob(length(body))")
 connection.executemany("INSERT INTO segment VALUES (?, x'00', zeroblob(9000))", ((k,) for k in range(1000, 1200)))
 os.kill(os.getpid(), 9)
 """
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "log"
-
-
-@pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-def filled(folder: Path, clock: SetClock, commits: int = 20) -> LogStore:
-    """Everything but the entries is in the ring alone."""
-    store, _ = open_log(folder, clock, flash=True)
-    store.append([segment(*definitions())], 1)
-    store.close()
-    store, recovery = open_log(folder, clock, flash=True)
-    assert recovery.continuity is None
-    for k in range(commits):
-        clock.advance(2)
-        store.append([segment(reading(10 * k))], store.bounds().end)
-    return store
-
-
-def everything(store: LogStore) -> list[int]:
-    return offsets(store.read(0, 10**9))
-
-
-def reopened(
-    folder: Path, clock: SetClock, boot: str | None = None, *, flash: bool = True
-) -> tuple[LogStore, Recovery]:
-    return open_log(folder, clock, boot=boot, flash=flash)
 
 
 def damage(folder: Path, change: Callable[[bytearray], None]) -> None:
@@ -364,106 +328,6 @@ def test_a_look_at_a_file_that_nothing_was_written_to_yet(
             store.append([segment(reading(10 * k))], k + 1)
             assert offsets(view.segments(lambda _: True)) == list(range(10))
             assert list(view.verify(lambda _: None)) == []
-    store.close()
-
-
-def test_a_full_disk_takes_nothing_and_loses_nothing(tmp_path: Path, clock: SetClock) -> None:
-    with small_disk(tmp_path) as disk:
-        store, _ = open_log(disk.folder / "log", clock, flash=True)
-        disk.fill(store)
-        n = 0
-        full = None
-        while full is None:
-            noisy = reading(n, 2000)
-            noisy.batch.values[:] = [random.Random(n + k).random() for k in range(2000)]
-            try:
-                store.append([segment(noisy)], store.bounds().end)
-                n += 2000
-            except LogFullError as error:
-                full = error
-        assert full.retry
-        crash(store)
-        disk.free(store) if disk.mounted else None
-        store, recovery = open_log(disk.folder / "log", clock, flash=True)
-        assert (recovery.continuity, recovery.damage) == (None, [])
-        store.append([segment(reading(n))], store.bounds().end)
-        assert everything(store) == list(range(n + 10))
-        store.close()
-
-
-def test_a_full_data_file_is_noticed_before_the_next_round_and_loses_nothing(
-    folder: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the ring has room there is no need of the disk; then the append waits, as it does for any full disk."""
-    monkeypatch.setattr(ring, "PAGES", 8)
-    store = filled(folder, clock, commits=7)
-    store._commits.connection.execute("PRAGMA query_only=ON")
-    for _ in range(3):
-        with pytest.raises(LogIOError, match="cannot be written") as caught:
-            store.append([segment(reading(70))], store.bounds().end)
-        assert caught.value.retry
-        assert everything(store) == list(range(70))
-    store._commits.connection.execute("PRAGMA query_only=OFF")
-    store.append([segment(reading(70))], store.bounds().end)
-    assert everything(store) == list(range(80))
-    crash(store)
-    store, recovery = reopened(folder, clock)
-    assert (recovery.continuity, recovery.damage) == (None, [])
-    assert everything(store) == list(range(80))
-    store.close()
-
-
-def test_a_stop_while_the_data_file_cannot_be_written_leaves_it_in_the_ring(folder: Path, clock: SetClock) -> None:
-    store = filled(folder, clock)
-    store._commits.connection.execute("PRAGMA query_only=ON")
-    store.close()
-    store, recovery = reopened(folder, clock, OTHER_BOOT)
-    assert (recovery.continuity, recovery.damage) == (None, [])
-    assert everything(store) == list(range(200))
-    store.close()
-
-
-def test_a_write_that_fails_halfway_is_made_again(
-    folder: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    store = filled(folder, clock, commits=3)
-    write = os.pwrite
-    left = [1]
-
-    def failing(file: int, content: bytes, offset: int) -> int:
-        if len(content) == WITNESS_BYTES:
-            return write(file, content, offset)
-        if not left:
-            raise OSError(errno.EIO, os.strerror(errno.EIO))
-        left.pop()
-        return write(file, content[:1000], offset)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "pwrite", failing)
-        for _ in range(2):
-            with pytest.raises(LogIOError):
-                store.append([segment(reading(30))], store.bounds().end)
-    for k in range(3, 6):
-        store.append([segment(reading(10 * k))], store.bounds().end)
-    crash(store)
-    store, recovery = reopened(folder, clock, OTHER_BOOT)
-    assert (recovery.continuity, recovery.damage) == (None, [])
-    assert everything(store) == list(range(60))
-    store.close()
-
-
-def test_a_full_disk_at_the_first_start_waits(folder: Path, clock: SetClock, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> int:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    with monkeypatch.context() as patched:
-        patched.setattr(ring.os, "fsync", full)
-        with pytest.raises(LogFullError, match="free space"):
-            open_log(folder, clock, flash=True)
-    store, recovery = open_log(folder, clock, flash=True)
-    assert recovery.continuity == "created"
-    assert (folder / "ring").stat().st_size == ring.PAGES * PAGE
-    store.append([segment(reading(0))], 1)
     store.close()
 
 

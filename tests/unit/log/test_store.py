@@ -14,11 +14,6 @@ from tests.support.logs import STREAM, SetClock, definitions, offsets, open_log,
 
 
 @pytest.fixture
-def clock() -> SetClock:
-    return SetClock()
-
-
-@pytest.fixture
 def store(tmp_path: Path, clock: SetClock) -> Iterator[LogStore]:
     store, _ = open_log(tmp_path / "log", clock, rotate_bytes=40_000)
     yield store
