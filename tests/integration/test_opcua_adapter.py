@@ -15,7 +15,8 @@ from asyncua import Server, ua
 
 from gateway.contract import Basis, Flag, ValueType
 from gateway.contract.status import BAD_NODE_ID_UNKNOWN, BAD_TYPE_MISMATCH
-from tests.support.opcua_corner import Plant, Sink, build, corner, running, seen, serving
+from tests.support.opcua_corner import Plant, Sink, build, corner, seen, serving
+from tests.support.opcua_rig import running
 
 # A server takes seconds to start, so that all tests share one; each test has a namespace of its own.
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -16,7 +16,8 @@ from adapters.opcua import ADAPTER
 from adapters.opcua.connecting.connect import open_session
 from gateway.contract import Flag, LinkLost, Point, Refused, SystemClock
 from tests.support.broker import free_port
-from tests.support.opcua_corner import OneUser, Plant, Sink, build, corner, running, seen, serving
+from tests.support.opcua_corner import OneUser, Plant, Sink, build, corner, seen, serving
+from tests.support.opcua_rig import running
 from tests.support.opcua_wire import PUBLISH, REPUBLISH, OpcUaWire
 from tests.support.wait import eventually
 

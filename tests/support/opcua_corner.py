@@ -109,16 +109,6 @@ def build(checked: OpcUaDeviceConfig, first: int = 0, **keys: Any) -> OpcUaAdapt
     return OpcUaAdapter(checked, points, SystemClock(), **keys)
 
 
-@asynccontextmanager
-async def running(adapter: Any, sink: Sink) -> AsyncIterator[asyncio.Task[None]]:
-    task = asyncio.create_task(adapter.run(sink), name="adapter")
-    try:
-        yield task
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
 async def seen(sink: Sink, task: asyncio.Task[None], index: int, count: int = 1) -> None:
     await eventually(lambda: task.done() or len(sink.readings(index)) >= count, message=f"readings of point {index}")
     if task.done():

@@ -83,7 +83,7 @@ def adapter_of(config: OpcUaDeviceConfig, clock: Clock | None = None, **keys: An
 
 
 @asynccontextmanager
-async def running(adapter: OpcUaAdapter, sink: KeepingSink) -> AsyncIterator[asyncio.Task[None]]:
+async def running(adapter: OpcUaAdapter, sink: FakeSink) -> AsyncIterator[asyncio.Task[None]]:
     """One `run` of the adapter; cancelled on leaving."""
     task = asyncio.create_task(adapter.run(sink), name="adapter")
     try:
