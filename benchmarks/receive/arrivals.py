@@ -6,14 +6,14 @@ import queue
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.receive.mqtt import Message, Subscriber
+from benchmarks.receive.mqtt import Message
 from benchmarks.rig import control
 
 _WAIT_S: Final = 0.02
@@ -22,8 +22,16 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _END: Final = ""
 
 
+class Source(Protocol):
+    """Where messages come from; see `mqtt.Subscriber`."""
+
+    def messages(self, wait_s: float) -> Iterator[Message | None]:
+        """Each message as it comes; None after `wait_s` without any."""
+        ...
+
+
 def count(
-    subscriber: Subscriber, take: Callable[[Message], None], commands: control.Commands, seconds: float | None = None
+    subscriber: Source, take: Callable[[Message], None], commands: control.Commands, seconds: float | None = None
 ) -> None:
     """Take each message and obey lines from standard input until it ends; or take messages alone, for `seconds`."""
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()

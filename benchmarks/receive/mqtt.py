@@ -29,20 +29,28 @@ class Message(NamedTuple):
 
 
 class Subscriber:
-    """Subscribes to everything below a topic; `messages` yields until `wait_s` pass without any."""
+    """Subscribes to everything below a topic; `messages` yields until `wait_s` pass without any.
 
-    def __init__(self, host: str, port: int, topic: str) -> None:
+    With `keep_s` the broker keeps what comes while this client is away for so long (3.1.2.11.2, Session Expiry).
+    """
+
+    def __init__(self, host: str, port: int, topic: str, *, keep_s: int = 0) -> None:
         self._socket = socket.create_connection((host, port))
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         self._buffer = bytearray(_BUFFER)
         self._start = self._end = 0
-        properties = b"\x21\xff\xff"  # Receive Maximum 65,535
+        properties = b"\x21\xff\xff\x11" + struct.pack(">I", keep_s)  # Receive Maximum 65,535, Session Expiry
         client = b"edge-gateway-bench-receiver"
+        clean_start = b"\0" if keep_s else b"\2"
         self._send(
             _CONNECT,
-            b"\0\4MQTT\5\2\0\0" + _length(len(properties)) + properties + struct.pack(">H", len(client)) + client,
-        )
+            b"\0\4MQTT\5" + clean_start + b"\0\0" + _length(len(properties)) + properties
+            + struct.pack(">H", len(client)) + client,
+        )  # fmt: skip
+        _, start, _, _ = self._packet(None)
+        if self._buffer[start] & 1:  # Session Present: it is subscribed, and messages may follow at once
+            return
         name = topic.encode()
         self._send(_SUBSCRIBE, b"\0\1\0" + struct.pack(">H", len(name)) + name + b"\1")
         while self._packet(None)[0] >> 4 != _SUBACK:

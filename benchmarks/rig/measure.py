@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.rig.gateway_config import Delivery, write_gateway
+from benchmarks.rig.launch import gateway_process
 from benchmarks.rig.outcome import Figure
 from benchmarks.rig.processes import CORES, Bench, BenchmarkError, Child, core_busy_s, free_port
 
@@ -159,9 +160,7 @@ def start_gateway(
     config = bench.folder / "config"
     write_gateway(config, delivery, bench.broker_port, free_port())
     devices(config)
-    program = str(Path(sys.executable).with_name("edge-gateway"))
-    measured = bench.start("gateway", [program, "run", str(config)], CORES.measured)
-    return System(bench, load, measured, receiver, broker)
+    return System(bench, load, gateway_process(bench, config), receiver, broker)
 
 
 def start_script(bench: Bench, values: str, load: Child, *arguments: object) -> System:

@@ -124,6 +124,11 @@ class Child:
         """The end of what it said."""
         return "\n".join(self._log.read_text(errors="replace").splitlines()[-20:])
 
+    def kill(self) -> None:
+        """SIGKILL, with everything it started: the power fails."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
     def end(self) -> None:
         """Ask it to end, then make it, with everything it started."""
         _alive.discard(self)
@@ -168,14 +173,17 @@ class Bench:
         command = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
         return self.start(name, command, CORES.load if core is None else core)
 
-    def broker(self) -> Child:
-        """Mosquitto without persistence and without limits of its own."""
-        self.broker_port = free_port()
+    def broker(self, *, keeps: bool = False) -> Child:
+        """Mosquitto without limits of its own; started once more, it has the port of before.
+
+        `keeps`: what is subscribed to and not yet delivered outlives an orderly end.
+        """
+        self.broker_port = self.broker_port or free_port()
         config = self.folder / "mosquitto.conf"
         lines = [
             f"listener {self.broker_port} 127.0.0.1",
             "allow_anonymous true",
-            "persistence false",
+            *(("persistence true", f"persistence_location {self.folder}/") if keeps else ("persistence false",)),
             "max_queued_messages 0",
             "max_inflight_messages 0",
             "set_tcp_nodelay true",
