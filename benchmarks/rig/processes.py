@@ -11,6 +11,7 @@ import contextlib
 import ctypes
 import json
 import os
+import random
 import select
 import shutil
 import signal
@@ -27,6 +28,7 @@ from typing import Any, Final, NamedTuple, Self
 ANSWER_S: Final = 20.0
 END_S: Final = 5.0
 BYTECODE: Final = Path(__file__).parent.parent / "results" / "bytecode"
+_SERVER_PORTS: Final = (10_000, 32_000)
 _PR_SET_PDEATHSIG: Final = 1
 _TICK_S: Final = 1 / os.sysconf("SC_CLK_TCK")
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -212,10 +214,15 @@ class Bench:
 
 
 def free_port() -> int:
-    """A TCP port on 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port on 127.0.0.1 that was free a moment ago.
+
+    None of those that the kernel gives to clients: one of them could take it while the server on it is away.
+    """
+    while True:
+        port = random.randrange(*_SERVER_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def find_program(name: str) -> str:
