@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchmarks import stages
 from benchmarks.rig.outcome import Outcome
-from benchmarks.workloads import idle, modbus, opcua
+from benchmarks.workloads import idle, many_devices, modbus, opcua, serial
 
 
 class Workload(NamedTuple):
@@ -27,6 +27,10 @@ PLAN: tuple[Workload, ...] = (
     Workload("B2 columns", opcua.mix, short=True),
     Workload("B4 columns", modbus.columns, short=True),
     Workload("B4 json", modbus.json, short=False),
+    Workload("B4 100 devices", many_devices.hundred, short=False),
+    Workload("B4 serial", serial.line, short=True),
+    Workload("B5", many_devices.thousand, short=True),
+    Workload("B5 json", many_devices.thousand_json, short=False),
     Workload("B7 opcua", idle.opcua, short=True),
     Workload("B7 modbus", idle.modbus, short=True),
     Workload("delay", opcua.delay, short=True),

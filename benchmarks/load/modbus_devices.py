@@ -4,8 +4,10 @@
 
 Each device listens on a port of its own and answers function codes 3 and 4 (MODBUS Application Protocol V1.1b3, 6.3
 and 6.4) for any station. All share one image of 65,536 registers that changes every 50 ms: the float32 at register 2k
-(ABCD) carries slot k and the image's tick, see `slot_values`. Commands on standard input: `stats`, and `cycles`: when
-register 0 was asked for since it was asked last.
+(ABCD) carries slot k and the image's tick, see `slot_values`. With --apart device d begins elsewhere in the image
+(`shift_of`), so that a value of one device is wrong in another. Commands on standard input: `stats`; `cycles`: when
+register 0 was asked for since it was asked last; `restart`, and then `cadence PERIOD_S`: the cycles that devices were
+asked for since, and those that were left out.
 """
 
 from __future__ import annotations
@@ -15,12 +17,14 @@ import asyncio
 import struct
 import time
 from collections import deque
+from functools import partial
 from typing import Any, Final, cast
 
 import numpy as np
 import numpy.typing as npt
 import uvloop
 
+from benchmarks.load.cadence import Cadence
 from benchmarks.load.scramble import scramble, unscramble
 from benchmarks.rig import control
 
@@ -38,7 +42,11 @@ MOST_STARTS: Final = 10_000
 _REQUEST: Final = struct.Struct(">HHHBBHH")
 _RESPONSE: Final = struct.Struct(">HHHBBB")
 _EXCEPTION: Final = struct.Struct(">HHHBBB")
-_SLOTS: Final = np.arange(REGISTERS // 2)
+SLOTS: Final = REGISTERS // 2
+_SLOTS: Final = np.arange(SLOTS)
+_MOST_REGISTERS: Final = 125
+_APART: Final = 1009
+"""odd, so that all `SLOTS` devices begin at different slots"""
 
 
 def slot_values(tick: int, slots: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
@@ -51,6 +59,11 @@ def slots_of(values: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     return unscramble(np.rint(values * FRACTION).astype(np.int64), BITS) % SLOT_SPAN
 
 
+def shift_of(device: int) -> int:
+    """Slot that stands in the first two registers of a device that is apart."""
+    return device * _APART % SLOTS
+
+
 class Image:
     """The registers as they go over the wire, and what was read of them."""
 
@@ -59,25 +72,38 @@ class Image:
         self.data = b""
         self.requests = self.registers = self.refused = self.connections = 0
         self._starts: deque[float] = deque(maxlen=MOST_STARTS)
+        self._cadence = Cadence()
         self.change()
 
     def change(self) -> None:
         """Move on to the next tick."""
         self.tick += 1
-        self.data = slot_values(self.tick, _SLOTS).astype(">f4").tobytes()
+        data = slot_values(self.tick, _SLOTS).astype(">f4").tobytes()
+        self.data = data + data[: 2 * _MOST_REGISTERS]  # a read that begins near the end goes on at the beginning
 
-    def asked(self, start: int, count: int) -> None:
+    def asked(self, device: int, start: int, count: int) -> None:
         """Registers were read."""
+        now = time.monotonic()
         self.requests += 1
         self.registers += count
+        self._cadence.asked((device, start), now)
         if start == 0:
-            self._starts.append(time.monotonic())
+            self._starts.append(now)
 
     def cycles(self) -> dict[str, Any]:
         """When each cycle began since this was asked for last, monotonic seconds; forgets them."""
         starts = list(self._starts)
         self._starts.clear()
         return {"starts": starts}
+
+    def restart(self) -> dict[str, bool]:
+        """Count cycles anew."""
+        self._cadence.restart(time.monotonic())
+        return {"restarted": True}
+
+    def cadence(self, period_s: float) -> dict[str, Any]:
+        """See `Cadence.account`."""
+        return self._cadence.account(period_s, time.monotonic())
 
     def snapshot(self) -> dict[str, Any]:
         """Counts so far."""
@@ -94,8 +120,8 @@ class Image:
 class Device(asyncio.Protocol):
     """One connection to one device."""
 
-    def __init__(self, image: Image) -> None:
-        self._image = image
+    def __init__(self, image: Image, number: int, shift: int) -> None:
+        self._image, self._number, self._shift = image, number, shift
         self._rest = b""
         self._transport: asyncio.Transport | None = None
 
@@ -120,12 +146,13 @@ class Device(asyncio.Protocol):
 
     def _answer(self, transaction: int, _: int, length: int, unit: int, function: int, start: int, count: int) -> bytes:
         image = self._image
-        if length != 6 or function not in (3, 4) or not 1 <= count <= 125 or start + count > REGISTERS:
+        if length != 6 or function not in (3, 4) or not 1 <= count <= _MOST_REGISTERS or start + count > REGISTERS:
             image.refused += 1
             return _EXCEPTION.pack(transaction, 0, 3, unit, function | 0x80, 2 if function in (3, 4) else 1)
-        image.asked(start, count)
+        image.asked(self._number, start, count)
         head = _RESPONSE.pack(transaction, 0, 3 + 2 * count, unit, function, 2 * count)
-        return head + image.data[2 * start : 2 * (start + count)]
+        at = 2 * ((start + 2 * self._shift) % REGISTERS)
+        return head + image.data[at : at + 2 * count]
 
 
 async def run(arguments: argparse.Namespace) -> None:
@@ -134,7 +161,10 @@ async def run(arguments: argparse.Namespace) -> None:
     image = Image()
     servers = [
         await loop.create_server(
-            lambda: Device(image), arguments.host, arguments.port + device if arguments.port else 0, backlog=1024
+            partial(Device, image, device, shift_of(device) if arguments.apart else 0),
+            arguments.host,
+            arguments.port + device if arguments.port else 0,
+            backlog=1024,
         )
         for device in range(arguments.devices)
     ]
@@ -145,7 +175,13 @@ async def run(arguments: argparse.Namespace) -> None:
         loop.call_later(CHANGE_S, change)
 
     change()
-    await control.serve({"stats": image.snapshot, "cycles": image.cycles}, arguments.seconds)
+    commands: control.Commands = {
+        "stats": image.snapshot,
+        "cycles": image.cycles,
+        "restart": image.restart,
+        "cadence": image.cadence,
+    }
+    await control.serve(commands, arguments.seconds)
 
 
 def main() -> None:
@@ -154,6 +190,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="of the first device; 0 = any free ones")
     parser.add_argument("--devices", type=int, default=1)
+    parser.add_argument("--apart", action="store_true", help="each device has values of its own")
     parser.add_argument("--seconds", type=float, default=None, help="end after so long; else with standard input")
     uvloop.run(run(parser.parse_args()))
 

@@ -100,7 +100,7 @@ class Receiver:
         if _COLUMNS in head:
             self._look_at_columns(device, orjson.loads(payload), arrival, fresh)
         elif self.messages % JSON_EVERY == 1:
-            self._look_at_readings(orjson.loads(payload)["readings"], arrival)
+            self._look_at_readings(device.decode(), orjson.loads(payload)["readings"], arrival)
 
     def _look_at_columns(self, device: bytes, body: Any, arrival: int, fresh: bool) -> None:
         times = arrivals.ns_of(body["t0"]) + np.array(body["dt"], np.int64)
@@ -112,10 +112,10 @@ class Receiver:
             points = np.array(body["points"], np.int64)
             self._check.check(items[points], body["v"], follow=True)
 
-    def _look_at_readings(self, readings: Sequence[Any], arrival: int) -> None:
+    def _look_at_readings(self, device: str, readings: Sequence[Any], arrival: int) -> None:
         times = [arrivals.ns_of(reading["t"]) for reading in readings[::DELAY_EVERY]]
         self._delays.append(arrival - np.array(times, np.int64))
-        items = np.array([int(reading["p"][1:]) for reading in readings], np.int64)
+        items = np.array([self._check.item(device, int(reading["p"][1:])) for reading in readings], np.int64)
         self._check.check(items, [reading["v"] for reading in readings], follow=False)
 
     def _take_catalogue(self, body: Any) -> None:
@@ -125,7 +125,7 @@ class Receiver:
         items = np.full(max(len(known), highest + 1), -1, np.int64)
         items[: len(known)] = known
         for point in body["points"]:
-            items[point["index"]] = int(point["p"][1:])
+            items[point["index"]] = self._check.item(body["device"], int(point["p"][1:]))
         self._items[body["device"].encode()] = items
 
 
@@ -135,7 +135,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--topic", default="#")
-    parser.add_argument("--values", default="double", help="modbus, or the type of the OPC UA load")
+    parser.add_argument("--values", default="double", help="modbus, modbus-apart, or the type of the OPC UA load")
     parser.add_argument("--seconds", type=float, default=None, help="print the counts and end after so long")
     arguments = parser.parse_args()
     receiver = Receiver(arguments.values)

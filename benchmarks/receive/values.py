@@ -17,13 +17,20 @@ _MOST_ITEMS: Final = notifications.SPAN
 class ValueCheck:
     """Counts readings whose value is not their item's and, with doubles, ticks that an item skipped or repeated.
 
-    `source` is "modbus" or an OPC UA load's type. Ticks are only followed while every reading is passed in.
+    `source` is "modbus", "modbus-apart" (what device m<d> must show is not what the others show) or an OPC UA load's
+    type. Ticks are only followed while every reading is passed in.
     """
 
     def __init__(self, source: str) -> None:
         self._source = source
         self._last = np.full(_MOST_ITEMS, -1, np.int64)
         self.checked = self.wrong = self.skipped = self.repeated = 0
+
+    def item(self, device: str, number: int) -> int:
+        """What `check` is to be given for the point of that number of a device."""
+        if self._source != "modbus-apart":
+            return number
+        return (number + modbus_devices.shift_of(int(device[1:]))) % modbus_devices.SLOTS
 
     def check(self, items: Ints, values: Sequence[Any], follow: bool) -> None:
         """Check `values[k]` of item `items[k]`; `follow`: no reading was left out since the last call."""
@@ -32,7 +39,7 @@ class ValueCheck:
             self._check_mix(items, values)
             return
         numbers = np.array(values, np.float64)
-        if self._source == "modbus":
+        if self._source in ("modbus", "modbus-apart"):
             self.wrong += int((modbus_devices.slots_of(numbers) != items).sum())
             return
         ticks, carried = notifications.ticks_and_items(self._source, numbers)
