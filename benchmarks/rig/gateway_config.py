@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
+ENTERPRISE: Final = "91370200MA3C00000K"
+GATEWAY_ID: Final = "bench"
 _GATEWAY = """\
-gateway: {{id: bench, name: bench, enterprise: "91370200MA3C00000K", timezone: Asia/Shanghai}}
+gateway: {{id: {id}, name: bench, enterprise: "{enterprise}", timezone: Asia/Shanghai}}
 identifiers: {{prefix: "88.118.8", pattern: "{{prefix}}/{{device}}.{{point}}"}}
 governance: {{domain: production, grade: 1, class: general}}
 log: {{path: {log}, budget: 4GB, commit: {commit}}}
+metrics: {{listen: "127.0.0.1:{metrics_port}"}}
 destinations:
-  - name: centre
+"""
+_DESTINATION = """\
+  - name: {name}
     url: mqtt://127.0.0.1:{broker_port}
     topic: "bench/{{gateway}}"
     format: {format}
     compression: {compression}
-    batch: {{max_wait: {max_wait}, max_bytes: 256KB}}
+    batch: {{max_wait: {max_wait}, max_bytes: {max_bytes}}}
     max_grade: 2
-metrics: {{listen: "127.0.0.1:{metrics_port}"}}
 """
 _OPCUA = """\
 device: {device}
@@ -46,21 +51,31 @@ class Delivery:
     format: str = "columns"
     compression: str = "none"
     max_wait: str = "200ms"
+    max_bytes: str = "256KB"
     commit: str = "auto"
 
 
-def write_gateway(folder: Path, delivery: Delivery, broker_port: int, metrics_port: int) -> None:
-    """gateway.yaml; the log lies in `folder`/log."""
+def write_gateway(
+    folder: Path, delivery: Delivery, broker_port: int, metrics_port: int, others: Mapping[str, int] | None = None
+) -> None:
+    """gateway.yaml; the log lies in `folder`/log. `others`: further destinations, by the ports of their brokers."""
     (folder / "devices").mkdir(parents=True, exist_ok=True)
     text = _GATEWAY.format(
+        id=GATEWAY_ID,
+        enterprise=ENTERPRISE,
         log=folder / "log",
         commit=delivery.commit,
-        format=delivery.format,
-        compression=delivery.compression,
-        max_wait=delivery.max_wait,
-        broker_port=broker_port,
         metrics_port=metrics_port,
     )
+    for name, port in {"centre": broker_port, **(others or {})}.items():
+        text += _DESTINATION.format(
+            name=name,
+            broker_port=port,
+            format=delivery.format,
+            compression=delivery.compression,
+            max_wait=delivery.max_wait,
+            max_bytes=delivery.max_bytes,
+        )
     (folder / "gateway.yaml").write_text(text)
 
 

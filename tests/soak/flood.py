@@ -62,7 +62,7 @@ async def flood(folder: Path, seconds: float, disk_bytes_s: int, rate: float) ->
     """Run it."""
     with FaultyMachine(folder) as machine, Bench() as bench:
         bench.broker()
-        command = [sys.executable, "-m", "tests.soak.outage_receiver", "--port", str(bench.broker_port)]
+        command = [sys.executable, "-m", "benchmarks.receive.lanes", "--port", str(bench.broker_port)]
         receiver = bench.start("receiver", [*command, "--delays-of", "calm"], CORES.load)
         receiver.ask()
         destination = {

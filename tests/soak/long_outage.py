@@ -24,6 +24,7 @@ from typing import Any, Final, NamedTuple
 
 import psutil
 
+from benchmarks.load.filling import SECOND, FillClock, Filled, fill, open_store
 from benchmarks.rig.processes import CORES, Bench, Child, free_port
 from gateway.contract.clock import SystemClock
 from gateway.log import LogStore, StateStore, Tail
@@ -33,7 +34,7 @@ from gateway.publishing.config import DestinationConfig
 from gateway.publishing.publisher import Publisher
 from gateway.runtime.housekeeping import Housekeeping
 from simulators.plant.modbus import ModbusDevice
-from tests.soak.outage_plant import ENTERPRISE, GATEWAY, RATE, SECOND, FillClock, Filled, fill, open_store
+from tests.soak.outage_plant import ENTERPRISE, GATEWAY, RATE, OutagePlant
 from tests.support.rig import GatewayProcess
 from tests.support.wait import eventually
 
@@ -102,9 +103,9 @@ class Drained(NamedTuple):
 async def fill_log(folder: Path, hours: float, commit_s: float) -> Filled:
     """A log that nobody fetched anything from, up to now."""
     clock = FillClock(time.time_ns() - int(hours * 3600) * SECOND)
-    store, _ = open_store(folder, clock)
+    store, _ = open_store(folder, clock, enterprise=ENTERPRISE, gateway=GATEWAY)
     with contextlib.closing(store):
-        return await fill(store, clock, hours, commit_s)
+        return await fill(store, clock, OutagePlant(), round(hours * 3600), commit_s)
 
 
 class Blocks(NamedTuple):
@@ -120,7 +121,7 @@ class Blocks(NamedTuple):
 
 def make_blocks(folder: Path, seconds: float) -> Blocks:
     """Compact closed files for at most so long."""
-    store, _ = open_store(folder, SystemClock())
+    store, _ = open_store(folder, SystemClock(), enterprise=ENTERPRISE, gateway=GATEWAY)
     deadline = time.monotonic() + seconds
     began = time.process_time()
     with contextlib.closing(store):
@@ -138,7 +139,7 @@ def make_blocks(folder: Path, seconds: float) -> Blocks:
 async def fill_with_budget(folder: Path, hours: float, commit_s: float, budget: int) -> Budgeted:
     """The same with a budget that does not hold it all, and a destination that cannot be reached."""
     clock = FillClock(time.time_ns() - int(hours * 3600) * SECOND)
-    store, _ = open_store(folder, clock, budget)
+    store, _ = open_store(folder, clock, enterprise=ENTERPRISE, gateway=GATEWAY, budget=budget)
     table, tail = PointTable(), Tail(store.bounds().end)
     with contextlib.closing(store), contextlib.closing(StateStore(folder / "state.db")) as state:
         publisher = _publisher(store, tail, state, table)
@@ -158,7 +159,8 @@ async def fill_with_budget(folder: Path, hours: float, commit_s: float, budget: 
             tail.add(segments)
 
         async with _running(publisher):
-            filled = await fill(store, clock, hours, commit_s, on_commit=committed, tidy=tidy)
+            seconds = round(hours * 3600)
+            filled = await fill(store, clock, OutagePlant(), seconds, commit_s, on_commit=committed, tidy=tidy)
             await eventually(lambda: publisher.statistics().total.accepted == filled.readings, 30)
             total = publisher.statistics().total
         first, end = store.bounds()
@@ -173,7 +175,7 @@ async def drain(folder: Path, backlog: int, most_s: float, *, settle_s: float = 
         bench.broker()
         receiver = bench.start(
             "receiver",
-            [sys.executable, "-m", "tests.soak.outage_receiver", "--port", str(bench.broker_port)],
+            [sys.executable, "-m", "benchmarks.receive.lanes", "--port", str(bench.broker_port)],
             CORES.load,
         )
         receiver.ask()
