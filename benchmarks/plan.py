@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from benchmarks import stages
 from benchmarks.rig.outcome import Outcome
+from benchmarks.stages import costs
 from benchmarks.workloads import idle, many_devices, modbus, opcua, serial
 
 
@@ -20,7 +20,7 @@ class Workload(NamedTuple):
 
 
 PLAN: tuple[Workload, ...] = (
-    Workload("stages", stages.run, short=True),
+    Workload("stages", costs.run, short=True),
     Workload("B1 columns", opcua.columns, short=True),
     Workload("B1 json", opcua.json, short=True),
     Workload("B1 zstd", opcua.zstd, short=False),
