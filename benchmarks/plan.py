@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.rig.outcome import Outcome
 from benchmarks.stages import costs
-from benchmarks.workloads import idle, many_devices, modbus, opcua, serial
+from benchmarks.workloads import idle, many_devices, modbus, opcua, outage, serial, two_destinations
 
 
 class Workload(NamedTuple):
@@ -32,7 +32,11 @@ PLAN: tuple[Workload, ...] = (
     Workload("B5", many_devices.thousand, short=True),
     Workload("B5 json", many_devices.thousand_json, short=False),
     Workload("B7 opcua", idle.opcua, short=True),
-    Workload("B7 modbus", idle.modbus, short=True),
+    Workload("B7 modbus", idle.modbus, short=False),
+    Workload("B8", two_destinations.run, short=False),
+    Workload("1 s opcua", idle.opcua_1s, short=False),
+    Workload("1 s modbus", idle.modbus_1s, short=False),
+    Workload("outage", outage.run, short=False),
     Workload("delay", opcua.delay, short=True),
     Workload("script opcua", opcua.script, short=True),
     Workload("script modbus", modbus.script, short=True),

@@ -174,7 +174,8 @@ async def run(arguments: argparse.Namespace) -> None:
         image.change()
         loop.call_later(CHANGE_S, change)
 
-    change()
+    if not arguments.still:
+        change()
     commands: control.Commands = {
         "stats": image.snapshot,
         "cycles": image.cycles,
@@ -191,6 +192,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="of the first device; 0 = any free ones")
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--apart", action="store_true", help="each device has values of its own")
+    parser.add_argument("--still", action="store_true", help="the registers never change")
     parser.add_argument("--seconds", type=float, default=None, help="end after so long; else with standard input")
     uvloop.run(run(parser.parse_args()))
 

@@ -11,7 +11,12 @@ def opcua_server(bench: Bench, items: int, type: str = "double", rate: float = 0
     return load, int(load.ask()["port"])
 
 
-def modbus_devices(bench: Bench, devices: int, apart: bool = False) -> tuple[Child, list[int]]:
-    """Modbus devices and their ports; `apart`: each has its own values, which the receiver's "modbus-apart" checks."""
-    load = bench.python("load", "load.modbus_devices", "--devices", devices, *["--apart"] * apart)
+def modbus_devices(
+    bench: Bench, devices: int, apart: bool = False, *, still: bool = False, name: str = "load"
+) -> tuple[Child, list[int]]:
+    """Modbus devices and their ports; `apart`: each has its own values, which the receiver's "modbus-apart" checks;
+    `still`: their registers never change.
+    """
+    options = [*["--apart"] * apart, *["--still"] * still]
+    load = bench.python(name, "load.modbus_devices", "--devices", devices, *options)
     return load, list(load.ask()["ports"])
