@@ -69,20 +69,20 @@ class Cost(NamedTuple):
         ]
 
 
-def cost_of(stage: Stage) -> Cost:
-    """Measure one stage. What is over the budget was so each time that it was measured."""
+def cost_of(stage: Stage, counts: int = COUNTS, rounds: int = ROUNDS) -> Cost:
+    """Measure one stage. What is over the budget was so each of so many times that it was measured."""
     with ExitStack() as closing:
         few, many = stage.make(FEW, closing), stage.make(MANY, closing)
         for work in (few, many):
             work.run()  # caches fill, the interpreter specialises
-        opcodes, objects = _count(few, many, stage.budget)
-        loops = math.nan if math.isinf(stage.budget.loops) else _loops(few, many, stage.budget.loops)
+        opcodes, objects = _count(few, many, stage.budget, counts)
+        loops = math.nan if math.isinf(stage.budget.loops) else _loops(few, many, stage.budget.loops, rounds)
     return Cost(opcodes, objects, loops)
 
 
-def _count(few: Work, many: Work, budget: Budget) -> tuple[float, float]:
+def _count(few: Work, many: Work, budget: Budget, counts: int) -> tuple[float, float]:
     opcodes = objects = math.inf
-    for _ in range(COUNTS):
+    for _ in range(counts):
         less, more = counted(few.run), counted(many.run)
         opcodes = min(opcodes, (more.opcodes - less.opcodes) / (many.values - few.values))
         objects = min(objects, (more.objects - less.objects) / (MANY - FEW))
@@ -91,13 +91,13 @@ def _count(few: Work, many: Work, budget: Budget) -> tuple[float, float]:
     return opcodes, objects
 
 
-def _loops(few: Work, many: Work, budget: float) -> float:
+def _loops(few: Work, many: Work, budget: float, rounds: int) -> float:
     least = [math.inf] * 3
     found = math.inf
     collecting = gc.isenabled()
     gc.disable()
     try:
-        for round in range(ROUNDS):
+        for round in range(rounds):
             times = _cpu(_loop), _cpu(few.run), _cpu(many.run)
             least = [min(pair) for pair in zip(least, times, strict=True)]
             step, less, more = least

@@ -1,4 +1,4 @@
-"""The whole path at once: decoder, sink, log on a disk, publisher, MQTT over TCP, with commits and messages as always."""
+"""The whole path at once: decoder, sink, log on a disk, publisher, MQTT over TCP; it commits and batches as always."""
 
 from __future__ import annotations
 

@@ -18,9 +18,9 @@ class Budget(NamedTuple):
     """CPU, in steps of the simplest loop of Python that makes something of an item"""
 
 
-COLUMNS: Final = Budget(opcodes=0.5, objects=0.2, loops=1.5)
+COLUMNS: Final = Budget(opcodes=0.5, objects=0.2, loops=1.0)
 """no loop over readings can do with this: an empty one takes three instructions for each step"""
-BYTES: Final = COLUMNS._replace(loops=3.0)
+BYTES: Final = COLUMNS._replace(loops=2.5)
 """the same where columns become bytes or text, or the other way round, and every byte is looked at"""
 
 
