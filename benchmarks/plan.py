@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.rig.outcome import Outcome
 from benchmarks.stages import costs
-from benchmarks.workloads import idle, many_devices, modbus, opcua, outage, serial, two_destinations
+from benchmarks.workloads import box, idle, many_devices, modbus, opcua, outage, serial, two_destinations
 
 
 class Workload(NamedTuple):
@@ -34,6 +34,8 @@ PLAN: tuple[Workload, ...] = (
     Workload("B7 opcua", idle.opcua, short=True),
     Workload("B7 modbus", idle.modbus, short=False),
     Workload("B8", two_destinations.run, short=False),
+    Workload("B9", box.run, short=False),
+    Workload("B9 wire", box.wire, short=False),
     Workload("1 s opcua", idle.opcua_1s, short=False),
     Workload("1 s modbus", idle.modbus_1s, short=False),
     Workload("outage", outage.run, short=False),

@@ -5,7 +5,8 @@
 Headers of every message are read: distinct offsets, duplicates, holes. A delay is arrival minus a reading's own time,
 of every reading of the devices that `--delays-of` names in the live lane, or with `--any-lane` wherever. `--values`
 says what the devices with a name that begins so show (see `values.ValueCheck`): every value in `columns`, every 20th
-message in `json`. Commands on standard input: `stats`, `reset` (of delays). It ends when its standard input does.
+message in `json`. Commands on standard input: `stats`, `reset` (of delays), `mark`, `marked` (monotonic seconds of the
+first new offset after it, or null). It ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import orjson
+import zstandard
 
 from benchmarks.receive import arrivals
 from benchmarks.receive.mqtt import Message, Subscriber
@@ -29,6 +31,7 @@ from benchmarks.rig import control
 
 _HEAD_BYTES: Final = 512
 _JSON_EVERY: Final = 20
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _SERIES: Final = re.compile(rb'"stream":"([^"]*)","device":"([^"]*)","n":(\d+),"count":(\d+),"lane":"([^"]*)"')
 
 
@@ -67,6 +70,8 @@ class Receiver:
         self._lanes: Counter[str] = Counter()
         self._delayed: Counter[str] = Counter()
         self._delays: list[npt.NDArray[np.int64]] = []
+        self._zstd = zstandard.ZstdDecompressor()
+        self._marked: float | None = None
         self._messages = self._bytes = self._unreadable = 0
 
     def take(self, message: Message) -> None:
@@ -81,6 +86,15 @@ class Receiver:
         self._delays = []
         self._delayed.clear()
         return {"reset": True}
+
+    def mark(self) -> dict[str, int]:
+        """Wait for the next new offset; how many have come."""
+        self._marked = None
+        return {"distinct": sum(offsets.received for offsets in self._series.values())}
+
+    def marked(self) -> float | None:
+        """When it came, monotonic seconds; None = not yet."""
+        return self._marked
 
     def snapshot(self) -> dict[str, Any]:
         """Counts since the start, delays since the last reset."""
@@ -108,7 +122,10 @@ class Receiver:
         arrival = time.time_ns()
         self._messages += 1
         self._bytes += message.size
-        head = bytes(message.payload[:_HEAD_BYTES])
+        payload: bytes | memoryview = message.payload
+        if payload[:4] == _ZSTD:
+            payload = self._zstd.decompressobj().decompress(payload)
+        head = bytes(payload[:_HEAD_BYTES])
         found = _SERIES.search(head)
         if found is None:
             self._unreadable += 1
@@ -118,6 +135,8 @@ class Receiver:
         known = offsets.received
         fresh = offsets.add(n, count)
         self._lanes[lane] += count
+        if self._marked is None and offsets.received > known:
+            self._marked = time.monotonic()
         group = next((group for prefix, group in self._groups.items() if device.startswith(prefix)), None)
         if group is not None:
             group.came(offsets.received - known, time.monotonic())
@@ -125,7 +144,7 @@ class Receiver:
         columns = b'"schema":"columns/1"' in head
         if not (delayed or (group is not None and (columns or self._messages % _JSON_EVERY == 0))):
             return
-        body = orjson.loads(message.payload)
+        body = orjson.loads(payload)
         if delayed:
             self._delays.append(arrival - _times(body))
             self._delayed[lane] += count
@@ -167,7 +186,12 @@ def main() -> None:
     arguments = parser.parse_args()
     values = dict(pair.split("=") for pair in arguments.values)
     receiver = Receiver(arguments.delays_of, arguments.any_lane, values)
-    commands: control.Commands = {"stats": receiver.snapshot, "reset": receiver.reset}
+    commands: control.Commands = {
+        "stats": receiver.snapshot,
+        "reset": receiver.reset,
+        "mark": receiver.mark,
+        "marked": receiver.marked,
+    }
     subscriber = Subscriber("127.0.0.1", arguments.port, arguments.topic)
     control.say({"subscribed": arguments.topic})
     arrivals.count(subscriber, receiver.take, commands)

@@ -78,7 +78,7 @@ class Child:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env=_environment(),
+                env=environment(),
                 start_new_session=True,
                 preexec_fn=lambda: _prepare(core),  # noqa: PLW1509 - this process has one thread
             )
@@ -243,7 +243,7 @@ def core_busy_s(core: int) -> float:
     return 0.0
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Ours, but compiled modules are kept, as an installed package has them."""
     environment = {**os.environ, "PYTHONPYCACHEPREFIX": str(BYTECODE)}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)

@@ -1,0 +1,182 @@
+"""B9: the box that people buy. 1,000 points, each once a second, in one core and 1 GB, its log on an eMMC.
+
+Five Modbus devices of 100 float32 and one OPC UA server of 500 doubles; JSON, the default batch and commit. CPU,
+memory and bytes written are taken from one emptying of the log's ring to another, because the ring goes into the data
+file only every minute or two (docs/log-wear.md). `wire` is the same with the settings for a thin link.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import adapters
+import gateway
+from benchmarks.rig.gateway_config import Delivery, write_gateway, write_modbus, write_opcua
+from benchmarks.rig.launch import gateway_process
+from benchmarks.rig.loads import modbus_devices, opcua_server
+from benchmarks.rig.measure import READY_S, progress
+from benchmarks.rig.outcome import Figure, Outcome
+from benchmarks.rig.processes import CORES, Bench, BenchmarkError, Child, core_busy_s, environment, free_port
+from benchmarks.rig.small_box import SmallBox, small_box
+
+MODBUS_DEVICES: Final = 5
+MODBUS_POINTS: Final = 100
+OPCUA_POINTS: Final = 500
+RATE: Final = MODBUS_DEVICES * MODBUS_POINTS + OPCUA_POINTS
+SETTLE_S: Final = 5.0
+LEAST_S: Final = 30.0
+MOST_S: Final = 150.0
+DAY_S: Final = 86_400
+MONTH_S: Final = 30 * DAY_S
+LOOK_S: Final = 0.5
+THIN: Final = Delivery(format="columns", compression="zstd", max_wait="30s", max_bytes="1MB")
+WIRE_S: Final = 60.0
+
+
+def run(_: float) -> Outcome:
+    """CPU, memory, time to the first reading, bytes written in a day."""
+    _compile()
+    with Bench() as bench, small_box(bench.folder) as box:
+        broker, receiver = _ends(bench)
+        config = _write(bench, Delivery(format="json", max_wait="1s"), bench.broker_port)
+        measured, first_s = _start(bench, box, config, receiver)
+        steady = _steady(measured, config / "log", box)
+        measured.end()
+        again_s = _start(bench, box, config, receiver)[1]
+        seen = receiver.ask("stats")
+        bad = seen["unreadable"] + sum(group["wrong"] for group in seen["groups"].values())
+        figures = [
+            Figure("CPU", steady["cpu_s"] / steady["s"] * 100, "% of a core", 3, at_least=False),
+            Figure("RSS", steady["rss"] / 1e6, "MB", 110, at_least=False),
+            Figure("first reading at the broker after start", first_s, "s", 3, at_least=False),
+            Figure("first reading at the broker after a restart", again_s, "s", 3, at_least=False),
+            Figure("written a day", steady["written"] / steady["s"] * DAY_S / 1e6, "MB", 1_000, at_least=False),
+            Figure("wrong", bad, "readings", 0, at_least=False),
+        ]
+        details = {"memory": box.memory, "storage": box.storage, **steady, "broker_cpu_s": broker.usage().cpu_s}
+        return Outcome(figures, {**details, "received": seen})
+
+
+def wire(_: float) -> Outcome:
+    """MB in a month with `columns`, zstd and a message of each device every 30 s.
+
+    The values are noise to the last bit, which nothing compresses: those of a plant take less.
+    """
+    _compile()
+    with Bench() as bench, small_box(bench.folder) as box:
+        receiver = _ends(bench)[1]
+        link = bench.python("link", "load.link", "--to", bench.broker_port)
+        config = _write(bench, THIN, int(link.ask()["port"]))
+        _start(bench, box, config, receiver)
+        carried, came = _look(link, receiver)
+        time.sleep(WIRE_S)
+        carried_then, came_then = _look(link, receiver)
+        readings = came_then - came
+        each = (carried_then["link_bytes"] - carried["link_bytes"]) / readings
+        bare = (carried_then["up"] + carried_then["down"] - carried["up"] - carried["down"]) / readings
+        figures = [
+            Figure("on the wire", each * RATE * MONTH_S / 1e6, "MB/month"),
+            Figure("on the wire, with headers", each, "bytes/reading"),
+            Figure("on the wire, without headers", bare, "bytes/reading"),
+        ]
+        return Outcome(figures, {"readings": readings, "link": carried_then})
+
+
+def _compile() -> None:
+    """Compiled modules, as an installed package has them: otherwise the first start of all would make them."""
+    for package in (gateway, adapters):
+        for folder in package.__path__:
+            subprocess.run([sys.executable, "-m", "compileall", "-q", folder], env=environment(), check=True)
+
+
+def _ends(bench: Bench) -> tuple[Child, Child]:
+    broker = bench.broker()
+    receiver = bench.python(
+        "receiver", "receive.lanes", "--port", bench.broker_port, "--values", "load=double", "--values", "m=modbus"
+    )
+    receiver.ask()
+    return broker, receiver
+
+
+def _write(bench: Bench, delivery: Delivery, broker_port: int) -> Path:
+    """Start what is to be read, and write the config."""
+    _, port = opcua_server(bench, OPCUA_POINTS, rate=1.0)
+    _, ports = modbus_devices(bench, MODBUS_DEVICES, name="registers")
+    config = bench.folder / "config"
+    write_gateway(config, delivery, broker_port, free_port())
+    write_opcua(config, port, OPCUA_POINTS, "1s")
+    write_modbus(config, ports, MODBUS_POINTS, "1s")
+    return config
+
+
+def _start(bench: Bench, box: SmallBox, config: Path, receiver: Child) -> tuple[Child, float]:
+    """Start the gateway; seconds until the first new reading is at the broker's subscriber."""
+    before = int(receiver.ask("mark")["distinct"])
+    moment = time.monotonic()
+    measured = gateway_process(bench, config, box.before)
+    _wait(measured, lambda: receiver.ask("stats")["distinct"] > before)
+    first = float(receiver.ask("marked"))
+    _wait(measured, lambda: receiver.ask("stats")["distinct"] >= before + RATE)
+    return measured, first - moment
+
+
+def _wait(measured: Child, condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + READY_S
+    while not condition():
+        if not measured.running() or time.monotonic() > deadline:
+            raise BenchmarkError(f"no readings come within {READY_S:g} s:\n{measured.log_tail()}")
+        time.sleep(0.1)
+
+
+def _steady(measured: Child, log: Path, box: SmallBox) -> dict[str, Any]:
+    """From one emptying of the ring to another, at least `LEAST_S`."""
+    time.sleep(SETTLE_S)
+    if box.storage == "eMMC" and not (log / "ring").exists():
+        raise BenchmarkError(f"the log in {log} has no ring: the gateway did not take its storage for flash")
+    start = _until_emptied(log, 0, MOST_S / 2)
+    before, busy, moment, rss = measured.usage(), core_busy_s(CORES.measured), time.monotonic(), 0
+    size = start
+    while True:
+        size = _until_emptied(log, size, MOST_S - (time.monotonic() - moment))
+        after, now = measured.usage(), time.monotonic()
+        rss = max(rss, after.rss)
+        if now - moment > LEAST_S:
+            break
+    cpu_s = after.cpu_s - before.cpu_s
+    others = (core_busy_s(CORES.measured) - busy - cpu_s) / (now - moment)
+    progress(f"  {now - moment:.0f} s from one emptying of the ring to another")
+    return {
+        "s": now - moment,
+        "cpu_s": cpu_s,
+        "rss": rss,
+        "written": after.written - before.written,
+        "others_share": max(0.0, others),
+        "emptied_within": now - moment < MOST_S,
+    }
+
+
+def _until_emptied(log: Path, size: int, most_s: float) -> int:
+    """Until the data files have grown and stand still again; their size."""
+    deadline = time.monotonic() + most_s
+    size = size or _data_bytes(log)
+    grown = False
+    while time.monotonic() < deadline:
+        time.sleep(LOOK_S)
+        now = _data_bytes(log)
+        if grown and now == size:
+            break
+        grown, size = grown or now != size, now
+    return size
+
+
+def _data_bytes(log: Path) -> int:
+    return sum(path.stat().st_size for path in log.glob("data-*"))
+
+
+def _look(link: Child, receiver: Child) -> tuple[dict[str, Any], int]:
+    return link.ask("stats"), int(receiver.ask("stats")["distinct"])
