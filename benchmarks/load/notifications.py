@@ -2,78 +2,29 @@
 
 A server that encodes value by value is slower than the gateway that it is to load, so everything that does not change
 from tick to tick is encoded once. Binary layout: OPC UA Part 6, 5.2.2.16 (Variant), 5.2.2.17 (DataValue); Part 4,
-7.25.2 (MonitoredItemNotification).
-
-Every value carries its tick and its item, so that a receiver can tell distinct, missing, repeated and mixed-up values
-apart: `tick * SPAN + item` is the integer in it, scrambled to look like noise. Floats hold a fraction of it that is
-exact in binary and prints with decimals as measurements do.
+7.25.2 (MonitoredItemNotification). What the values are: see `kinds`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.load.scramble import scramble, unscramble
-
-SPAN: Final = 100_000
-"""more than any number of items"""
-DOUBLE_BITS: Final = 40
-DOUBLE_FRACTION: Final = float(1 << 20)
-"""doubles are 0 to 1,048,576 with some thirteen digits"""
-FLOAT_BITS: Final = 24
-FLOAT_FRACTION: Final = 128.0
-FLOAT_TICKS: Final = 160
-"""a float32 holds 24 bits: its tick begins anew after so many"""
-INT_BITS: Final = 31
-INT_TICKS: Final = 20_000
-STRING_DIGITS: Final = 14
+from benchmarks.load.kinds import KINDS, ORDERS, PATTERNS, STATUSES, WITHOUT_VALUE, Kind, encoded, kind_of, states
 
 VALUE: Final = 0x01
+STATUS: Final = 0x02
 SOURCE: Final = 0x04
 SERVER: Final = 0x08
 
-_SCRAMBLED: Final = {
-    "double": (DOUBLE_BITS, DOUBLE_FRACTION),
-    "float": (FLOAT_BITS, FLOAT_FRACTION),
-    "int32": (INT_BITS, 1.0),
-    "uint32": (INT_BITS, 1.0),
-}
 _EPOCH_TICKS: Final = 116_444_736_000_000_000
 _DATA_CHANGE: Final = b"\x01\x00\x2b\x03\x01"  # NodeId i=811, body is a ByteString
 _NO_DIAGNOSTICS: Final = b"\xff\xff\xff\xff"
-
-
-class Kind(NamedTuple):
-    """A type of value: its number as a Variant, and the width of its encoding."""
-
-    name: str
-    variant: int
-    width: int
-
-
-KINDS: Final = {
-    kind.name: kind
-    for kind in (
-        Kind("bool", 1, 1),
-        Kind("int16", 4, 2),
-        Kind("int32", 6, 4),
-        Kind("uint32", 7, 4),
-        Kind("float", 10, 4),
-        Kind("double", 11, 8),
-        Kind("string", 12, 4 + STRING_DIGITS),
-    )
-}
-MIX: Final = ("double", "float", "int32", "bool", "double", "uint32", "float", "int16", "double", "string")
-"""kinds of items 0, 1, 2 ... of a realistic mix, repeated"""
-
-
-def kind_of(item: int, type: str) -> Kind:
-    """The kind of an item; `type` is a kind's name or "mix"."""
-    return KINDS[MIX[item % len(MIX)] if type == "mix" else type]
+_HEAD: Final = 5
+"""bytes of an item before its value: client handle and mask"""
 
 
 def filetime(time_ns: int) -> int:
@@ -81,83 +32,77 @@ def filetime(time_ns: int) -> int:
     return time_ns // 100 + _EPOCH_TICKS
 
 
-def numbers(kind: str, tick: int, items: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-    """The values of `items` at `tick`, as the receiver must find them; strings as the integer that they spell."""
-    if kind == "bool":
-        return ((tick + items) & 1).astype(np.bool_)
-    if kind == "int16":
-        return ((tick * 7 + items) % 0x8000).astype(np.int16)
-    if kind in ("int32", "uint32"):
-        return scramble(tick % INT_TICKS * SPAN + items, INT_BITS).astype(kind)
-    if kind == "float":
-        return (scramble(tick % FLOAT_TICKS * SPAN + items, FLOAT_BITS) / FLOAT_FRACTION).astype(np.float32)
-    if kind == "double":
-        return scramble(tick * SPAN + items, DOUBLE_BITS) / DOUBLE_FRACTION
-    return tick * SPAN + items
-
-
-def ticks_and_items(kind: str, values: npt.NDArray[Any]) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """What `numbers` was given, for doubles, floats (tick modulo FLOAT_TICKS) and 32-bit integers (INT_TICKS)."""
-    bits, fraction = _SCRAMBLED[kind]
-    whole = unscramble(np.rint(values * fraction).astype(np.int64), bits)
-    ticks, items = np.divmod(whole, SPAN)
-    return ticks, items
-
-
-def encoded(kind: Kind, tick: int, items: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """uint8[n, kind.width]: the values as they lie in a Variant."""
-    values = numbers(kind.name, tick, items)
-    if kind.name != "string":
-        return np.ascontiguousarray(values).view(np.uint8).reshape(len(items), kind.width)
-    text = np.empty((len(items), kind.width), np.uint8)
-    text[:, :4] = np.frombuffer(STRING_DIGITS.to_bytes(4, "little"), np.uint8)
-    for place in range(kind.width - 1, 3, -1):
-        values, digit = np.divmod(values, 10)
-        text[:, place] = digit + ord("0")
-    return text
-
-
 class Part:
-    """One notification's items: encodes them for any tick.
+    """One notification's items: encodes them for any tick, of a plant for every ORDERS-th.
 
-    `handles[k]` is the client handle of item `items[k]`; `mask` says which times the client wants.
+    `handles[k]` is the client handle of item `items[k]`; `mask` says which times the client wants; `tick` is one of
+    those that it is for.
     """
 
-    def __init__(self, handles: Sequence[int], items: Sequence[int], type: str, mask: int) -> None:
+    def __init__(self, handles: Sequence[int], items: Sequence[int], type: str, mask: int, tick: int = 0) -> None:
         self.count = len(items)
+        self._tick = tick % ORDERS if type == "plant" else None
         self._times = mask.bit_count() - 1
-        kinds = [kind_of(item, type) for item in items]
-        widths = np.array([6 + kind.width + 8 * self._times for kind in kinds])
-        self._records = np.zeros((self.count, int(widths.max())), np.uint8)
-        self._records[:, :4] = np.array(handles, "<u4").view(np.uint8).reshape(-1, 4)
-        self._records[:, 4] = mask
-        self._records[:, 5] = [kind.variant for kind in kinds]
-        # None = all items are equally wide: nothing has to be cut out
-        self._used = None if (widths == widths[0]).all() else np.arange(self._records.shape[1]) < widths[:, None]
         everything = np.array(items, np.int64)
-        names = np.array([kind.name for kind in kinds])
-        self._groups = [
-            (KINDS[name], _rows(names == name), everything[names == name]) for name in dict.fromkeys(names.tolist())
-        ]
+        # Nothing has to be looked for where all items are equally wide: then assignments are copies
+        self._content, self._groups, self._stamps = (
+            _mixed(np.array(handles, "<u4"), everything, type, mask, tick)
+            if type in PATTERNS
+            else _uniform(np.array(handles, "<u4"), everything, KINDS[type], mask)
+        )
 
     def encode(self, tick: int, time: int) -> bytes:
         """A NotificationData extension object with every item's value at `tick`; `time` is in 100 ns since 1601."""
-        records = self._records
-        stamp = np.frombuffer(time.to_bytes(8, "little") * self._times, np.uint8)
-        for kind, rows, items in self._groups:
-            end = 6 + kind.width
-            records[rows, 6:end] = encoded(kind, tick, items)
-            records[rows, end : end + len(stamp)] = stamp
-        content = records.tobytes() if self._used is None else records[self._used].tobytes()
-        head = (4 + len(content) + 4).to_bytes(4, "little") + self.count.to_bytes(4, "little")
-        return b"".join((_DATA_CHANGE, head, content, _NO_DIAGNOSTICS))
+        assert self._tick is None or tick % ORDERS == self._tick
+        for kind, items, place in self._groups:
+            self._content[place] = encoded(kind, tick, items)
+        self._content[self._stamps] = np.frombuffer(time.to_bytes(8, "little") * self._times, np.uint8)
+        head = (4 + self._content.nbytes + 4).to_bytes(4, "little") + self.count.to_bytes(4, "little")
+        return b"".join((_DATA_CHANGE, head, self._content.data, _NO_DIAGNOSTICS))
 
 
-def _rows(selected: npt.NDArray[np.bool_]) -> Any:
-    """A slice where all rows are selected (assignment is then a copy), else their numbers."""
-    return slice(None) if selected.all() else np.flatnonzero(selected)
+_Template = tuple[npt.NDArray[np.uint8], list[tuple[Kind, npt.NDArray[np.int64], Any]], Any]
+"""bytes of the items; each kind with its items, and where their values lie in them; where the times lie"""
 
 
-def parts(handles: Sequence[int], items: Sequence[int], type: str, mask: int, most: int) -> list[Part]:
-    """Notifications of at most `most` items that cover all of `items` in order."""
-    return [Part(handles[k : k + most], items[k : k + most], type, mask) for k in range(0, len(items), most)]
+def _uniform(handles: npt.NDArray[np.uint32], items: npt.NDArray[np.int64], kind: Kind, mask: int) -> _Template:
+    """Items as rows."""
+    value = _HEAD + 1
+    times = value + kind.width
+    content = np.zeros((len(items), times + 8 * (mask.bit_count() - 1)), np.uint8)
+    content[:, :4] = handles.view(np.uint8).reshape(-1, 4)
+    content[:, 4] = mask
+    content[:, 5] = kind.variant
+    return content, [(kind, items, np.s_[:, value:times])], np.s_[:, times:]
+
+
+def _mixed(handles: npt.NDArray[np.uint32], items: npt.NDArray[np.int64], type: str, mask: int, tick: int) -> _Template:
+    """Items one behind the other, with statuses where they are not Good."""
+    kinds = [kind_of(item, type) for item in items.tolist()]
+    state = states(tick, items) if type == "plant" else np.zeros(len(items), np.uint8)
+    valued, marked = state != WITHOUT_VALUE, STATUSES[state] != 0
+    widths = np.where(valued, 1 + np.array([kind.width for kind in kinds]), 0)
+    sizes = _HEAD + widths + 4 * marked + 8 * (mask.bit_count() - 1)
+    starts = np.cumsum(sizes) - sizes
+    statuses = starts + _HEAD + widths
+    content = np.zeros(int(sizes.sum()), np.uint8)
+    content[_places(starts, 4)] = handles.view(np.uint8).reshape(-1, 4)
+    content[starts + 4] = mask & ~(VALUE | STATUS) | VALUE * valued | STATUS * marked
+    content[starts[valued] + _HEAD] = np.array([kind.variant for kind in kinds], np.uint8)[valued]
+    content[_places(statuses[marked], 4)] = STATUSES[state[marked]].astype("<u4").view(np.uint8).reshape(-1, 4)
+    names = np.array([kind.name for kind in kinds])
+    groups = []
+    for name in dict.fromkeys(names[valued].tolist()):
+        rows = np.flatnonzero(valued & (names == name))
+        groups.append((KINDS[name], items[rows], _places(starts[rows] + _HEAD + 1, KINDS[name].width)))
+    return content, groups, _places(statuses + 4 * marked, 8 * (mask.bit_count() - 1))
+
+
+def _places(starts: npt.NDArray[np.int64], width: int) -> npt.NDArray[np.int64]:
+    """int64[n, width]: of the bytes from `starts` on."""
+    return starts[:, None] + np.arange(width)
+
+
+def parts(handles: Sequence[int], items: Sequence[int], type: str, mask: int, most: int, tick: int = 0) -> list[Part]:
+    """Notifications of at most `most` items that cover all of `items` in order; `tick`: see `Part`."""
+    return [Part(handles[k : k + most], items[k : k + most], type, mask, tick) for k in range(0, len(items), most)]

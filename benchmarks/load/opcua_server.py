@@ -2,9 +2,11 @@
 
     python -m benchmarks.load.opcua_server --items 10000 --rate 10 --type double --port 4840
 
-Binary transport, security None, anonymous. Items are `i=0 ... i=N-1` in any namespace but 0; every subscribed item
-changes at `--rate` Hz (with `--type mix` a fifth of them, in random order). What a client does not fetch in time is
-queued within bounds, and what had to be thrown away is counted. Commands on standard input: `rate HZ`, `stats`.
+Binary transport, anonymous, without security; with `--certificate`, `--key` and `--trust` also Basic256Sha256 /
+SignAndEncrypt, and then nothing without it but the question for endpoints. Items are `i=0 ... i=N-1` in namespace 1;
+every subscribed item changes at `--rate` Hz (with `--type plant` a fifth of them, in random order). What a client does
+not fetch in time is queued within bounds, and what had to be thrown away is counted. Commands on standard input:
+`rate HZ`, `stats`.
 """
 
 from __future__ import annotations
@@ -15,22 +17,27 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, cast
 
 import uvloop
 from asyncua import ua as asyncua_types
 
-from benchmarks.load.notifications import KINDS, SERVER, SOURCE, SPAN, VALUE, filetime, kind_of
+from benchmarks.load import opcua_nodes, opcua_security
+from benchmarks.load.kinds import KINDS, PATTERNS, SPAN
+from benchmarks.load.notifications import SERVER, SOURCE, VALUE, filetime
+from benchmarks.load.opcua_nodes import BAD_NODE_ID_UNKNOWN, NAMESPACES
+from benchmarks.load.opcua_security import Identity, SecurityError
 from benchmarks.load.opcua_subscription import GOOD, Load, Subscription
-from benchmarks.load.opcua_wire import ProtocolError, Request, Wire, decode, encode
+from benchmarks.load.opcua_wire import POLICY, ProtocolError, Request, Wire, decode, encode
 from benchmarks.rig import control
 
-BAD_NODE_ID_UNKNOWN: Final = 0x80340000
-BAD_ATTRIBUTE_ID_INVALID: Final = 0x80350000
 BAD_SERVICE_UNSUPPORTED: Final = 0x800B0000
+BAD_SECURITY_CHECKS_FAILED: Final = 0x80130000
 BAD_SUBSCRIPTION_ID_INVALID: Final = 0x80280000
 BAD_MESSAGE_NOT_AVAILABLE: Final = 0x807B0000
 PUBLISH_REQUEST: Final = 826
+GET_ENDPOINTS_REQUEST: Final = 428
 SHORTEST_PUBLISHING_S: Final = 0.005
 _MASKS: Final = {0: VALUE | SOURCE, 1: VALUE | SERVER, 2: VALUE | SOURCE | SERVER, 3: VALUE}
 """by TimestampsToReturn"""
@@ -41,17 +48,20 @@ ua: Any = asyncua_types
 class Connection(asyncio.Protocol):
     """One client: a channel, a session, the PublishRequests that wait for something to say."""
 
-    def __init__(self, load: Load) -> None:
+    def __init__(self, load: Load, identity: Identity | None) -> None:
         self._load = load
-        self._wire = Wire()
+        self._identity = identity
+        self._wire = Wire(identity)
+        self._nonce = bytes(opcua_security.NONCE_BYTES)
         self._transport: asyncio.Transport | None = None
         self._own: dict[int, Subscription] = {}
         self.publish_requests: deque[tuple[int, int, bytes]] = deque()
         self._services: dict[int, tuple[Any, Callable[[Any], Any]]] = {
-            428: (ua.GetEndpointsRequest, self._get_endpoints),
+            GET_ENDPOINTS_REQUEST: (ua.GetEndpointsRequest, self._get_endpoints),
             461: (ua.CreateSessionRequest, self._create_session),
             467: (ua.ActivateSessionRequest, self._activate_session),
             473: (ua.CloseSessionRequest, self._close_session),
+            527: (ua.BrowseRequest, self._browse),
             631: (ua.ReadRequest, self._read),
             751: (ua.CreateMonitoredItemsRequest, self._create_items),
             781: (ua.DeleteMonitoredItemsRequest, self._delete_items),
@@ -82,7 +92,9 @@ class Connection(asyncio.Protocol):
             self._write(self._wire.outgoing)
             self._wire.outgoing = []
         for request in requests:
-            if request.type == PUBLISH_REQUEST:
+            if self._identity is not None and not self._wire.secured and request.type != GET_ENDPOINTS_REQUEST:
+                self._abort()
+            elif request.type == PUBLISH_REQUEST:
                 self._on_publish(request)
             else:
                 self._write(self._wire.answer(request.id, self._serve(request)))
@@ -150,9 +162,13 @@ class Connection(asyncio.Protocol):
         host, port = self._transport.get_extra_info("sockname")[:2]
         endpoint = ua.EndpointDescription()
         endpoint.EndpointUrl = f"opc.tcp://{host}:{port}"
-        endpoint.Server.ApplicationUri = "urn:load"
+        endpoint.Server.ApplicationUri = NAMESPACES[1]
         endpoint.SecurityMode = ua.MessageSecurityMode.None_
-        endpoint.SecurityPolicyUri = "http://opcfoundation.org/UA/SecurityPolicy#None"
+        endpoint.SecurityPolicyUri = POLICY
+        if self._identity is not None:
+            endpoint.SecurityMode = ua.MessageSecurityMode.SignAndEncrypt
+            endpoint.SecurityPolicyUri = opcua_security.POLICY
+            endpoint.ServerCertificate = self._identity.certificate
         endpoint.TransportProfileUri = "http://opcfoundation.org/UA-Profile/Transport/uatcp-uasc-uabinary"
         anonymous = ua.UserTokenPolicy()
         anonymous.PolicyId = "anonymous"
@@ -171,12 +187,25 @@ class Connection(asyncio.Protocol):
         result.SessionId = ua.NodeId(1, 1)
         result.AuthenticationToken = ua.NodeId(2, 1)
         result.RevisedSessionTimeout = request.Parameters.RequestedSessionTimeout
-        result.ServerNonce = bytes(32)
+        result.ServerNonce = self._nonce = opcua_security.new_nonce()
         result.ServerEndpoints = self._endpoints()
+        if self._identity is not None:
+            result.ServerCertificate = self._identity.certificate
+            result.ServerSignature.Algorithm = opcua_security.SIGNATURE
+            nonce = request.Parameters.ClientNonce
+            result.ServerSignature.Signature = self._identity.sign(self._identity.trusted + nonce)
         return response
 
-    def _activate_session(self, _: Any) -> Any:
-        return ua.ActivateSessionResponse()
+    def _activate_session(self, request: Any) -> Any:
+        if self._identity is not None:
+            try:
+                signature = request.Parameters.ClientSignature.Signature
+                self._identity.verify(self._identity.certificate + self._nonce, signature)
+            except SecurityError:
+                return BAD_SECURITY_CHECKS_FAILED
+        response = ua.ActivateSessionResponse()
+        response.Parameters.ServerNonce = self._nonce = opcua_security.new_nonce()
+        return response
 
     def _close_session(self, _: Any) -> Any:
         self._drop(list(self._own))
@@ -184,28 +213,17 @@ class Connection(asyncio.Protocol):
 
     def _read(self, request: Any) -> Any:
         response = ua.ReadResponse()
-        response.Results = [self._attribute(read.NodeId, read.AttributeId) for read in request.Parameters.NodesToRead]
+        items, type = self._load.items, self._load.type
+        response.Results = [
+            opcua_nodes.attribute(read.NodeId, read.AttributeId, items, type) for read in request.Parameters.NodesToRead
+        ]
         return response
 
-    def _attribute(self, node: ua.NodeId, attribute: int) -> ua.DataValue:
-        if node.NamespaceIndex == 0:
-            if attribute == ua.AttributeIds.Value and node.Identifier in _SERVER_NODES:
-                return ua.DataValue(_SERVER_NODES[node.Identifier])
-            return ua.DataValue(StatusCode=ua.StatusCode(BAD_NODE_ID_UNKNOWN))
-        if not self._exists(node):
-            return ua.DataValue(StatusCode=ua.StatusCode(BAD_NODE_ID_UNKNOWN))
-        variant = kind_of(node.Identifier, self._load.type).variant
-        found = {
-            ua.AttributeIds.NodeClass: ua.Variant(int(ua.NodeClass.Variable), ua.VariantType.Int32),
-            ua.AttributeIds.DataType: ua.Variant(ua.NodeId(variant, 0)),
-            ua.AttributeIds.ValueRank: ua.Variant(-1, ua.VariantType.Int32),
-            ua.AttributeIds.AccessLevel: ua.Variant(1, ua.VariantType.Byte),
-            ua.AttributeIds.UserAccessLevel: ua.Variant(1, ua.VariantType.Byte),
-        }.get(ua.AttributeIds(attribute))
-        return ua.DataValue(found) if found else ua.DataValue(StatusCode=ua.StatusCode(BAD_ATTRIBUTE_ID_INVALID))
-
-    def _exists(self, node: ua.NodeId) -> bool:
-        return node.NamespaceIndex > 0 and isinstance(node.Identifier, int) and node.Identifier < self._load.items
+    def _browse(self, request: Any) -> Any:
+        response = ua.BrowseResponse()
+        wanted = request.Parameters.NodesToBrowse
+        response.Results = [opcua_nodes.browse(description, self._load.items) for description in wanted]
+        return response
 
     def _create_subscription(self, request: Any) -> Any:
         wanted = request.Parameters
@@ -256,7 +274,7 @@ class Connection(asyncio.Protocol):
         for item in wanted.ItemsToCreate:
             result = ua.MonitoredItemCreateResult()
             node = item.ItemToMonitor.NodeId
-            if self._exists(node):
+            if opcua_nodes.exists(node, self._load.items):
                 result.MonitoredItemId = next(self._load.ids)
                 result.RevisedSamplingInterval = min(self._load.period_s, 1.0) * 1000
                 result.RevisedQueueSize = item.RequestedParameters.QueueSize
@@ -303,26 +321,14 @@ def _fault(code: int, handle: int) -> bytes:
     return encode(fault, handle)
 
 
-def _server_nodes() -> dict[int, ua.Variant]:
-    uint32, string = ua.VariantType.UInt32, ua.VariantType.String
-    limits = {id: ua.Variant(1000, uint32) for id in (11705, 11714, 11707, 11709, 11710, 11711, 11712)}
-    return {
-        2254: ua.Variant(["urn:load"], string),
-        2255: ua.Variant(["http://opcfoundation.org/UA/", "urn:load"], string),
-        2259: ua.Variant(0, ua.VariantType.Int32),
-        2267: ua.Variant(255, ua.VariantType.Byte),
-        **limits,
-    }
-
-
-_SERVER_NODES: Final = _server_nodes()
-
-
 async def run(arguments: argparse.Namespace) -> None:
     """Serve until standard input ends."""
     loop = asyncio.get_running_loop()
     load = Load(arguments.items, arguments.rate, arguments.type, arguments.most)
-    server = await loop.create_server(lambda: Connection(load), arguments.host, arguments.port)
+    identity = None
+    if arguments.certificate is not None:
+        identity = Identity.load(arguments.certificate, arguments.key, arguments.trust)
+    server = await loop.create_server(lambda: Connection(load, identity), arguments.host, arguments.port)
     control.say({"port": server.sockets[0].getsockname()[1]})
     await control.serve({"rate": load.set_rate, "stats": load.snapshot}, arguments.seconds)
 
@@ -334,12 +340,17 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--items", type=int, default=10_000)
     parser.add_argument("--rate", type=float, default=0.0, help="Hz")
-    parser.add_argument("--type", choices=[*KINDS, "mix"], default="double")
+    parser.add_argument("--type", choices=[*KINDS, *PATTERNS], default="double")
     parser.add_argument("--most", type=int, default=10_000, help="items per notification")
+    parser.add_argument("--certificate", type=Path, help="DER; with it only a secured channel is served")
+    parser.add_argument("--key", type=Path, help="of the certificate, PEM")
+    parser.add_argument("--trust", type=Path, help="the client's certificate, DER")
     parser.add_argument("--seconds", type=float, default=None, help="end after so long; else with standard input")
     arguments = parser.parse_args()
     if not 0 < arguments.items <= SPAN:
         parser.error(f"--items must be 1 to {SPAN}")
+    if len({path is None for path in (arguments.certificate, arguments.key, arguments.trust)}) > 1:
+        parser.error("--certificate, --key and --trust belong together")
     uvloop.run(run(arguments))
 
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Protocol
 
 import numpy as np
 
+from benchmarks.load import kinds
 from benchmarks.load.notifications import SOURCE, VALUE, Part, filetime, parts
 from benchmarks.rig import control
 
@@ -22,9 +23,8 @@ BAD_SEQUENCE_NUMBER_UNKNOWN: Final = 0x807A0000
 QUEUE_BYTES: Final = 64 << 20
 """a subscription's queue: this much, encoded, then the oldest is thrown away"""
 ITEM_BYTES: Final = 32
-MIX_ORDERS: Final = 16
-MIX_SHARE: Final = 5
-"""one in so many items changes per tick in a mix"""
+FIFTHS: Final = 5
+"""of a plant's items one in so many changes per tick, and each once in as many ticks"""
 _KEEP_ALIVE: Final = struct.pack("<i", -1)
 _ONE: Final = struct.pack("<i", 1)
 
@@ -91,7 +91,8 @@ class Subscription:
         self._mask = mask
         self._items.update({id: (handle, item) for id, handle, item in new})
         self._alternatives = []
-        self._put(self._parts([(handle, item) for _, handle, item in new]), self._load.tick, time.time_ns())
+        tick = self._load.tick
+        self._put(self._parts([(handle, item) for _, handle, item in new], tick), tick, time.time_ns())
 
     def remove(self, ids: list[int]) -> list[int]:
         """Remove items; a status for each."""
@@ -104,7 +105,7 @@ class Subscription:
             return
         if not self._alternatives:
             self._alternatives = self._plan()
-        self._put(self._alternatives[tick % len(self._alternatives)], tick, now_ns)
+        self._put(self._alternatives[(tick - 1) % len(self._alternatives)], tick, now_ns)
         if self.publishing_s <= self._load.period_s:
             self.flush()
 
@@ -126,7 +127,7 @@ class Subscription:
             stats.notifications += 1
             self._queued_bytes -= part.count * ITEM_BYTES
             self._sequence = self._sequence % 0xFFFFFFFF + 1
-            data = part.encode(tick, filetime(now_ns))
+            data = part.encode(*kinds.moment(self._load.type, tick, filetime(now_ns)))
             self._connection.publish(self.id, self._sequence, bool(self._queue), _ONE + data, self._unacknowledged)
             self._unacknowledged[self._sequence] = None
             self._quiet = 0
@@ -159,22 +160,23 @@ class Subscription:
             self._queued_bytes -= lost.count * ITEM_BYTES
             self._load.stats.dropped += lost.count
 
-    def _parts(self, items: list[tuple[int, int]]) -> list[Part]:
+    def _parts(self, items: list[tuple[int, int]], tick: int) -> list[Part]:
         load = self._load
         handles, numbers = zip(*items, strict=True)
-        return parts(handles, numbers, load.type, self._mask, load.most)
+        return parts(handles, numbers, load.type, self._mask, load.most, tick)
 
     def _plan(self) -> list[list[Part]]:
-        """What to send at a tick: everything, or in a mix one of several random fifths."""
+        """What to send at tick 1, 2 ...: everything, or of a plant a random fifth of what is left of the items."""
         items = list(self._items.values())
-        if self._load.type != "mix":
-            return [self._parts(items)]
+        if self._load.type != "plant":
+            return [self._parts(items, 0)]
         random = np.random.default_rng(len(items))
-        changed = max(1, len(items) // MIX_SHARE)
-        return [
-            self._parts([items[k] for k in random.permutation(len(items))[:changed].tolist()])
-            for _ in range(MIX_ORDERS)
-        ]
+        plan: list[list[Part]] = []
+        for _ in range(kinds.ORDERS // FIFTHS):
+            for changed in np.array_split(random.permutation(len(items)), FIFTHS):
+                part = [items[k] for k in changed.tolist()]
+                plan.append(self._parts(part, len(plan) + 1) if part else [])
+        return plan
 
 
 class Load:

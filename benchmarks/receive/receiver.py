@@ -77,6 +77,7 @@ class Receiver:
             "wrong": check.wrong,
             "skipped": check.skipped,
             "repeated": check.repeated,
+            "marked": check.marked,
             "delay_ms": arrivals.percentiles(self._delays, 1e6),
             "cpu_s": control.cpu_s(),
             "time": time.monotonic(),
@@ -110,13 +111,21 @@ class Receiver:
         items = self._items.get(device)
         if items is not None and fresh:
             points = np.array(body["points"], np.int64)
-            self._check.check(items[points], body["v"], follow=True)
+            statuses = np.array(body.get("s", 0), np.uint32)
+            self._check.check(
+                items[points], body["v"], follow=True, marks=lambda: (times, np.broadcast_to(statuses, times.shape))
+            )
 
     def _look_at_readings(self, device: str, readings: Sequence[Any], arrival: int) -> None:
         times = [arrivals.ns_of(reading["t"]) for reading in readings[::DELAY_EVERY]]
         self._delays.append(arrival - np.array(times, np.int64))
         items = np.array([self._check.item(device, int(reading["p"][1:])) for reading in readings], np.int64)
-        self._check.check(items, [reading["v"] for reading in readings], follow=False)
+
+        def marks() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+            whole = np.array([arrivals.ns_of(reading["t"]) for reading in readings], np.int64)
+            return whole, np.array([int(reading.get("s", "0"), 16) for reading in readings], np.uint32)
+
+        self._check.check(items, [reading["v"] for reading in readings], follow=False, marks=marks)
 
     def _take_catalogue(self, body: Any) -> None:
         """Points are called p0, p1 ...: their number is the item's."""

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, cast
 import numpy as np
 import orjson
 
-from benchmarks.load.notifications import ticks_and_items
+from benchmarks.load.kinds import ticks_and_items
 from benchmarks.receive import arrivals
 
 KIND: Final = "double"
@@ -58,6 +58,14 @@ class Hole(NamedTuple):
     readings: int
 
 
+class Told(NamedTuple):
+    """A gap record that has its end; ns since the epoch."""
+
+    start: int
+    end: int
+    reason: str
+
+
 class Ticks:
     """What came of `items` items."""
 
@@ -67,7 +75,7 @@ class Ticks:
         self._times: dict[int, int] = {}
         """when a tick was, ns, as the first reading of it says"""
         self._newest = -1
-        self._gaps: dict[str, tuple[int, int]] = {}
+        self._gaps: dict[str, Told] = {}
         self.readings = self.twice = self.wrong = 0
 
     @property
@@ -97,7 +105,8 @@ class Ticks:
     def told(self, event: Mapping[str, Any]) -> None:
         """Remember a gap that has ended."""
         if event.get("schema") == "gap/1" and event["from"] is not None and event["to"] is not None:
-            self._gaps[event["id"]] = (arrivals.ns_of(event["from"]), arrivals.ns_of(event["to"]))
+            start, end = arrivals.ns_of(event["from"]), arrivals.ns_of(event["to"])
+            self._gaps[event["id"]] = Told(start, end, event["reason"])
 
     def holes(self, first: int, last: int) -> list[Hole]:
         """What is missing of the ticks from `first` to `last`, both included."""
@@ -120,7 +129,8 @@ class Ticks:
             "lost": sum(hole.readings for hole in holes),
             "lost_and_not_told": sum(self._not_told(first, last, period_ns)),
             "holes": [hole._asdict() for hole in holes],
-            "gaps": [{"from": start, "to": end, "s": (end - start) / 1e9} for start, end in self._gaps.values()],
+            "gaps": [gap._asdict() for gap in self._gaps.values()],
+            "told_s": self._told_ns() / 1e9,
             "twice": self.twice,
             "wrong": self.wrong,
         }
@@ -130,8 +140,16 @@ class Ticks:
         for hole in self.holes(first, last):
             for tick in range(hole.first, hole.last + 1):
                 time = self._time(tick, hole, period_ns)
-                if not any(start <= time <= end for start, end in self._gaps.values()):
+                if not any(gap.start <= time <= gap.end for gap in self._gaps.values()):
                     yield self._items - len(self._came.get(tick, ()))
+
+    def _told_ns(self) -> int:
+        """How long the gaps are; where they overlap, once."""
+        total = end = 0
+        for gap in sorted(self._gaps.values()):
+            total += max(0, gap.end - max(gap.start, end))
+            end = max(end, gap.end)
+        return total
 
     def _time(self, tick: int, hole: Hole, period_ns: int) -> int:
         """When a tick was: as told, or counted on from the last one before the hole. -1 when nobody knows."""

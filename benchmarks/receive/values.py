@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.load import modbus_devices, notifications
+from benchmarks.load import kinds, modbus_devices
+from benchmarks.receive import plant
 
 Ints = npt.NDArray[np.int64]
-_MOST_ITEMS: Final = notifications.SPAN
+Marks = Callable[[], tuple[Ints, npt.NDArray[np.uint32]]]
+"""gives the times (ns since the epoch) and the status codes of readings"""
+_MOST_ITEMS: Final = kinds.SPAN
 
 
 class ValueCheck:
-    """Counts readings whose value is not their item's and, with doubles, ticks that an item skipped or repeated.
+    """Counts readings whose value is not their item's, and ticks that an item skipped or repeated: with doubles, and
+    rounds of changes with a plant, of which type, value, status and time are checked.
 
     `source` is "modbus", "modbus-apart" (what device m<d> must show is not what the others show) or an OPC UA load's
     type. Ticks are only followed while every reading is passed in.
@@ -25,6 +29,8 @@ class ValueCheck:
         self._source = source
         self._last = np.full(_MOST_ITEMS, -1, np.int64)
         self.checked = self.wrong = self.skipped = self.repeated = 0
+        self.marked = 0
+        """readings of a plant with another status than Good"""
 
     def item(self, device: str, number: int) -> int:
         """What `check` is to be given for the point of that number of a device."""
@@ -32,38 +38,31 @@ class ValueCheck:
             return number
         return (number + modbus_devices.shift_of(int(device[1:]))) % modbus_devices.SLOTS
 
-    def check(self, items: Ints, values: Sequence[Any], follow: bool) -> None:
-        """Check `values[k]` of item `items[k]`; `follow`: no reading was left out since the last call."""
+    def check(self, items: Ints, values: Sequence[Any], follow: bool, marks: Marks | None = None) -> None:
+        """Check `values[k]` of item `items[k]`; `follow`: no reading was left out since the last call.
+
+        `marks` is needed for a plant, and only asked then.
+        """
         self.checked += len(items)
-        if self._source == "mix":
-            self._check_mix(items, values)
+        if self._source == "plant":
+            assert marks is not None
+            times, statuses = marks()
+            self.wrong += int(plant.wrong_readings(items, times, values, statuses).sum())
+            self.marked += int(np.count_nonzero(statuses))
+            if follow:
+                self._follow(items, plant.rounds_of(times), plant.ROUNDS)
             return
         numbers = np.array(values, np.float64)
         if self._source in ("modbus", "modbus-apart"):
             self.wrong += int((modbus_devices.slots_of(numbers) != items).sum())
             return
-        ticks, carried = notifications.ticks_and_items(self._source, numbers)
+        ticks, carried = kinds.ticks_and_items(self._source, numbers)
         self.wrong += int((carried != items).sum())
         if follow and self._source == "double":
             self._follow(items, ticks)
 
-    def _check_mix(self, items: Ints, values: Sequence[Any]) -> None:
-        names = np.array(notifications.MIX)[items % len(notifications.MIX)]
-        for name in set(notifications.MIX):
-            rows = np.flatnonzero(names == name)
-            found = [values[row] for row in rows.tolist()]
-            wanted = items[rows]
-            if name in ("bool", "int16"):
-                type = bool if name == "bool" else int
-                self.wrong += sum(not isinstance(value, type) for value in found)
-            elif name == "string":
-                carried = np.array([int(value) if isinstance(value, str) else -1 for value in found], np.int64)
-                self.wrong += int((carried % notifications.SPAN != wanted).sum())
-            else:
-                numbers = np.array([value if isinstance(value, (int, float)) else -1 for value in found], np.float64)
-                self.wrong += int((notifications.ticks_and_items(name, numbers)[1] != wanted).sum())
-
-    def _follow(self, items: Ints, ticks: Ints) -> None:
+    def _follow(self, items: Ints, ticks: Ints, cycle: int = 0) -> None:
+        """`cycle`: ticks after which they begin anew, 0 = never."""
         if len(items) > 1 and not (items[1:] > items[:-1]).all():
             order = np.argsort(items, kind="stable")
             items, ticks = items[order], ticks[order]
@@ -73,6 +72,8 @@ class ValueCheck:
         before[1:] = ticks[:-1]
         before[first] = self._last[items[first]]
         step = (ticks - before)[before >= 0]
+        if cycle:
+            step = (step + cycle // 2) % cycle - cycle // 2
         self.skipped += int((step[step > 1] - 1).sum())
         self.repeated += int((step < 1).sum())
         last = np.append(first[1:], True)

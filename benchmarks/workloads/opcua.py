@@ -39,7 +39,7 @@ def zstd(seconds: float) -> Outcome:
 
 def mix(seconds: float) -> Outcome:
     """B2: many types; a fifth of the points changes at a time, in random order."""
-    return _rates(Delivery(), MIX_RATES, seconds, 300_000, "mix")
+    return _rates(Delivery(), MIX_RATES, seconds, 300_000, "plant")
 
 
 def script(seconds: float) -> Outcome:
@@ -77,7 +77,7 @@ def _rates(
         load, port = opcua_server(bench, ITEMS, type)
         system = start_gateway(bench, delivery, type, load, lambda folder: write_opcua(folder, port, ITEMS, "100ms"))
         ready = system.wait_for_points(ITEMS)
-        share = MIX_SHARE if type == "mix" else 1.0
+        share = MIX_SHARE if type == "plant" else 1.0
         steps = climb(system, rates, ITEMS, seconds, share)
         account = system.drain()
         figures = rate_figures(steps, "readings/s", bar) + size_figures(system)

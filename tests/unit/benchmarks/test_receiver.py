@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 
-from benchmarks.load import modbus_devices, notifications
+from benchmarks.load import kinds, modbus_devices
 from benchmarks.receive.mqtt import Message
 from benchmarks.receive.offsets import Offsets
 from benchmarks.receive.receiver import Receiver
@@ -42,28 +42,20 @@ def test_a_hole_closes_when_the_backlog_comes() -> None:
 def test_doubles_are_followed_tick_by_tick() -> None:
     check, items = ValueCheck("double"), np.arange(5)
     for tick in (3, 4):
-        check.check(items, notifications.numbers("double", tick, items).tolist(), follow=True)
+        check.check(items, kinds.numbers("double", tick, items).tolist(), follow=True)
     assert (check.checked, check.wrong, check.skipped, check.repeated) == (10, 0, 0, 0)
     both = np.concatenate([items, items[::-1]])
-    late = [*notifications.numbers("double", 6, items), *notifications.numbers("double", 7, items[::-1])]
+    late = [*kinds.numbers("double", 6, items), *kinds.numbers("double", 7, items[::-1])]
     check.check(both, late, follow=True)
     assert (check.wrong, check.skipped, check.repeated) == (0, 5, 0)
-    check.check(items, notifications.numbers("double", 7, items).tolist(), follow=True)
+    check.check(items, kinds.numbers("double", 7, items).tolist(), follow=True)
     assert (check.wrong, check.skipped, check.repeated) == (0, 5, 5)
-    check.check(items, notifications.numbers("double", 8, items + 1).tolist(), follow=True)
+    check.check(items, kinds.numbers("double", 8, items + 1).tolist(), follow=True)
     assert check.wrong == 5
 
 
-def test_mixed_and_modbus_values() -> None:
-    mix = ValueCheck("mix")
+def test_modbus_values() -> None:
     items = np.arange(30)
-    kinds = [notifications.kind_of(k, "mix").name for k in range(30)]
-    values = [notifications.numbers(kind, 9, items[k : k + 1])[0].item() for k, kind in enumerate(kinds)]
-    values = [f"{value:014}" if kind == "string" else value for kind, value in zip(kinds, values, strict=True)]
-    mix.check(items, values, follow=False)
-    assert (mix.checked, mix.wrong) == (30, 0)
-    mix.check(items, values[::-1], follow=False)
-    assert mix.wrong > 10
     modbus = ValueCheck("modbus")
     modbus.check(items, modbus_devices.slot_values(123, items).tolist(), follow=False)
     assert modbus.wrong == 0
@@ -80,7 +72,7 @@ def test_messages_of_both_formats_and_the_catalogue() -> None:
 
     head = {"enterprise": "e", "gateway": "g", "stream": "s", "device": "d"}
     take("t/d/catalogue/0", {"device": "d", "points": [{"index": 7, "p": "p0"}, {"index": 8, "p": "p1"}]})
-    first = notifications.numbers("double", 1, np.arange(2)).tolist()
+    first = kinds.numbers("double", 1, np.arange(2)).tolist()
     columns = {"n": 0, "count": 2, "points": [7, 8], "t0": "2026-01-01T00:00:00.5Z", "dt": 0, "v": first}
     take("t/d/readings", {"schema": "columns/1", **head, **columns})
     readings = [{"p": "p1", "id": None, "t": "2026-01-01T00:00:01Z", "v": 5.0, "q": "good"}]
