@@ -159,7 +159,9 @@ Rate = Annotated[
 class BatchConfig(StrictModel):
     """How many readings travel in one message."""
 
-    max_wait: Annotated[Duration, Field(le=60)] = Field(default=1.0, description="longest time that a reading waits")
+    max_wait: Annotated[Duration, Field(le=60)] = Field(
+        default=1.0, description="longest time that a reading waits, from its arrival at the gateway"
+    )
     max_bytes: Annotated[Size, Field(ge=1000, le=10_000_000)] = Field(
         default=256_000, description="largest payload before compression"
     )

@@ -166,7 +166,7 @@ def define(device: str = "boiler-1", count: int = 3, stream_id: str = "S1") -> l
 
 
 def readings(
-    count: int, device: str = "boiler-1", stream_id: str = "S1", start: int = 0, points: int = 3
+    count: int, device: str = "boiler-1", stream_id: str = "S1", start: int = 0, points: int = 3, received: int = NOW
 ) -> BatchRecord:
     """`count` readings whose values are start, start + 1 ..."""
     batch = Batch.of(
@@ -174,7 +174,7 @@ def readings(
         ValueType.FLOAT64,
         np.arange(count) % points,
         np.arange(start, start + count, dtype=np.float64),
-        received_time=NOW,
+        received_time=received,
         monotonic=0,
         source_time=NOW + np.arange(count, dtype=np.int64) * 1_000_000,
     )

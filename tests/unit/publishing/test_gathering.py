@@ -7,10 +7,24 @@ import asyncio
 from gateway.publishing.config import BatchConfig
 from gateway.publishing.gathering import Gatherer
 from gateway.publishing.sources import Source
-from tests.support.fakelog import FakeLog, FakeTail, readings
+from tests.support.fakelog import NOW, FakeLog, FakeTail, readings
 from tests.support.virtual_time import run_virtually
 
 MAX_WAIT_S = 1.0
+
+
+class LoopClock:
+    """The event loop's time is the wall clock's."""
+
+    def __init__(self) -> None:
+        self.began = asyncio.get_running_loop().time()
+        self.step_s = 0.0
+
+    def time_ns(self) -> int:
+        return NOW + round((asyncio.get_running_loop().time() - self.began + self.step_s) * 1e9)
+
+    def monotonic_ns(self) -> int:
+        return round(asyncio.get_running_loop().time() * 1e9)
 
 
 class Rig:
@@ -19,7 +33,8 @@ class Rig:
         self.stopping = asyncio.Event()
         source = Source(self.log, FakeTail(self.log))
         config = BatchConfig.model_validate({"max_wait": f"{MAX_WAIT_S}s", **batch})
-        self.gatherer = Gatherer("centre", source, config, self.stopping)
+        self.clock = LoopClock()
+        self.gatherer = Gatherer("centre", source, config, self.stopping, self.clock)
 
     async def gathered(self, position: int) -> tuple[float, int]:
         """How long it took, and how many segments came."""
@@ -27,8 +42,11 @@ class Rig:
         segments = await self.gatherer.gather(position)
         return round(asyncio.get_running_loop().time() - began, 6), len(segments)
 
-    def append_later(self, seconds: float, start: int) -> None:
-        asyncio.get_running_loop().call_later(seconds, lambda: self.log.append(readings(1, start=start)))
+    def append_later(self, seconds: float, start: int, *, commit_s: float = 0.0) -> None:
+        """A reading arrives in so many seconds, and is in the log `commit_s` later."""
+        received = self.clock.time_ns() + round(seconds * 1e9)
+        record = readings(1, start=start, received=received)
+        asyncio.get_running_loop().call_later(seconds + commit_s, self.log.append, record)
 
 
 def test_the_time_begins_with_the_first_reading() -> None:
@@ -38,6 +56,30 @@ def test_the_time_begins_with_the_first_reading() -> None:
         rig.append_later(5.9, 1)
         rig.append_later(6.1, 2)
         assert await rig.gathered(0) == (5.0 + MAX_WAIT_S, 2)
+
+    run_virtually(main())
+
+
+def test_the_commit_is_part_of_the_time() -> None:
+    async def main() -> None:
+        rig = Rig()
+        rig.append_later(5.0, 0, commit_s=0.25)
+        assert await rig.gathered(0) == (5.0 + MAX_WAIT_S, 1)
+        rig.append_later(1.0, 1, commit_s=3.0)
+        assert await rig.gathered(1) == (4.0, 1), "a commit that takes longer than the batch's time: it goes at once"
+
+    run_virtually(main())
+
+
+def test_a_clock_that_is_set_changes_the_wait_by_no_more_than_the_time_of_a_batch() -> None:
+    async def main() -> None:
+        rig = Rig()
+        rig.append_later(0.0, 0, commit_s=0.25)
+        rig.clock.step_s = -3600
+        assert await rig.gathered(0) == (0.25 + MAX_WAIT_S, 1)
+        rig.append_later(0.0, 1, commit_s=0.25)
+        rig.clock.step_s = 3600
+        assert await rig.gathered(1) == (0.25, 1)
 
     run_virtually(main())
 
