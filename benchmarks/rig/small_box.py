@@ -10,10 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
+
+from benchmarks.rig.processes import END_S
 
 MEMORY_BYTES: Final = 1_000_000_000
 _UNIFIED: Final = Path("/sys/fs/cgroup")
@@ -47,22 +51,40 @@ def small_box(folder: Path) -> Iterator[SmallBox]:
 def _limited_memory() -> Iterator[tuple[tuple[str, ...], str]]:
     """The command in front, and what it does."""
     name = f"edge-gateway-bench-{os.getpid()}"
-    for group, file, kind in (
-        (_UNIFIED / name, "memory.max", "control group, version 2"),
-        (_MEMORY / name, "memory.limit_in_bytes", "control group, version 1"),
+    for parent, mark, file, kind in (
+        (_UNIFIED, "cgroup.controllers", "memory.max", "control group, version 2"),
+        (_MEMORY, "memory.limit_in_bytes", "memory.limit_in_bytes", "control group, version 1"),
     ):
-        try:
-            group.mkdir()
-        except OSError:
+        group = parent / name
+        if not (parent / mark).exists() or not _made(group):
             continue
         try:
-            if (group / file).exists():
+            if (group / file).exists():  # else version 2 does not give memory to groups
                 (group / file).write_text(str(MEMORY_BYTES))
                 yield ("sh", "-c", _JOIN, str(group)), f"{MEMORY_BYTES:,} bytes, {kind}"
                 return
         finally:
-            group.rmdir()
+            _remove(group)
     yield ("sh", "-c", _LIMIT, str(MEMORY_BYTES // 1024)), f"{MEMORY_BYTES:,} bytes, RLIMIT_DATA"
+
+
+def _made(group: Path) -> bool:
+    try:
+        group.mkdir()
+    except OSError:
+        return False
+    return True
+
+
+def _remove(group: Path) -> None:
+    """A control group can go when nothing is in it any more: what was started there is ended."""
+    deadline = time.monotonic() + END_S
+    while (left := (group / "cgroup.procs").read_text().split()) and time.monotonic() < deadline:
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
+        time.sleep(0.02)
+    group.rmdir()
 
 
 def _flash(folder: Path) -> tuple[str, ...]:
