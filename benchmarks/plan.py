@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.rig.outcome import Outcome
 from benchmarks.stages import costs
-from benchmarks.workloads import box, idle, many_devices, modbus, opcua, outage, serial, two_destinations
+from benchmarks.workloads import box, catch_up, idle, many_devices, modbus, opcua, outage, serial, two_destinations
 
 
 class Workload(NamedTuple):
@@ -24,13 +24,20 @@ PLAN: tuple[Workload, ...] = (
     Workload("B1 columns", opcua.columns, short=True),
     Workload("B1 json", opcua.json, short=True),
     Workload("B1 zstd", opcua.zstd, short=False),
-    Workload("B2 columns", opcua.mix, short=True),
+    Workload("B1 10k columns", opcua.columns_few, short=False),
+    Workload("B1 50k columns", opcua.columns_many, short=False),
+    Workload("B2 columns", opcua.plant, short=True),
+    Workload("B2 json", opcua.plant_json, short=False),
+    Workload("B3 columns", opcua.secured, short=True),
+    Workload("B3 json", opcua.secured_json, short=False),
     Workload("B4 columns", modbus.columns, short=True),
     Workload("B4 json", modbus.json, short=False),
     Workload("B4 100 devices", many_devices.hundred, short=False),
     Workload("B4 serial", serial.line, short=True),
     Workload("B5", many_devices.thousand, short=True),
     Workload("B5 json", many_devices.thousand_json, short=False),
+    Workload("B6 columns", catch_up.columns, short=False),
+    Workload("B6 json", catch_up.json, short=False),
     Workload("B7 opcua", idle.opcua, short=True),
     Workload("B7 modbus", idle.modbus, short=False),
     Workload("B8", two_destinations.run, short=False),

@@ -134,7 +134,7 @@ def _figures(subject: Subject, account: dict[str, Any], first_s: float, made: in
     if subject.tells_gaps:
         told = account["lost_and_not_told"]
         figures.insert(1, Figure("lost and in no gap record", told, "readings", 0, at_least=False))
-        figures.insert(2, Figure("gap records", sum(gap["s"] for gap in account["gaps"]), "s"))
+        figures.insert(2, Figure("gap records", account["told_s"], "s"))
     return figures
 
 
