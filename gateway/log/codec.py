@@ -57,9 +57,8 @@ _HEAD: Final = struct.Struct("<4sIQHHIIIIIqqqqq")
 _CRC_START: Final = 8
 _COUNT16: Final = struct.Struct("<H")
 _COUNT32: Final = struct.Struct("<I")
-_SERIES: Final = np.dtype(
-    [("stream", "<u2"), ("device", "<u2"), ("readings", "<u4"), ("n", "<u8"), ("min", "<i8"), ("max", "<i8")]
-)
+_SERIES: Final = struct.Struct("<HHIQqq")
+"""stream, device, readings, n, least and greatest time"""
 _FRAME: Final = struct.Struct("<BHI")
 _BATCH_HEAD: Final = struct.Struct("<BBIqq")
 _ORIGIN: Final = struct.Struct("<QQH")
@@ -449,28 +448,27 @@ def _unpack_reading_record(kind: int, series: Series, n: int, payload: Reader) -
 def _tables(heads: Sequence[SeriesHead]) -> bytes:
     streams: dict[str, int] = {}
     devices: dict[str, int] = {}
-    rows = np.empty(len(heads), _SERIES)
-    for index, head in enumerate(heads):
-        stream = streams.setdefault(head.series.stream, len(streams))
-        device = devices.setdefault(head.series.device, len(devices))
-        rows[index] = (stream, device, head.readings, head.n, head.min_time, head.max_time)
+    rows: list[bytes] = []
+    for (stream, device), n, readings, low, high in heads:
+        of = streams.setdefault(stream, len(streams)), devices.setdefault(device, len(devices))
+        rows.append(_SERIES.pack(*of, readings, n, low, high))
     parts: list[bytes] = []
     for names in (streams, devices):
         parts.append(_COUNT16.pack(len(names)))
         for name in names:
             text = name.encode()
             parts += (_COUNT16.pack(len(text)), text)
-    return b"".join((*parts, _COUNT32.pack(len(rows)), rows.tobytes()))
+    return b"".join((*parts, _COUNT32.pack(len(rows)), *rows))
 
 
 def _read_tables(reader: Reader) -> list[SeriesHead]:
     streams = _read_names(reader)
     devices = _read_names(reader)
     count = reader.unpack(_COUNT32)[0]
-    rows = np.frombuffer(reader.take(count * _SERIES.itemsize), _SERIES)
+    rows = _SERIES.iter_unpack(reader.take(count * _SERIES.size))
     return [
         SeriesHead(Series(streams[stream], devices[device]), n, readings, low, high)
-        for stream, device, readings, n, low, high in rows.tolist()
+        for stream, device, readings, n, low, high in rows
     ]
 
 

@@ -15,26 +15,26 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
+from gateway.log import short_columns
+from gateway.log.encodings import (
+    BITS,
+    BLOBS,
+    CONSTANT,
+    DECIMAL,
+    DELTAS,
+    JSON,
+    JSON_PLUS,
+    NARROW,
+    OFFSETS,
+    RANGE,
+    RAW,
+    decimal_digits,
+    narrow_width,
+    usable_scale,
+)
 from gateway.log.errors import LogCorruptError, LogFormatError
 
-RAW: Final = 0
-CONSTANT: Final = 1
-RANGE: Final = 2
-OFFSETS: Final = 3
-DELTAS: Final = 4
-BITS: Final = 5
-BLOBS: Final = 6
-JSON: Final = 7
-JSON_PLUS: Final = 8
-DECIMAL: Final = 9
-
 _U32: Final = struct.Struct("<I")
-_F32: Final = struct.Struct("<f")
-_NARROW: Final = struct.Struct("<IB")
-_DIGITS: Final = 6
-_EXACT: Final = 2.0**52
-_MAX_SCALE: Final = 0xFFFFFFFF
-_SECOND: Final = 1_000_000_000
 _UNSIGNED: Final[dict[int, np.dtype[Any]]] = {
     1: np.dtype("<u1"),
     2: np.dtype("<u2"),
@@ -74,7 +74,10 @@ class Reader:
 
 def bounds(column: Column) -> tuple[int, int]:
     """Least and greatest of a column of integers."""
-    # The methods of the same name take half as long again on the short columns that we have.
+    if len(column) <= short_columns.MOST:
+        values = column.tolist()
+        return min(values), max(values)
+    # The methods of the same name take half as long again.
     return int(np.minimum.reduce(column)), int(np.maximum.reduce(column))
 
 
@@ -83,6 +86,8 @@ def encode_floats(column: Column) -> bytes:
     column = _little(column)
     raw = column.tobytes()
     width = column.itemsize
+    if len(column) <= short_columns.MOST:
+        return short_columns.encode_floats(raw, column.tolist(), width)
     if raw[width:] == raw[:-width]:
         return bytes((CONSTANT,)) + raw[:width]
     decimal = _decimal(column, raw)
@@ -100,6 +105,8 @@ def encode_integers(column: Column) -> bytes:
         return bytes((CONSTANT,)) + raw[:width]
     if width == 1:
         return bytes((RAW,)) + raw
+    if len(column) <= short_columns.MOST:
+        return short_columns.encode_integers(raw, column.tolist(), width)
     unsigned = np.frombuffer(raw, _UNSIGNED[width])
     steps: Column = unsigned[1:] - unsigned[:-1]
     steps_raw: bytes = steps.tobytes()
@@ -109,12 +116,12 @@ def encode_integers(column: Column) -> bytes:
     span = high - low
     # Below 2^62 no difference wraps, so dividing by the unit is exact.
     scale = _common_scale(unsigned - unsigned[0]) if width == 8 and 0xFFFF < span < 1 << 62 else 1
-    narrow = _narrow_width(span // scale)
+    narrow = narrow_width(span // scale)
     # Deltas pay where the values run far but evenly; at equal width offsets are cheaper to read.
     if narrow > 2:
         signed = steps.view(_SIGNED[width])
         low_step, high_step = bounds(signed)
-        narrow_steps = _narrow_width((high_step - low_step) // scale)
+        narrow_steps = narrow_width((high_step - low_step) // scale)
         if narrow_steps < min(narrow, width):
             return bytes((DELTAS,)) + raw[:width] + _narrowed(steps, low_step, scale, narrow_steps)
     if narrow < width:
@@ -243,16 +250,9 @@ def _decimal(column: Column, raw: bytes) -> bytes | None:
     Instruments have three to five digits: as a double 20.1 is eight bytes that no compressor shrinks. Dividing is
     exact to the bit on every machine (IEEE 754, correctly rounded), multiplying by 0.1 would not be.
     """
-    sample = column[:: max(1, len(column) // 8)][:8].tolist()
-    if not all(map(math.isfinite, sample)):
+    digits = decimal_digits(column[:: max(1, len(column) // 8)][:8].tolist(), column.itemsize)
+    if digits is None:
         return None
-    fits = _is_single_decimal if column.itemsize == 4 else _is_decimal
-    digits = 0
-    for value in sample:
-        while not fits(value, 10.0**digits):
-            digits += 1
-            if digits > _DIGITS:
-                return None
     power = 10.0**digits
     with np.errstate(all="ignore"):
         # What is not finite turns into some integer here, and does not come back.
@@ -260,20 +260,6 @@ def _decimal(column: Column, raw: bytes) -> bytes | None:
         if (scaled / power).astype(column.dtype).tobytes() != raw:
             return None
     return bytes((DECIMAL, digits)) + encode_integers(scaled)
-
-
-def _is_decimal(value: float, power: float) -> bool:
-    scaled = value * power
-    return -_EXACT < scaled < _EXACT and round(scaled) / power == value
-
-
-def _is_single_decimal(value: float, power: float) -> bool:
-    scaled = value * power
-    return -_EXACT < scaled < _EXACT and _F32.unpack(_F32.pack(round(scaled) / power))[0] == value
-
-
-def _narrow_width(span: int) -> int:
-    return 1 if span <= 0xFF else 2 if span <= 0xFFFF else 4 if span <= 0xFFFFFFFF else 8
 
 
 def _narrowed(unsigned: Column, low: int, scale: int, narrow: int) -> bytes:
@@ -284,25 +270,23 @@ def _narrowed(unsigned: Column, low: int, scale: int, narrow: int) -> bytes:
     if scale != 1:
         offsets //= unsigned.dtype.type(scale)
     data = _planes(offsets.astype(_UNSIGNED[narrow]).tobytes(), narrow)
-    return base.to_bytes(width, "little") + _NARROW.pack(scale, narrow) + data
+    return base.to_bytes(width, "little") + NARROW.pack(scale, narrow) + data
 
 
 def _common_scale(differences: Column) -> int:
-    """The unit that all differences, taken as signed, are multiples of: clocks count in ms, us, or 100 ns."""
+    """What to divide by: the unit that all differences, taken as signed, are multiples of."""
     signed = differences.view(np.int64)
     unit = math.gcd(*signed[:16].tolist())
     if unit == 1:
         return 1
     if unit == 0 or (signed // unit * unit).tobytes() != signed.tobytes():
         unit = int(np.gcd.reduce(signed))
-    if unit > _MAX_SCALE:
-        return _SECOND if unit % _SECOND == 0 else 1
-    return unit
+    return usable_scale(unit)
 
 
 def _widen(reader: Reader, count: int, unsigned: np.dtype[Any]) -> Column:
     base = np.frombuffer(reader.take(unsigned.itemsize), unsigned)[0]
-    scale, narrow = reader.unpack(_NARROW)
+    scale, narrow = reader.unpack(NARROW)
     if narrow not in (1, 2, 4):
         raise LogFormatError(f"narrow width {narrow} is not known to this version; a newer version wrote it")
     column = _unplanes(reader.take(count * narrow), narrow).astype(unsigned)

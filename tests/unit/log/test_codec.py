@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.contract.adapter import Origin
 from gateway.contract.batch import NO_TIME, Batch, ValueType
-from gateway.log import LogCorruptError, LogFormatError, codec, columns
+from gateway.log import LogCorruptError, LogFormatError, codec, columns, encodings
 from gateway.log.records import (
     EVENTS_DEVICE,
     BatchRecord,
@@ -265,12 +265,12 @@ def test_a_realistic_batch_takes_less_than_11_bytes_per_reading() -> None:
 @pytest.mark.parametrize(
     ("values", "encoding"),
     [
-        ([5] * 9, columns.CONSTANT),
-        (range(100, 1, -7), columns.RANGE),
-        ([2**60, 2**60 + 3, 2**60 + 1], columns.OFFSETS),
-        ([k * 10**13 + k % 3 for k in range(20)], columns.DELTAS),
-        ([0, -(2**63), 2**63 - 1, 5], columns.RAW),
-        ([-(2**63), 0, -(2**63)], columns.RANGE),
+        ([5] * 9, encodings.CONSTANT),
+        (range(100, 1, -7), encodings.RANGE),
+        ([2**60, 2**60 + 3, 2**60 + 1], encodings.OFFSETS),
+        ([k * 10**13 + k % 3 for k in range(20)], encodings.DELTAS),
+        ([0, -(2**63), 2**63 - 1, 5], encodings.RAW),
+        ([-(2**63), 0, -(2**63)], encodings.RANGE),
     ],
 )
 def test_integers_take_the_narrowest_form(values: Any, encoding: int) -> None:
@@ -286,7 +286,7 @@ def test_integers_take_the_narrowest_form(values: Any, encoding: int) -> None:
 def test_decimals_become_integers_and_come_back_to_the_bit(dtype: Any, digits: int) -> None:
     column = (np.random.default_rng(digits).integers(-30_000, 30_000, 200) / 10**digits).astype(dtype)
     encoded = columns.encode_floats(column)
-    assert encoded[0] == columns.DECIMAL
+    assert encoded[0] == encodings.DECIMAL
     assert len(encoded) < 3 * 200
     assert columns.decode_column(columns.Reader(encoded), 200, column.dtype).tobytes() == column.tobytes()
 
