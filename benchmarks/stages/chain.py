@@ -34,9 +34,9 @@ from gateway.publishing.publisher import Publisher
 from gateway.runtime.gaps import Gaps
 from gateway.runtime.sink import DeviceCounters, DeviceSink
 
-POINTS: Final = 100
-NOTIFICATIONS: Final = 20
-COMMIT_S: Final = 0.1
+POINTS: Final = 50
+NOTIFICATIONS: Final = 10
+COMMIT_S: Final = 0.05
 """shorter than the default: it is not time that is counted"""
 WAIT_S: Final = 60.0
 BUDGET: Final = Budget(opcodes=2.0, objects=0.5, loops=float("inf"))
@@ -92,7 +92,7 @@ class _Log:
                 "url": f"mqtt://127.0.0.1:{port}",
                 "format": "columns",
                 "max_grade": 2,
-                "batch": {"max_wait": "200ms"},
+                "batch": {"max_wait": "100ms"},
             }
         )
         return Publisher(

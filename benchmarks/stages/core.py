@@ -262,30 +262,39 @@ def _json(offer: Offer) -> Work:
     return Work(lambda: [encode_readings(HEADER, run, prefixes) for run in runs], offer.readings, size)
 
 
-def stages(name: str, batches: Callable[[int], Sequence[Batch]], *, texts: bool = False) -> list[Stage]:
-    """The stages behind the adapter, for what it offers of so many readings; `texts`: some are strings."""
+class Offers:
+    """What one kind of device offers, by the number of readings, and the stages that are named for it."""
 
-    @cache
-    def offer(readings: int) -> Offer:
-        return Offer(batches(readings), readings)
+    def __init__(self, name: str, batches: Callable[[int], Sequence[Batch]], *, texts: bool = False) -> None:
+        """`texts`: some are strings."""
+        self._name = name
+        self._of = cache(lambda readings: Offer(batches(readings), readings))
+        self._texts = texts
 
-    def stage(what: str, make: Callable[[Offer], Work], budget: Budget = COLUMNS) -> Stage:
-        return Stage(f"{name}: {what}", lambda readings, _: make(offer(readings)), budget)
+    def values(self) -> list[Stage]:
+        """The stages behind the adapter that look at values."""
+        own = TEXTS if self._texts else BYTES
+        return [
+            self._stage("normalise", _normalise),
+            self._stage("sink", _offered),
+            self._stage("log encode", _log_encode, own),
+            self._on_disk("log encode + commit", _commit, own),
+            self._stage("log decode", _log_decode, own),
+            self._on_disk("log read", _read, own),
+            self._stage("columns", _columns, own),
+            self._stage("json", _json, JSON_TEXTS if self._texts else JSON),
+        ]
 
-    def on_disk(what: str, make: Callable[[ExitStack, Offer], Work], budget: Budget = COLUMNS) -> Stage:
-        return Stage(f"{name}: {what}", lambda readings, closing: make(closing, offer(readings)), budget)
+    def books(self) -> list[Stage]:
+        """The stages that are about positions and times, whatever the values."""
+        return [
+            self._on_disk("log recount", _recount),
+            self._stage("last values", _last_values),
+            self._stage("account", _account),
+        ]
 
-    own = TEXTS if texts else BYTES
-    return [
-        stage("normalise", _normalise),
-        stage("sink", _offered),
-        stage("log encode", _log_encode, own),
-        on_disk("log encode + commit", _commit, own),
-        stage("log decode", _log_decode, own),
-        on_disk("log read", _read, own),
-        on_disk("log recount", _recount),
-        stage("last values", _last_values),
-        stage("account", _account),
-        stage("columns", _columns, own),
-        stage("json", _json, JSON_TEXTS if texts else JSON),
-    ]
+    def _stage(self, what: str, make: Callable[[Offer], Work], budget: Budget = COLUMNS) -> Stage:
+        return Stage(f"{self._name}: {what}", lambda readings, _: make(self._of(readings)), budget)
+
+    def _on_disk(self, what: str, make: Callable[[ExitStack, Offer], Work], budget: Budget = COLUMNS) -> Stage:
+        return Stage(f"{self._name}: {what}", lambda readings, closing: make(closing, self._of(readings)), budget)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Any, Final, NamedTuple
 
-_CLOSE_LOOKS: Final = 2_000
+_CLOSE_LOOKS: Final = 1_000
 """so often memory is looked at whenever it may have changed; then, in what is a loop, only now and then"""
 _SPARSE: Final = 64
 

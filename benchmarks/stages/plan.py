@@ -5,18 +5,25 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from benchmarks.stages import core, modbus, opcua
+from benchmarks.stages import modbus, opcua
+from benchmarks.stages.core import Offers
 from benchmarks.stages.stage import Stage
 
 
 def all_stages() -> list[Stage]:
     """Of equal doubles, of a mix of types, and of Modbus registers."""
-    found = []
-    for type in ("double", "mix"):
-        found += opcua.stages(type)
-        found += core.stages(f"opcua {type}", partial(opcua.batches, type), texts=type == "mix")
-    found += modbus.STAGES
-    return found + core.stages("modbus", lambda readings: modbus.cycle(readings).decode())
+    doubles = Offers("opcua double", partial(opcua.batches, "double"))
+    mix = Offers("opcua mix", partial(opcua.batches, "mix"), texts=True)
+    registers = Offers("modbus", lambda readings: modbus.cycle(readings).decode())
+    return [
+        *opcua.stages("double"),
+        *doubles.values(),
+        *doubles.books(),
+        *opcua.stages("mix"),
+        *mix.values(),
+        *modbus.STAGES,
+        *registers.values(),
+    ]
 
 
 STAGES: Final = tuple(all_stages())
