@@ -6,9 +6,10 @@ import math
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 from benchmarks.rig.gateway_config import Delivery, write_gateway
 from benchmarks.rig.launch import gateway_process
@@ -69,13 +70,22 @@ class System:
         self.bench = bench
         self.load, self.measured, self.receiver, self.broker = load, measured, receiver, broker
 
+    @staticmethod
+    def not_watching(system: System, offered: float) -> AbstractContextManager[None]:
+        """What `watching` is unless somebody wants to look on."""
+        return nullcontext()
+
+    watching: ClassVar[Callable[[System, float], AbstractContextManager[None]]] = not_watching
+    """entered while a rate is held: see `benchmarks.profile`"""
+
     def step(self, offered: float, seconds: float, sent_key: str = "generated") -> Step:
         """Measure for `seconds` at a rate that is already set, after letting it settle."""
         time.sleep(SETTLE_S)
         self.receiver.ask("reset")
         busy0 = core_busy_s(CORES.measured)
         load0, got0, used0, other0 = self._look()
-        time.sleep(seconds)
+        with System.watching(self, offered):
+            time.sleep(seconds)
         load1, got1, used1, other1 = self._look()
         busy1 = core_busy_s(CORES.measured)
         elapsed = got1["time"] - got0["time"]

@@ -1,0 +1,233 @@
+"""Where the CPU of the gateway goes: a workload at the rate of its bar, watched by py-spy, as a page of text.
+
+    python -m benchmarks.profile "B1 columns" --date 2026-11-21       # several names, or none: B1, B2, B4 and B5
+    python -m benchmarks.profile "B1 columns" --print                 # more functions, nothing written
+
+Writes benchmarks/profiles/<name>.md: by part of the gateway, by thread, by function, and the five largest costs. What
+somebody wrote about a cost stays when the page is made anew, as long as the cost is among the five. py-spy needs the
+right to look into another process: root, or kernel.yama.ptrace_scope=0. It looks 100 times a second, from the other
+core, and only at threads that run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from benchmarks import report
+from benchmarks.plan import PLAN
+from benchmarks.rig.measure import System, progress
+from benchmarks.rig.processes import CORES, BenchmarkError
+from benchmarks.rig.samples import Share, Stack, by_area, by_function, by_leaf, by_thread, read
+
+PAGES: Final = Path(__file__).parent / "profiles"
+ROOT: Final = Path(__file__).parents[1]
+SECONDS: Final = 20.0
+LOOKS: Final = 100
+"""per second"""
+LARGEST: Final = 5
+FUNCTIONS: Final = 25
+NOTHING_SAID: Final = "nothing was done about it yet."
+
+
+class Aim(NamedTuple):
+    """A workload that is profiled."""
+
+    rate: float
+    """from which a step is looked at; 0 = the first"""
+    held: float = 1.0
+    """so many times the seconds are what the workload holds its rate for"""
+
+
+AIMS: Final = {
+    "B1 columns": Aim(1_000_000),
+    "B1 json": Aim(500_000),
+    "B2 columns": Aim(300_000),
+    "B4 columns": Aim(1_000_000),
+    "B5": Aim(0, held=3.0),
+}
+USUAL: Final = ("B1 columns", "B2 columns", "B4 columns", "B5")
+
+
+class Seen(NamedTuple):
+    """What was seen of one step."""
+
+    offered: float
+    seconds: float
+    cpu_share: float
+    stacks: list[Stack]
+
+
+class _EnoughError(Exception):
+    """The step that was to be looked at is over; the workload need not go on."""
+
+
+class Watcher:
+    """Looks on while a step lasts; ends the workload at the step after the one that is wanted."""
+
+    def __init__(self, aim: Aim, seconds: float) -> None:
+        self._aim = aim
+        self._seconds = seconds
+        self.seen: Seen | None = None
+
+    @contextlib.contextmanager
+    def watching(self, system: System, offered: float) -> Iterator[None]:
+        """For `System.watching`."""
+        if self.seen is not None:
+            raise _EnoughError
+        if offered < self._aim.rate:
+            yield
+            return
+        with tempfile.TemporaryDirectory(prefix="edge-gateway-profile-") as folder:
+            output = Path(folder) / "stacks"
+            before, start = system.measured.usage(), time.monotonic()
+            with _spying(system.measured.pid, output, self._seconds):
+                yield
+            used, elapsed = system.measured.usage().cpu_s - before.cpu_s, time.monotonic() - start
+            stacks = read(output.read_text(), str(ROOT))
+        self.seen = Seen(offered, elapsed, used / elapsed, stacks)
+
+
+@contextlib.contextmanager
+def _spying(pid: int, output: Path, seconds: float) -> Iterator[None]:
+    program = Path(sys.executable).with_name("py-spy")
+    command = [str(program), "record", "--pid", str(pid), "--rate", str(LOOKS), "--duration", f"{seconds:.0f}"]
+    command += ["--format", "raw", "--full-filenames", "--threads", "--nonblocking", "--output", str(output)]
+    spy = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: os.sched_setaffinity(0, {CORES.load}),  # noqa: PLW1509 - this process has one thread
+    )
+    try:
+        yield
+        said, _ = spy.communicate(timeout=seconds + 20)
+    finally:
+        spy.kill()
+        spy.wait()
+    if spy.returncode or not output.exists():
+        raise BenchmarkError(f"py-spy could not look into the gateway:\n{said[-2000:]}")
+
+
+def profiled(name: str, seconds: float) -> Seen:
+    """Run a workload until the step that is wanted is over. Raises BenchmarkError."""
+    workload = next(workload for workload in PLAN if workload.name == name)
+    aim = AIMS[name]
+    watcher = Watcher(aim, seconds)
+    System.watching = watcher.watching
+    try:
+        with contextlib.suppress(_EnoughError):
+            workload.run(seconds / aim.held)
+    finally:
+        System.watching = System.not_watching
+    if watcher.seen is None:
+        raise BenchmarkError(f"{name}: no step came up to {aim.rate:,.0f}/s")
+    return watcher.seen
+
+
+# -- the page --
+
+
+def page(name: str, date: str, machine: Mapping[str, object], seen: Seen, said: Mapping[str, str]) -> str:
+    """Markdown; `said`: what was written about costs, by function."""
+    functions = by_function(seen.stacks)
+    samples = sum(stack.count for stack in seen.stacks)
+    offered = f"{seen.offered:,.0f} values/s (Modbus: registers/s)"
+    lines = [
+        f"# {name}",
+        "",
+        f"{date}, {machine['cpu']}, Python {machine['python']}: {offered} held for {seen.seconds:.0f} s, "
+        f"{seen.cpu_share:.0%} of the core with the profiler looking on, {samples} samples of running threads.",
+        "",
+        f'Made by `python -m benchmarks.profile "{name}"`; only the sentences under *the largest costs* are written by '
+        "hand.",
+        "",
+        "## Where the CPU goes",
+        "",
+        "| part | share |",
+        "|---|--:|",
+        *(f"| {part.name} | {part.own:.1%} |" for part in by_area(seen.stacks)),
+        "",
+        "| thread | share |",
+        "|---|--:|",
+        *(f"| {thread.name} | {thread.own:.1%} |" for thread in by_thread(seen.stacks)[:8]),
+        "",
+        "## The largest costs",
+        "",
+    ]
+    for number, share in enumerate(functions[:LARGEST], 1):
+        lines.append(f"{number}. `{share.name}` {share.own:.1%}: {said.get(share.name, NOTHING_SAID)}")
+    lines += [
+        "",
+        "## Functions",
+        "",
+        "*self*: with the libraries that it called (numpy, orjson, zstandard, sqlite3); *total*: with everything.",
+        "",
+        *_table(functions[:FUNCTIONS]),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(shares: Sequence[Share]) -> list[str]:
+    rows = [f"| `{share.name}` | {share.own:.1%} | {share.total:.1%} |" for share in shares]
+    return ["| function | self | total |", "|---|--:|--:|", *rows]
+
+
+_SAID: Final = re.compile(r"^\d+\. `(.+?)` [\d.]+%: (.+)$", re.MULTILINE)
+
+
+def sentences(text: str) -> dict[str, str]:
+    """What a page says about its costs, by function."""
+    return {function: said for function, said in _SAID.findall(text) if said != NOTHING_SAID}
+
+
+def write(name: str, date: str, seen: Seen) -> Path:
+    """Make the page anew, with what the old one says."""
+    path = PAGES / f"{name.lower().replace(' ', '-')}.md"
+    said = sentences(path.read_text(encoding="utf-8")) if path.exists() else {}
+    PAGES.mkdir(exist_ok=True)
+    path.write_text(page(name, date, report.machine(), seen, said), encoding="utf-8")
+    return path
+
+
+def main() -> int:
+    """See the module's text."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(AIMS)}")
+    parser.add_argument("--date", default=time.strftime("%Y-%m-%d"), help="as the page is to say")
+    parser.add_argument("--seconds", type=float, default=SECONDS)
+    parser.add_argument("--print", action="store_true", help="print instead of writing")
+    arguments = parser.parse_args()
+    if unknown := set(arguments.names) - set(AIMS):
+        parser.error(f"{', '.join(sorted(unknown))}: one of {', '.join(AIMS)} expected")
+    # SIGTERM ends the children too: they are ended on the way out of their `with`
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for name in arguments.names or USUAL:
+        progress(name)
+        try:
+            seen = profiled(name, arguments.seconds)
+        except BenchmarkError as error:
+            progress(f"  failed: {error}")
+            return 1
+        if arguments.print:
+            print(page(name, arguments.date, report.machine(), seen, {}))
+            print("\n".join(_table(by_leaf(seen.stacks)[: 2 * FUNCTIONS])))
+        else:
+            progress(f"  written to {write(name, arguments.date, seen)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
