@@ -93,7 +93,7 @@ def _arrays_differ(kind: Kind, found: list[Any], ticks: Ints, items: Ints) -> np
         ticks.repeat(kind.length),
         element_items(kind, items).ravel(),
     )
-    differ: npt.NDArray[np.bool_] = elements.reshape(len(found), kind.length).any(axis=1)
+    differ: npt.NDArray[np.bool_] = np.any(elements.reshape(len(found), kind.length), axis=1)
     return differ
 
 

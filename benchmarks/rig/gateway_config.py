@@ -29,8 +29,8 @@ _DESTINATION = """\
 _OPCUA = """\
 device: {device}
 adapter: opcua
-connection: {{url: "opc.tcp://127.0.0.1:{port}", timeout: 30s}}
-subscribe: {{publishing: {publishing}, sampling: {publishing}, queue: 30s}}
+connection: {{url: "opc.tcp://127.0.0.1:{port}", timeout: 30s{connection}}}
+subscribe: {{publishing: {publishing}, sampling: {sampling}, queue: 30s}}
 load: {{requests_per_s: 1000}}
 points:
 """
@@ -79,10 +79,18 @@ def write_gateway(
     (folder / "gateway.yaml").write_text(text)
 
 
-def write_opcua(folder: Path, port: int, points: int, publishing: str) -> None:
-    """One OPC UA device; point p<k> is item k."""
+def write_opcua(
+    folder: Path, port: int, points: int, publishing: str, *, sampling: str | None = None, connection: str = ""
+) -> None:
+    """One OPC UA device; point p<k> is item k. It samples as often as it publishes unless told.
+
+    `connection`: more keys, each behind a comma.
+    """
     lines = [f'  - {{point: p{k}, node: "ns=1;i={k}"}}\n' for k in range(points)]
-    text = _OPCUA.format(device="load", port=port, publishing=publishing) + "".join(lines)
+    head = _OPCUA.format(
+        device="load", port=port, publishing=publishing, sampling=sampling or publishing, connection=connection
+    )
+    text = head + "".join(lines)
     (folder / "devices" / "load.yaml").write_text(text)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from benchmarks.rig.processes import Bench, Child
 
 
-def opcua_server(bench: Bench, items: int, type: str = "double", rate: float = 0.0) -> tuple[Child, int]:
+def opcua_server(
+    bench: Bench, items: int, type: str = "double", rate: float = 0.0, options: Sequence[object] = ()
+) -> tuple[Child, int]:
     """A load server and its port."""
-    load = bench.python("load", "load.opcua_server", "--items", items, "--type", type, "--rate", rate)
+    load = bench.python("load", "load.opcua_server", "--items", items, "--type", type, "--rate", rate, *options)
     return load, int(load.ask()["port"])
 
 

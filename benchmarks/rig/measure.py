@@ -51,6 +51,7 @@ class Step:
     """of the measured core, used by anything but the measured process: more than a few per cent spoil the figures"""
     load_cpu_share: float
     """of the other core: load server, broker, receiver"""
+    load_server_share: float
     rss_mb: float
     delay_ms: dict[str, float]
     keeps_up: bool
@@ -120,6 +121,7 @@ class System:
             cpu_us=cpu / max(delivered * elapsed, 1) * 1e6,
             others_share=max(0.0, (busy1 - busy0 - cpu) / elapsed),
             load_cpu_share=(other1 - other0) / elapsed,
+            load_server_share=(load1["cpu_s"] - load0["cpu_s"]) / elapsed,
             rss_mb=used1.rss / 1e6,
             delay_ms=got1["delay_ms"],
             keeps_up=keeps_up,
