@@ -28,7 +28,7 @@ from benchmarks import report
 from benchmarks.plan import PLAN
 from benchmarks.rig.measure import System, progress
 from benchmarks.rig.processes import CORES, BenchmarkError
-from benchmarks.rig.samples import Share, Stack, by_area, by_function, by_leaf, by_thread, read
+from benchmarks.rig.samples import Share, Stack, by_area, by_function, by_leaf, by_thread, read, without_waiting
 
 PAGES: Final = Path(__file__).parent / "profiles"
 ROOT: Final = Path(__file__).parents[1]
@@ -90,12 +90,24 @@ class Watcher:
             return
         with tempfile.TemporaryDirectory(prefix="edge-gateway-profile-") as folder:
             output = Path(folder) / "stacks"
-            before, start = system.measured.usage(), time.monotonic()
-            with _spying(system.measured.pid, output, self._seconds):
+            pid, before, start = system.measured.pid, _cpu_s(system.measured.pid), time.monotonic()
+            with _spying(pid, output, self._seconds):
                 yield
-            used, elapsed = system.measured.usage().cpu_s - before.cpu_s, time.monotonic() - start
+                used, elapsed = _cpu_s(pid), time.monotonic() - start
             stacks = read(output.read_text(), str(ROOT))
-        self.seen = Seen(offered, elapsed, used / elapsed, stacks)
+        ran = {thread: seconds - before.get(thread, 0.0) for thread, seconds in used.items()}
+        stacks = without_waiting(stacks, {thread: LOOKS * seconds for thread, seconds in ran.items()})
+        self.seen = Seen(offered, elapsed, sum(ran.values()) / elapsed, stacks)
+
+
+def _cpu_s(pid: int) -> dict[int, float]:
+    """CPU that each thread has used, s."""
+    used = {}
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+            user, system = (task / "stat").read_text().rpartition(")")[2].split()[11:13]
+            used[int(task.name)] = (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return used
 
 
 @contextlib.contextmanager
@@ -142,13 +154,13 @@ def profiled(name: str, seconds: float) -> Seen:
 def page(name: str, date: str, machine: Mapping[str, object], seen: Seen, said: Mapping[str, str]) -> str:
     """Markdown; `said`: what was written about costs, by function."""
     functions = by_function(seen.stacks)
-    samples = sum(stack.count for stack in seen.stacks)
+    samples = sum(stack.seen for stack in seen.stacks)
     offered = f"{seen.offered:,.0f} values/s (Modbus: registers/s)"
     lines = [
         f"# {name}",
         "",
         f"{date}, {machine['cpu']}, Python {machine['python']}: {offered} held for {seen.seconds:.0f} s, "
-        f"{seen.cpu_share:.0%} of the core with the profiler looking on, {samples} samples of running threads.",
+        f"{seen.cpu_share:.0%} of the core with the profiler looking on, {samples:.0f} samples of running threads.",
         "",
         f'Made by `python -m benchmarks.profile "{name}"`; only the sentences under *the largest costs* are written by '
         "hand.",

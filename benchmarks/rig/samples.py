@@ -6,8 +6,8 @@ Read from py-spy's raw format: a line for each distinct stack, outermost frame f
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Final, NamedTuple
 
@@ -23,8 +23,19 @@ AREAS: Final = (
 )
 """by the beginning of a file's path, the first that fits; files that are in none belong to whoever called them"""
 
+WAITING: Final = frozenset(
+    {
+        "asyncio/runners.py Runner.run",
+        "paho/mqtt/client.py Client._loop",
+        "threading.py Condition.wait",
+        "concurrent/futures/thread.py _worker",
+        "selectors.py _PollLikeSelector.select",
+    }
+)
+"""functions in which threads wait: whether they really ran there the profiler does not know for certain"""
+
 _FRAME: Final = re.compile(r"(.*) \((.*?)(?::(\d+))?\)")
-_THREAD: Final = re.compile(r"thread \(0x[0-9A-Fa-f]+\)(?:: (.*))?|thread \(\d+\)(?:: (.*))?")
+_THREAD: Final = re.compile(r"thread \((\d+)\)(?:: (.*))?")
 _ROOTS: Final = ("site-packages/", "lib-dynload/", "/lib/python3")
 
 
@@ -47,9 +58,16 @@ class Frame(NamedTuple):
 class Stack(NamedTuple):
     """A distinct stack, outermost first, and how often it was seen."""
 
+    thread_id: int
+    """the system's"""
     thread: str
     frames: tuple[Frame, ...]
-    count: int
+    seen: float
+
+    @property
+    def waits(self) -> bool:
+        """May be a thread that waits."""
+        return bool(self.frames) and str(self.frames[-1]) in WAITING
 
     @property
     def owner(self) -> Frame | None:
@@ -64,13 +82,30 @@ def read(text: str, root: str) -> list[Stack]:
 
 def _stack(line: str, root: str) -> Stack:
     stack, _, count = line.rpartition(" ")
-    thread, frames = "", []
+    thread_id, thread, frames = 0, "", []
     for part in stack.split(";"):
         if found := _THREAD.fullmatch(part):
-            thread = found[1] or found[2] or ""
+            thread_id, thread = int(found[1]), found[2] or ""
         elif found := _FRAME.fullmatch(part):
             frames.append(Frame(found[1], shortened(found[2], root)))
-    return Stack(thread, tuple(frames), int(count))
+    return Stack(thread_id, thread, tuple(frames), int(count))
+
+
+def without_waiting(stacks: Sequence[Stack], ran: Mapping[int, float]) -> list[Stack]:
+    """The same, but threads that were seen more often than they ran were waiting in `WAITING` for the rest.
+
+    `ran`: by thread id, how often it would be seen for the CPU that it has used, as the system knows it.
+    """
+    seen: defaultdict[int, float] = defaultdict(float)
+    waiting: defaultdict[int, float] = defaultdict(float)
+    for stack in stacks:
+        seen[stack.thread_id] += stack.seen
+        waiting[stack.thread_id] += stack.seen if stack.waits else 0
+    shares = {
+        thread: max(0.0, 1 - max(0.0, times - ran.get(thread, 0.0)) / waiting[thread]) if waiting[thread] else 1.0
+        for thread, times in seen.items()
+    }
+    return [stack._replace(seen=stack.seen * shares[stack.thread_id]) if stack.waits else stack for stack in stacks]
 
 
 def shortened(path: str, root: str) -> str:
@@ -95,45 +130,46 @@ class Share(NamedTuple):
 
 def by_area(stacks: Sequence[Stack]) -> list[Share]:
     """The parts of the gateway, the largest first; `total` is `own`."""
-    counts: Counter[str] = Counter()
+    counts: defaultdict[str, float] = defaultdict(float)
     for stack in stacks:
         owner = stack.owner
-        counts[(owner.area if owner else None) or "other"] += stack.count
+        counts[(owner.area if owner else None) or "other"] += stack.seen
     return _shares(counts, counts, stacks)
 
 
 def by_thread(stacks: Sequence[Stack]) -> list[Share]:
     """Threads by name, those of one pool together."""
-    counts: Counter[str] = Counter()
+    counts: defaultdict[str, float] = defaultdict(float)
     for stack in stacks:
-        counts[re.sub(r"_\d+$", "", stack.thread) or "unnamed"] += stack.count
+        counts[re.sub(r"_\d+$", "", stack.thread) or "unnamed"] += stack.seen
     return _shares(counts, counts, stacks)
 
 
 def by_function(stacks: Sequence[Stack]) -> list[Share]:
     """Functions of the gateway and of what it is built on, the largest own cost first."""
-    own: Counter[str] = Counter()
-    total: Counter[str] = Counter()
+    own: defaultdict[str, float] = defaultdict(float)
+    total: defaultdict[str, float] = defaultdict(float)
     for stack in stacks:
         if stack.owner is not None:
-            own[str(stack.owner)] += stack.count
+            own[str(stack.owner)] += stack.seen
         for name in {str(frame) for frame in stack.frames if frame.area is not None}:
-            total[name] += stack.count
+            total[name] += stack.seen
     return _shares(own, total, stacks)
 
 
 def by_leaf(stacks: Sequence[Stack]) -> list[Share]:
     """Functions as the profiler saw them, libraries too: by what they spent themselves."""
-    own: Counter[str] = Counter()
-    total: Counter[str] = Counter()
+    own: defaultdict[str, float] = defaultdict(float)
+    total: defaultdict[str, float] = defaultdict(float)
     for stack in stacks:
         if stack.frames:
-            own[str(stack.frames[-1])] += stack.count
+            own[str(stack.frames[-1])] += stack.seen
         for name in {str(frame) for frame in stack.frames}:
-            total[name] += stack.count
+            total[name] += stack.seen
     return _shares(own, total, stacks)
 
 
-def _shares(own: Counter[str], total: Counter[str], stacks: Iterable[Stack]) -> list[Share]:
-    everything = max(1, sum(stack.count for stack in stacks))
-    return [Share(name, count / everything, total[name] / everything) for name, count in own.most_common()]
+def _shares(own: Mapping[str, float], total: Mapping[str, float], stacks: Iterable[Stack]) -> list[Share]:
+    everything = sum(stack.seen for stack in stacks) or 1.0
+    largest = sorted(own, key=lambda name: -own[name])
+    return [Share(name, own[name] / everything, total[name] / everything) for name in largest]

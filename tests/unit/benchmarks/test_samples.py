@@ -5,15 +5,16 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.profile import Seen, page, sentences
-from benchmarks.rig.samples import Share, by_area, by_function, by_leaf, by_thread, read, shortened
+from benchmarks.rig.samples import Share, by_area, by_function, by_leaf, by_thread, read, shortened, without_waiting
 
 ROOT = "/opt/project"
 PACKAGES = "/opt/project/.venv/lib/python3.11/site-packages"
 STANDARD = "/usr/lib/python3.11"
 RAW = f"""\
-thread (11): MainThread;run ({STANDARD}/asyncio/runners.py:118);take ({ROOT}/adapters/opcua/acquiring/receiver.py:9);\
-decode_items ({ROOT}/adapters/opcua/decoding/decode.py:94);_any ({PACKAGES}/numpy/_core/_methods.py:61) 30
-thread (11): MainThread;run ({STANDARD}/asyncio/runners.py:118) 10
+thread (11): MainThread;Runner.run ({STANDARD}/asyncio/runners.py:118);\
+take ({ROOT}/adapters/opcua/acquiring/receiver.py:9);decode_items ({ROOT}/adapters/opcua/decoding/decode.py:94);\
+_any ({PACKAGES}/numpy/_core/_methods.py:61) 30
+thread (11): MainThread;Runner.run ({STANDARD}/asyncio/runners.py:118) 10
 thread (12): log-commit;_commit_thread ({ROOT}/gateway/log/writer.py:70);append ({ROOT}/gateway/log/store.py:9) 40
 thread (13): uvloop_0;_worker ({STANDARD}/concurrent/futures/thread.py:83);read ({ROOT}/gateway/log/store.py:190) 5
 thread (14): uvloop_1;_worker ({STANDARD}/concurrent/futures/thread.py:83);read ({ROOT}/gateway/log/store.py:190) 5
@@ -35,7 +36,7 @@ def test_what_a_library_does_belongs_to_whoever_called_it() -> None:
     }
     functions = named(by_function(stacks))
     assert functions["adapters/opcua/decoding/decode.py decode_items"] == (0.3, 0.3)
-    assert functions["asyncio/runners.py run"] == (0.1, 0.4)
+    assert functions["asyncio/runners.py Runner.run"] == (0.1, 0.4)
     assert functions["gateway/log/store.py read"] == (0.1, 0.1)
     assert "numpy/_core/_methods.py _any" not in functions
     assert named(by_leaf(stacks))["numpy/_core/_methods.py _any"] == (0.3, 0.3)
@@ -48,6 +49,14 @@ def test_threads_of_a_pool_count_together() -> None:
         "uvloop": 0.1,
         "paho-mqtt": 0.1,
     }
+
+
+def test_a_thread_has_not_waited_for_longer_than_it_did_not_run() -> None:
+    """The main thread was seen 40 times and ran for 32 of them; the others waited nowhere, whatever they used."""
+    stacks = without_waiting(read(RAW, ROOT), {11: 32.0, 12: 5.0})
+    assert [stack.seen for stack in stacks] == pytest.approx([30, 2, 40, 5, 5, 10])
+    stacks = without_waiting(read(RAW, ROOT), {11: 20.0})
+    assert [stack.seen for stack in stacks] == pytest.approx([30, 0, 40, 5, 5, 10])
 
 
 @pytest.mark.parametrize(
