@@ -6,7 +6,7 @@
 Writes benchmarks/profiles/<name>.md: by part of the gateway, by thread, by function, and the five largest costs. What
 somebody wrote about a cost stays when the page is made anew, as long as the cost is among the five. py-spy needs the
 right to look into another process: root, or kernel.yama.ptrace_scope=0. It looks 100 times a second, from the other
-core, and only at threads that run.
+core, without stopping what it looks at; see `rig.samples.settled` for what is made of that.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from benchmarks import report
 from benchmarks.plan import PLAN
 from benchmarks.rig.measure import System, progress
 from benchmarks.rig.processes import CORES, BenchmarkError
-from benchmarks.rig.samples import Share, Stack, by_area, by_function, by_leaf, by_thread, read, without_waiting
+from benchmarks.rig.samples import Share, Stack, by_area, by_function, by_leaf, by_thread, read, settled
 
 PAGES: Final = Path(__file__).parent / "profiles"
 ROOT: Final = Path(__file__).parents[1]
@@ -89,14 +89,14 @@ class Watcher:
             yield
             return
         with tempfile.TemporaryDirectory(prefix="edge-gateway-profile-") as folder:
-            output = Path(folder) / "stacks"
+            every, holding = Path(folder) / "every", Path(folder) / "holding"
             pid, before, start = system.measured.pid, _cpu_s(system.measured.pid), time.monotonic()
-            with _spying(pid, output, self._seconds):
+            with _spying(pid, every, self._seconds), _spying(pid, holding, self._seconds, "--gil"):
                 yield
                 used, elapsed = _cpu_s(pid), time.monotonic() - start
-            stacks = read(output.read_text(), str(ROOT))
+            could, held = (read(path.read_text(), str(ROOT)) for path in (every, holding))
         ran = {thread: seconds - before.get(thread, 0.0) for thread, seconds in used.items()}
-        stacks = without_waiting(stacks, {thread: LOOKS * seconds for thread, seconds in ran.items()})
+        stacks = settled(could, held, {thread: LOOKS * seconds for thread, seconds in ran.items()})
         self.seen = Seen(offered, elapsed, sum(ran.values()) / elapsed, stacks)
 
 
@@ -111,10 +111,10 @@ def _cpu_s(pid: int) -> dict[int, float]:
 
 
 @contextlib.contextmanager
-def _spying(pid: int, output: Path, seconds: float) -> Iterator[None]:
+def _spying(pid: int, output: Path, seconds: float, *which: str) -> Iterator[None]:
     program = Path(sys.executable).with_name("py-spy")
     command = [str(program), "record", "--pid", str(pid), "--rate", str(LOOKS), "--duration", f"{seconds:.0f}"]
-    command += ["--format", "raw", "--full-filenames", "--threads", "--nonblocking", "--output", str(output)]
+    command += ["--format", "raw", "--full-filenames", "--threads", "--nonblocking", "--output", str(output), *which]
     spy = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -160,7 +160,7 @@ def page(name: str, date: str, machine: Mapping[str, object], seen: Seen, said: 
         f"# {name}",
         "",
         f"{date}, {machine['cpu']}, Python {machine['python']}: {offered} held for {seen.seconds:.0f} s, "
-        f"{seen.cpu_share:.0%} of the core with the profiler looking on, {samples:.0f} samples of running threads.",
+        f"{seen.cpu_share:.0%} of the core with the profiler looking on, {samples:.0f} samples.",
         "",
         f'Made by `python -m benchmarks.profile "{name}"`; only the sentences under *the largest costs* are written by '
         "hand.",

@@ -23,17 +23,6 @@ AREAS: Final = (
 )
 """by the beginning of a file's path, the first that fits; files that are in none belong to whoever called them"""
 
-WAITING: Final = frozenset(
-    {
-        "asyncio/runners.py Runner.run",
-        "paho/mqtt/client.py Client._loop",
-        "threading.py Condition.wait",
-        "concurrent/futures/thread.py _worker",
-        "selectors.py _PollLikeSelector.select",
-    }
-)
-"""functions in which threads wait: whether they really ran there the profiler does not know for certain"""
-
 _FRAME: Final = re.compile(r"(.*) \((.*?)(?::(\d+))?\)")
 _THREAD: Final = re.compile(r"thread \((\d+)\)(?:: (.*))?")
 _ROOTS: Final = ("site-packages/", "lib-dynload/", "/lib/python3")
@@ -65,11 +54,6 @@ class Stack(NamedTuple):
     seen: float
 
     @property
-    def waits(self) -> bool:
-        """May be a thread that waits."""
-        return bool(self.frames) and str(self.frames[-1]) in WAITING
-
-    @property
     def owner(self) -> Frame | None:
         """The innermost function that is in an area: what libraries below it do is its cost."""
         return next((frame for frame in reversed(self.frames) if frame.area is not None), None)
@@ -91,21 +75,43 @@ def _stack(line: str, root: str) -> Stack:
     return Stack(thread_id, thread, tuple(frames), int(count))
 
 
-def without_waiting(stacks: Sequence[Stack], ran: Mapping[int, float]) -> list[Stack]:
-    """The same, but threads that were seen more often than they ran were waiting in `WAITING` for the rest.
+def settled(every: Sequence[Stack], holding: Sequence[Stack], ran: Mapping[int, float]) -> list[Stack]:
+    """What threads did with the CPU that they really had.
 
-    `ran`: by thread id, how often it would be seen for the CPU that it has used, as the system knows it.
+    A thread that could run is not one that does: on one core it may wait for another, and a profiler takes it for
+    running, mostly where it gives the interpreter's lock away. `every`: samples of threads that could run; `holding`:
+    of those that held the lock, which one at a time does; `ran`: by thread id, how often a thread would be seen for the
+    CPU that it has used, as the system knows it. What it did without the lock gets what is left of that.
     """
-    seen: defaultdict[int, float] = defaultdict(float)
-    waiting: defaultdict[int, float] = defaultdict(float)
-    for stack in stacks:
-        seen[stack.thread_id] += stack.seen
-        waiting[stack.thread_id] += stack.seen if stack.waits else 0
-    shares = {
-        thread: max(0.0, 1 - max(0.0, times - ran.get(thread, 0.0)) / waiting[thread]) if waiting[thread] else 1.0
-        for thread, times in seen.items()
+    held = _counts(holding)
+    free = {
+        thread: {key: max(0.0, seen - held.get(thread, {}).get(key, 0.0)) for key, seen in stacks.items()}
+        for thread, stacks in _counts(every).items()
     }
-    return [stack._replace(seen=stack.seen * shares[stack.thread_id]) if stack.waits else stack for stack in stacks]
+    found = []
+    for thread in {*held, *free}:
+        with_lock, without = held.get(thread, {}), free.get(thread, {})
+        least, most = sum(with_lock.values()), sum(without.values())
+        used = ran.get(thread, 0.0)
+        found += _scaled(thread, with_lock, min(1.0, used / least) if least else 0.0)
+        found += _scaled(thread, without, max(0.0, used - least) / most if most else 0.0)
+    return found
+
+
+_Counts = dict[tuple[str, tuple[Frame, ...]], float]
+
+
+def _counts(stacks: Iterable[Stack]) -> dict[int, _Counts]:
+    counts: dict[int, _Counts] = {}
+    for stack in stacks:
+        of_thread = counts.setdefault(stack.thread_id, {})
+        key = stack.thread, stack.frames
+        of_thread[key] = of_thread.get(key, 0.0) + stack.seen
+    return counts
+
+
+def _scaled(thread: int, counts: _Counts, factor: float) -> list[Stack]:
+    return [Stack(thread, name, frames, seen * factor) for (name, frames), seen in counts.items() if seen * factor]
 
 
 def shortened(path: str, root: str) -> str:
