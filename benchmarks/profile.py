@@ -22,13 +22,16 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Final, NamedTuple
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+from unittest.mock import patch
 
 from benchmarks import report
 from benchmarks.plan import PLAN
 from benchmarks.rig.measure import System, progress
 from benchmarks.rig.processes import CORES, BenchmarkError
 from benchmarks.rig.samples import Share, Stack, by_area, by_function, by_leaf, by_thread, read, settled
+from benchmarks.workloads import many_devices, modbus, opcua
 
 PAGES: Final = Path(__file__).parent / "profiles"
 ROOT: Final = Path(__file__).parents[1]
@@ -41,20 +44,20 @@ NOTHING_SAID: Final = "nothing was done about it yet."
 
 
 class Aim(NamedTuple):
-    """A workload that is profiled."""
+    """What a workload steps through, so that it holds nothing but the rate of its bar."""
 
-    rate: float
-    """from which a step is looked at; 0 = the first"""
-    held: float = 1.0
-    """so many times the seconds are what the workload holds its rate for"""
+    module: ModuleType
+    constant: str
+    only: Any
 
 
 AIMS: Final = {
-    "B1 columns": Aim(1_000_000),
-    "B1 json": Aim(500_000),
-    "B2 columns": Aim(300_000),
-    "B4 columns": Aim(1_000_000),
-    "B5": Aim(0, held=3.0),
+    "B1 columns": Aim(opcua, "B1", opcua.B1._replace(hertz=(40,))),  # 1,000,000 readings/s
+    "B1 json": Aim(opcua, "B1_JSON", opcua.B1_JSON._replace(hertz=(20,))),  # 500,000
+    "B2 columns": Aim(opcua, "B2", opcua.B2._replace(hertz=(150,))),  # 300,000
+    "B3 columns": Aim(opcua, "B3", opcua.B3._replace(hertz=(20,))),  # 500,000
+    "B4 columns": Aim(modbus, "PERIODS_S", (0.1,)),  # 1,000,000 registers/s
+    "B5": Aim(many_devices, "HELD", 1),  # the rate is one
 }
 USUAL: Final = ("B1 columns", "B2 columns", "B4 columns", "B5")
 
@@ -68,15 +71,10 @@ class Seen(NamedTuple):
     stacks: list[Stack]
 
 
-class _EnoughError(Exception):
-    """The step that was to be looked at is over; the workload need not go on."""
-
-
 class Watcher:
-    """Looks on while a step lasts; ends the workload at the step after the one that is wanted."""
+    """Looks on while the first step lasts."""
 
-    def __init__(self, aim: Aim, seconds: float) -> None:
-        self._aim = aim
+    def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self.seen: Seen | None = None
 
@@ -84,8 +82,6 @@ class Watcher:
     def watching(self, system: System, offered: float) -> Iterator[None]:
         """For `System.watching`."""
         if self.seen is not None:
-            raise _EnoughError
-        if offered < self._aim.rate:
             yield
             return
         with tempfile.TemporaryDirectory(prefix="edge-gateway-profile-") as folder:
@@ -133,18 +129,17 @@ def _spying(pid: int, output: Path, seconds: float, *which: str) -> Iterator[Non
 
 
 def profiled(name: str, seconds: float) -> Seen:
-    """Run a workload until the step that is wanted is over. Raises BenchmarkError."""
+    """Run a workload at the rate of its bar only. Raises BenchmarkError."""
     workload = next(workload for workload in PLAN if workload.name == name)
-    aim = AIMS[name]
-    watcher = Watcher(aim, seconds)
+    watcher = Watcher(seconds)
     System.watching = watcher.watching
     try:
-        with contextlib.suppress(_EnoughError):
-            workload.run(seconds / aim.held)
+        with patch.object(*AIMS[name]):
+            workload.run(seconds)
     finally:
         System.watching = System.not_watching
     if watcher.seen is None:
-        raise BenchmarkError(f"{name}: no step came up to {aim.rate:,.0f}/s")
+        raise BenchmarkError(f"{name} has held no rate")
     return watcher.seen
 
 

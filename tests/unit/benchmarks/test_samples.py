@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.profile import Seen, page, sentences
+from benchmarks.plan import PLAN
+from benchmarks.profile import AIMS, Seen, page, sentences
 from benchmarks.rig.samples import Share, by_area, by_function, by_leaf, by_thread, read, settled, shortened
 
 ROOT = "/opt/project"
@@ -77,6 +78,13 @@ def test_threads_get_the_cpu_that_they_have_really_used() -> None:
 )
 def test_files_are_named_from_the_project_or_the_packages_on(path: str, short: str) -> None:
     assert shortened(path, ROOT) == short
+
+
+def test_what_is_profiled_is_there() -> None:
+    workloads = {workload.name for workload in PLAN}
+    for name, aim in AIMS.items():
+        assert name in workloads
+        assert type(getattr(aim.module, aim.constant)) is type(aim.only)
 
 
 def test_what_was_written_about_a_cost_stays_when_the_page_is_made_anew() -> None:
