@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,22 @@ from gateway.points.table import PointTable
 
 _UNKNOWN = 255
 _SCALABLE = frozenset({ValueType.INT64, ValueType.UINT64, ValueType.FLOAT32, ValueType.FLOAT64})
+_MOST_SHAPES: Final = 256
 _EMPTY: dict[ValueType, Any] = {ValueType.STRING: "", ValueType.BYTES: b"", ValueType.JSON: None}
+
+
+class _Shape(NamedTuple):
+    """Batches whose readings are canonical but for their indexes, and all of one stream."""
+
+    points: npt.NDArray[np.int32]
+    type: ValueType
+    stream: str
+    target: npt.NDArray[np.int32] | None
+    """the indexes that the points have now; None = the same"""
+
+    def fit(self, batch: Batch) -> Batch:
+        """The canonical batch."""
+        return batch if self.target is None else replace(batch, points=self.target)
 
 
 class Normaliser:
@@ -38,6 +53,19 @@ class Normaliser:
 
     def records(self, batches: Sequence[Batch], origin: Origin | None = None) -> list[BatchRecord]:
         """The canonical records for what an adapter offered together."""
+        shapes = [self._shapes.get(id(batch.points)) for batch in batches]
+        if all(shape is not None and shape.type is batch.type for shape, batch in zip(shapes, batches, strict=True)):
+            return [
+                BatchRecord(shape.stream, shape.fit(batch), origin)
+                for shape, batch in zip(shapes, batches, strict=True)
+                if shape is not None
+            ]
+        records = self._records(batches, origin)
+        for batch in batches:
+            self._remember(batch)
+        return records
+
+    def _records(self, batches: Sequence[Batch], origin: Origin | None) -> list[BatchRecord]:
         scaled = [part for batch in batches for part in self._scaled(batch)]
         if self._untyped:
             self._fill_types(scaled)
@@ -48,8 +76,31 @@ class Normaliser:
             for stream, part in self._streamed(typed)
         ]
 
+    def _remember(self, batch: Batch) -> None:
+        """What is plain of this batch is of all that have the same points column: an adapter that shares it between
+        its batches has made it read-only.
+        """
+        points = batch.points
+        if points.flags.writeable or points.base is not None:
+            return
+        streams = self._stream[points]
+        if (
+            (streams != streams[0]).any()
+            or (self._type[points] != batch.type).any()
+            or (batch.type in _SCALABLE and self._scaled_points[points].any())
+        ):
+            return
+        target = self._target[points]
+        target.setflags(write=False)
+        same = bool((target == points).all())
+        if len(self._shapes) >= _MOST_SHAPES:
+            self._shapes.clear()
+        self._shapes[id(points)] = _Shape(points, batch.type, self._streams[int(streams[0])], None if same else target)
+
     def _learn(self) -> None:
         """Build the look-up columns, all addressed by permanent index, from the device's entries."""
+        self._shapes: dict[int, _Shape] = {}
+        """by the identity of a points column, which lives as long as its shape"""
         entries = self._table.points(self._device)
         live = {record.point: record for record in entries.values() if record.retired_at is None}
         size = max(entries, default=-1) + 1

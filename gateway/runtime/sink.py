@@ -24,6 +24,7 @@ from gateway.runtime.gaps import Gaps, covered_until
 
 _SILENCE = np.array([BAD_COMMUNICATION_ERROR, BAD_NO_COMMUNICATION, BAD_NOT_CONNECTED, BAD_TIMEOUT], np.uint32)
 """what an adapter says of points that the device did not answer for"""
+_BACKFILLED: Final = np.uint8(Flag.BACKFILLED)
 NOTE_BYTES: Final = 256_000
 """most that a note may have as JSON: every data file of the log begins with it"""
 
@@ -104,11 +105,11 @@ class DeviceSink:
         """See `gateway.contract.Sink.offer`."""
         receipt = await self._write(batches, origin)
         # What came from the device's history says nothing of now.
-        present = [batch for batch in batches if not (batch.flags & Flag.BACKFILLED).all()]
+        present = [batch for batch in batches if not _from_history(batch)]
         if not present:
             return receipt
         arrived = self._counters.last_received = max(batch.received_time for batch in present)
-        if newest := [int(batch.source_time.max()) for batch in present if _answered(batch)]:
+        if newest := [int(np.maximum.reduce(batch.source_time)) for batch in present if _answered(batch)]:
             self._covered = covered_until(max(newest), arrived)
             if self._gaps.is_open:
                 self._gaps.end(arrived)
@@ -164,14 +165,22 @@ class DeviceSink:
         receipt = await self._writer.write(records, sum(batch.nbytes for batch in batches), self._device)
         for batch in batches:
             self._counters.readings += len(batch)
+            if not np.count_nonzero(batch.status):
+                self._counters.quality[0] += len(batch)
+                continue
             severities = np.bincount(batch.status >> 30, minlength=4)
             for severity in np.flatnonzero(severities).tolist():
                 self._counters.quality[severity] += int(severities[severity])
         return receipt
 
 
+def _from_history(batch: Batch) -> bool:
+    """Whether all of it was recovered from the device's history."""
+    return bool(np.count_nonzero(batch.flags)) and bool((batch.flags & _BACKFILLED).all())
+
+
 def _answered(batch: Batch) -> bool:
     """Whether the device itself said anything of this: a Bad reading of its own is data, silence is not."""
-    if not batch.status.any():
+    if not np.count_nonzero(batch.status):
         return True
     return not bool(np.isin(batch.status & np.uint32(CODE_MASK), _SILENCE).all())

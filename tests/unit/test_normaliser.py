@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.contract import NO_TIME, Batch, PointConfig, ValueType
-from gateway.log.records import Labels, PointRecord, Record, Series, StreamRecord
+from gateway.log.records import BatchRecord, Labels, PointRecord, Record, Series, StreamRecord
 from gateway.normalise import Normaliser
 from gateway.normalise.linear import linear
 from gateway.points.registry import DeviceDefinition, PointDefinition, Registry
@@ -246,3 +246,32 @@ def test_original_times_stay_with_their_readings_whatever_becomes_of_them() -> N
             found[point, int(value * (2 if point == 1 else 1)) if ok else -1] = original
     missing = {(0, 4): NO_TIME, (1, 5): NO_TIME, (2, 6): NO_TIME}
     assert found == {(0, 0): 10, (1, 1): 11, (2, 2): 12, (3, -1): 13} | missing
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.sampled_from((ValueType.INT64, ValueType.FLOAT64))), max_size=12))
+def test_columns_that_an_adapter_shares_are_read_as_any_others(offers: list[tuple[int, ValueType]]) -> None:
+    columns = [np.array(points, np.int32) for points in ((0, 1), (2,), (3, 4), (0, 3), (4, 1, 0))]
+    for index in columns:
+        index.setflags(write=False)
+    points = [define("a"), define("b"), define("scaled", scale=0.1), define("other", GRADE_2), define("c")]
+    shared, fresh = Bench(), Bench()
+    shared.bind(*points)
+    fresh.bind(*points)
+    one, other = shared.normaliser(), fresh.normaliser()
+    for round, (column, type) in enumerate(offers):
+        index = columns[column]
+        values = np.arange(len(index)) + round
+        for twice in range(2):
+            found = one.records([batch(type, index, values + twice)])  # type: ignore[arg-type]
+            wanted = other.records([batch(type, index.tolist(), values + twice)])
+            assert [_seen(record) for record in found] == [_seen(record) for record in wanted]
+    assert _entries(shared) == _entries(fresh)
+
+
+def _entries(bench: Bench) -> list[tuple[object, ...]]:
+    return [(r.index, r.point, r.type, r.catalogue, r.retired_at) for r in bench.written if isinstance(r, PointRecord)]
+
+
+def _seen(record: BatchRecord) -> tuple[object, ...]:
+    made = record.batch
+    return record.series.device, made.type, made.points.tolist(), made.values.tolist(), made.valid.tolist()
