@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,9 @@ from adapters.modbus.totals import Totals
 from adapters.modbus.values import Read, scalar_reader
 from gateway.contract import Basis, Batch, Point, ValueType
 from gateway.contract.status import BAD_SENSOR_FAILURE, GOOD
+
+_LOW_FIRST: Final = np.dtype("<u2")
+_NO_BITS: Final = np.zeros(0, np.uint8)
 
 
 class Replies(NamedTuple):
@@ -109,15 +112,17 @@ class Layout:
         """
         cells = self._join(replies.payloads)
         times = np.array(replies.time_ns, dtype=np.int64)
-        status = np.array(replies.status, dtype=np.uint32)
-        read = np.array(replies.read, dtype=np.bool_)
-        whole = bool(read.all()) and not status.any()
-        batches = []
-        for column in self._columns:
-            tried = read[column.block]
-            if tried.any():
-                batch = self._batch(column, cells, times, received_ns, monotonic_ns)
-                batches.append(batch if whole else _cut(batch, tried, status[column.block]))
+        if all(replies.read) and not any(replies.status):
+            batches = [self._batch(column, cells, times, received_ns, monotonic_ns) for column in self._columns]
+        else:
+            status = np.array(replies.status, dtype=np.uint32)
+            read = np.array(replies.read, dtype=np.bool_)
+            batches = []
+            for column in self._columns:
+                tried = read[column.block]
+                if tried.any():
+                    batch = self._batch(column, cells, times, received_ns, monotonic_ns)
+                    batches.append(_cut(batch, tried, status[column.block]))
         return batches if self._totals is None else [_marked(batch, self._totals) for batch in batches]
 
     def _join(self, payloads: Sequence[bytes | None]) -> Cells:
@@ -126,12 +131,9 @@ class Layout:
         for payload, in_bits, size in zip(payloads, self._in_bits, self._sizes, strict=True):
             (bits if in_bits else registers).append(bytes(size) if payload is None else payload)
         raw = b"".join(registers)
-        return Cells(
-            np.frombuffer(raw, ">u2").astype("<u2"),
-            np.frombuffer(raw, "<u2"),
-            np.unpackbits(np.frombuffer(b"".join(bits), np.uint8), bitorder="little"),
-            raw,
-        )
+        swapped = np.frombuffer(raw, _LOW_FIRST)
+        unpacked = np.unpackbits(np.frombuffer(b"".join(bits), np.uint8), bitorder="little") if bits else _NO_BITS
+        return Cells(swapped.byteswap(), swapped, unpacked, raw)
 
     def _batch(
         self, column: _Column, cells: Cells, times: npt.NDArray[np.int64], received_ns: int, monotonic_ns: int
