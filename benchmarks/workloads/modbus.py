@@ -47,7 +47,7 @@ class Polled(NamedTuple):
 
         What arrives within some seconds differs from it by a batch at either end.
         """
-        return self.step.offered * self.cadence["cycles"] / max(self.cycles, 1)
+        return self.step.offered * int(self.cadence["cycles"]) / max(self.cycles, 1)
 
 
 def columns(seconds: float) -> Outcome:

@@ -24,7 +24,7 @@ def _request(station: int, start: int, registers: int) -> bytes:
 
 
 def _slots(reply: bytes) -> list[int]:
-    return slots_of(np.frombuffer(reply[3:-2], ">f4").astype(np.float64)).tolist()
+    return list(map(int, slots_of(np.frombuffer(reply[3:-2], ">f4").astype(np.float64))))
 
 
 def test_checksum_of_the_standard() -> None:
