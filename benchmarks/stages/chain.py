@@ -39,6 +39,8 @@ NOTIFICATIONS: Final = 10
 COMMIT_S: Final = 0.05
 """shorter than the default: it is not time that is counted"""
 WAIT_S: Final = 60.0
+LOOK_S: Final = 0.1
+"""rarely: looking is counted too"""
 BUDGET: Final = Budget(opcodes=2.0, objects=0.5, loops=float("inf"))
 """a message of some 10,000 readings has its price. CPU is not measured: it is of several threads"""
 
@@ -135,6 +137,9 @@ class _Chain:
             await self._acquire(log.sink())
             async with asyncio.timeout(WAIT_S):
                 await delivered.wait()
+                # The last acknowledgements may still be under way.
+                while publisher.statistics().total.delivered < expected:  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(LOOK_S)
             publishing.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await publishing
