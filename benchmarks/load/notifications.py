@@ -53,12 +53,21 @@ class Part:
 
     def encode(self, tick: int, time: int) -> bytes:
         """A NotificationData extension object with every item's value at `tick`; `time` is in 100 ns since 1601."""
+        return notification([self.items(tick, time)], self.count)
+
+    def items(self, tick: int, time: int) -> bytes:
+        """The items alone: see `encode` and `notification`."""
         assert self._tick is None or tick % ORDERS == self._tick
         for kind, items, place in self._groups:
             self._content[place] = encoded(kind, tick, items)
         self._content[self._stamps] = np.frombuffer(time.to_bytes(8, "little") * self._times, np.uint8)
-        head = (4 + self._content.nbytes + 4).to_bytes(4, "little") + self.count.to_bytes(4, "little")
-        return b"".join((_DATA_CHANGE, head, self._content.data, _NO_DIAGNOSTICS))
+        return self._content.tobytes()
+
+
+def notification(items: Sequence[bytes], count: int) -> bytes:
+    """A NotificationData extension object of `count` items, encoded one behind the other."""
+    head = (4 + sum(map(len, items)) + 4).to_bytes(4, "little") + count.to_bytes(4, "little")
+    return b"".join((_DATA_CHANGE, head, *items, _NO_DIAGNOSTICS))
 
 
 _Template = tuple[npt.NDArray[np.uint8], list[tuple[Kind, npt.NDArray[np.int64], Any]], Any]

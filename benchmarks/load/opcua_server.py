@@ -230,7 +230,7 @@ class Connection(asyncio.Protocol):
         id = next(self._load.ids)
         publishing_s = max(wanted.RequestedPublishingInterval / 1000, SHORTEST_PUBLISHING_S)
         keep_alive = max(wanted.RequestedMaxKeepAliveCount, 1)
-        subscription = Subscription(id, publishing_s, keep_alive, self._load, self)
+        subscription = Subscription(id, publishing_s, keep_alive, wanted.MaxNotificationsPerPublish, self._load, self)
         subscription.enabled = wanted.PublishingEnabled
         self._own[id] = self._load.subscriptions[id] = subscription
         response = ua.CreateSubscriptionResponse()

@@ -13,7 +13,7 @@ from typing import Any, Final, Protocol
 import numpy as np
 
 from benchmarks.load import kinds
-from benchmarks.load.notifications import SOURCE, VALUE, Part, filetime, parts
+from benchmarks.load.notifications import SOURCE, VALUE, Part, filetime, notification, parts
 from benchmarks.rig import control
 
 GOOD: Final = 0
@@ -23,6 +23,8 @@ BAD_SEQUENCE_NUMBER_UNKNOWN: Final = 0x807A0000
 QUEUE_BYTES: Final = 64 << 20
 """a subscription's queue: this much, encoded, then the oldest is thrown away"""
 ITEM_BYTES: Final = 32
+CAUGHT_UP_S: Final = 0.1
+"""ticks that are late by no more come at once: a full queue takes longer to send than the shortest period"""
 FIFTHS: Final = 5
 """of a plant's items one in so many changes per tick, and each once in as many ticks"""
 _KEEP_ALIVE: Final = struct.pack("<i", -1)
@@ -53,8 +55,12 @@ class Stats:
 class Subscription:
     """Items, a bounded queue of what they reported, and the sequence numbers that wait for acknowledgement."""
 
-    def __init__(self, id: int, publishing_s: float, keep_alive: int, load: Load, connection: Publisher) -> None:
+    def __init__(
+        self, id: int, publishing_s: float, keep_alive: int, most: int, load: Load, connection: Publisher
+    ) -> None:
+        """`most`: items that the client takes in one notification."""
         self.id = id
+        self._most = min(most or load.most, load.most)
         self.publishing_s = publishing_s
         self.enabled = True
         self._keep_alive = keep_alive
@@ -119,15 +125,19 @@ class Subscription:
         return BAD_SEQUENCE_NUMBER_UNKNOWN
 
     def flush(self) -> None:
-        """Send what is queued as far as there are requests for it."""
+        """Send what is queued as far as there are requests for it, as much at once as the client takes (5.14.1.2)."""
         while self.enabled and self._queue and self._connection.publish_requests:
-            part, tick, now_ns = self._queue.popleft()
+            count, content = 0, []
+            while self._queue and (not count or count + self._queue[0][0].count <= self._most):
+                part, tick, now_ns = self._queue.popleft()
+                count += part.count
+                content.append(part.items(*kinds.moment(self._load.type, tick, filetime(now_ns))))
             stats = self._load.stats
-            stats.sent += part.count
+            stats.sent += count
             stats.notifications += 1
-            self._queued_bytes -= part.count * ITEM_BYTES
+            self._queued_bytes -= count * ITEM_BYTES
             self._sequence = self._sequence % 0xFFFFFFFF + 1
-            data = part.encode(*kinds.moment(self._load.type, tick, filetime(now_ns)))
+            data = notification(content, count)
             self._connection.publish(self.id, self._sequence, bool(self._queue), _ONE + data, self._unacknowledged)
             self._unacknowledged[self._sequence] = None
             self._quiet = 0
@@ -163,7 +173,7 @@ class Subscription:
     def _parts(self, items: list[tuple[int, int]], tick: int) -> list[Part]:
         load = self._load
         handles, numbers = zip(*items, strict=True)
-        return parts(handles, numbers, load.type, self._mask, load.most, tick)
+        return parts(handles, numbers, load.type, self._mask, self._most, tick)
 
     def _plan(self) -> list[list[Part]]:
         """What to send at tick 1, 2 ...: everything, or of a plant a random fifth of what is left of the items."""
@@ -228,8 +238,8 @@ class Load:
         self.tick += 1
         self.stats.ticks += 1
         self.stats.late_ticks += now > self._next + self.period_s
-        # A server that cannot keep its rate skips ticks, visibly, instead of running after them
-        self._next = max(self._next + self.period_s, now)
+        # A server that cannot keep its rate skips ticks, visibly, instead of running after them for long
+        self._next = max(self._next + self.period_s, now - CAUGHT_UP_S)
         self._timer = loop.call_at(self._next, self._on_tick)
         now_ns = time.time_ns()
         for subscription in self.subscriptions.values():
