@@ -15,6 +15,7 @@ import argparse
 import contextlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -40,6 +41,8 @@ LOOKS: Final = 100
 """per second"""
 LARGEST: Final = 5
 FUNCTIONS: Final = 25
+LIBRARIES: Final = 12
+THREADS: Final = 8
 NOTHING_SAID: Final = "nothing was done about it yet."
 
 
@@ -69,6 +72,8 @@ class Seen(NamedTuple):
     seconds: float
     cpu_share: float
     stacks: list[Stack]
+    libraries: list[Share]
+    """where the processor was, by perf; empty where that is not installed"""
 
 
 class Watcher:
@@ -87,13 +92,19 @@ class Watcher:
         with tempfile.TemporaryDirectory(prefix="edge-gateway-profile-") as folder:
             every, holding = Path(folder) / "every", Path(folder) / "holding"
             pid, before, start = system.measured.pid, _cpu_s(system.measured.pid), time.monotonic()
-            with _spying(pid, every, self._seconds), _spying(pid, holding, self._seconds, "--gil"):
+            native = Path(folder) / "native"
+            with (
+                _spying(pid, every, self._seconds),
+                _spying(pid, holding, self._seconds, "--gil"),
+                _perf(pid, native, self._seconds),
+            ):
                 yield
                 used, elapsed = _cpu_s(pid), time.monotonic() - start
+            libraries = _libraries(native)
             could, held = (read(path.read_text(), str(ROOT)) for path in (every, holding))
         ran = {thread: seconds - before.get(thread, 0.0) for thread, seconds in used.items()}
         stacks = settled(could, held, {thread: LOOKS * seconds for thread, seconds in ran.items()})
-        self.seen = Seen(offered, elapsed, sum(ran.values()) / elapsed, stacks)
+        self.seen = Seen(offered, elapsed, sum(ran.values()) / elapsed, stacks, libraries)
 
 
 def _cpu_s(pid: int) -> dict[int, float]:
@@ -126,6 +137,35 @@ def _spying(pid: int, output: Path, seconds: float, *which: str) -> Iterator[Non
         spy.wait()
     if spy.returncode or not output.exists():
         raise BenchmarkError(f"py-spy could not look into the gateway:\n{said[-2000:]}")
+
+
+@contextlib.contextmanager
+def _perf(pid: int, output: Path, seconds: float) -> Iterator[None]:
+    """perf by the clock of the processor, which containers and virtual machines have too; nothing without perf."""
+    if shutil.which("perf") is None:
+        yield
+        return
+    command = ["perf", "record", "--event", "cpu-clock", "--freq", "499", "--pid", str(pid), "--output", str(output)]
+    perf = subprocess.Popen(
+        [*command, "--", "sleep", f"{seconds:.0f}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        yield
+        perf.wait(seconds + 20)
+    finally:
+        perf.kill()
+        perf.wait()
+
+
+_LIBRARY: Final = re.compile(r"^ +([\d.]+)% +(\S+)", re.MULTILINE)
+
+
+def _libraries(recorded: Path) -> list[Share]:
+    if not recorded.exists():
+        return []
+    command = ["perf", "report", "--input", str(recorded), "--sort", "dso", "--stdio"]
+    text = subprocess.run(command, capture_output=True, text=True, check=False).stdout
+    return [Share(name.partition(".cpython")[0], float(part) / 100, 0.0) for part, name in _LIBRARY.findall(text)]
 
 
 def profiled(name: str, seconds: float) -> Seen:
@@ -168,8 +208,9 @@ def page(name: str, date: str, machine: Mapping[str, object], seen: Seen, said: 
         "",
         "| thread | share |",
         "|---|--:|",
-        *(f"| {thread.name} | {thread.own:.1%} |" for thread in by_thread(seen.stacks)[:8]),
+        *(f"| {thread.name} | {thread.own:.1%} |" for thread in by_thread(seen.stacks)[:THREADS]),
         "",
+        *_library_table(seen.libraries),
         "## The largest costs",
         "",
     ]
@@ -185,6 +226,13 @@ def page(name: str, date: str, machine: Mapping[str, object], seen: Seen, said: 
         "",
     ]
     return "\n".join(lines)
+
+
+def _library_table(libraries: Sequence[Share]) -> list[str]:
+    if not libraries:
+        return []
+    rows = [f"| {library.name} | {library.own:.1%} |" for library in libraries[:LIBRARIES]]
+    return ["| where the processor was (perf) | share |", "|---|--:|", *rows, ""]
 
 
 def _table(shares: Sequence[Share]) -> list[str]:

@@ -88,7 +88,7 @@ def test_what_is_profiled_is_there() -> None:
 
 
 def test_what_was_written_about_a_cost_stays_when_the_page_is_made_anew() -> None:
-    seen = Seen(1_000_000, 20.0, 0.4, read(RAW, ROOT))
+    seen = Seen(1_000_000, 20.0, 0.4, read(RAW, ROOT), [Share("libpython", 0.4, 0.0)])
     machine = {"cpu": "a processor", "python": "3.11"}
     first = page("B1 columns", "2026-11-21", machine, seen, {})
     assert sentences(first) == {}
