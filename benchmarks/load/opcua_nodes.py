@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from asyncua import ua as asyncua_types
 
-from benchmarks.load import kinds
+from benchmarks.load import kinds, opcua_browse
 
 BAD_NODE_ID_UNKNOWN: Final = 0x80340000
 BAD_ATTRIBUTE_ID_INVALID: Final = 0x80350000
@@ -36,6 +36,8 @@ def exists(node: Any, items: int) -> bool:
 
 def attribute(node: Any, attribute: int, items: int, type: str) -> Any:
     """The DataValue of an attribute, as of a server with `items` items of a type or pattern."""
+    if attribute == ua.AttributeIds.BrowseName and (node.NamespaceIndex == 0 or exists(node, items)):
+        return _value(opcua_browse.name(node), BAD_NODE_ID_UNKNOWN)
     if node.NamespaceIndex == 0:
         found = _SERVER.get(node.Identifier) if attribute == ua.AttributeIds.Value else None
         return _value(found, BAD_NODE_ID_UNKNOWN)
@@ -49,7 +51,7 @@ def attribute(node: Any, attribute: int, items: int, type: str) -> Any:
 
 
 def browse(description: Any, items: int) -> Any:
-    """A BrowseResult: the supertype of a data type, and no references of anything else."""
+    """A BrowseResult: the supertype of a data type, the folder in the root, no references of anything else."""
     result = ua.BrowseResult()
     node = description.NodeId
     if node.NamespaceIndex == TYPES and node.Identifier in _PARENTS:
@@ -59,6 +61,8 @@ def browse(description: Any, items: int) -> Any:
             reference.ReferenceTypeId = ua.NodeId(_HAS_SUBTYPE)
             reference.NodeId = ua.ExpandedNodeId(_PARENTS[node.Identifier].Identifier)
             result.References = [reference]
+    elif node.NamespaceIndex == 0:
+        result.References = opcua_browse.references(description)
     elif not exists(node, items):
         result.StatusCode = ua.StatusCode(BAD_NODE_ID_UNKNOWN)
     return result

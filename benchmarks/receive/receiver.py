@@ -4,7 +4,8 @@
 
 Offsets are taken from the header of every message. Values are checked in every `columns` message and in every 20th
 `readings` message (decoding all of them would take more of this core than the broker does). Delay is arrival minus
-source time, over every 50th reading of the decoded messages. Commands on standard input: `stats`, `reset` (of delays).
+source time, over every 50th reading of the decoded messages. What other programs send is counted by value, all of it:
+see `peer_messages`. Commands on standard input: `stats`, `reset` (of delays).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import zstandard
 from benchmarks.receive import arrivals
 from benchmarks.receive.mqtt import Message, Subscriber
 from benchmarks.receive.offsets import Offsets
+from benchmarks.receive.peer_messages import PeerAccount
 from benchmarks.receive.values import ValueCheck
 from benchmarks.rig import control
 
@@ -42,6 +44,7 @@ class Receiver:
         self._items: dict[bytes, npt.NDArray[np.int64]] = {}
         self._check = ValueCheck(values)
         self._delays: list[npt.NDArray[np.int64]] = []
+        self._peers = PeerAccount(values)
         self._zstd = zstandard.ZstdDecompressor()
         self.readings = self.messages = self.bytes = self.unreadable = self.others = 0
 
@@ -51,34 +54,35 @@ class Receiver:
             self._take_readings(message)
         elif "/catalogue/" in message.topic and message.payload:
             self._take_catalogue(orjson.loads(message.payload))
-        else:
+        elif not self._peers.take(message.topic, message.payload, message.size, time.time_ns()):
             self.others += 1
 
     def reset(self) -> dict[str, bool]:
         """Forget the delays seen so far."""
         self._delays = []
+        self._peers.delays = []
         return {"reset": True}
 
     def snapshot(self) -> dict[str, Any]:
         """Counts since the start, delays since the last reset."""
         series = self._series.values()
-        check = self._check
+        check, peers = self._check, self._peers
         return {
-            "messages": self.messages,
-            "readings": self.readings,
-            "distinct": sum(offsets.received for offsets in series),
-            "duplicates": sum(offsets.duplicates for offsets in series),
-            "missing": sum(offsets.missing for offsets in series),
+            "messages": self.messages + peers.messages,
+            "readings": self.readings + peers.readings,
+            "distinct": sum(offsets.received for offsets in series) + peers.distinct,
+            "duplicates": sum(offsets.duplicates for offsets in series) + peers.duplicates,
+            "missing": sum(offsets.missing for offsets in series) + peers.missing,
             "series": len(series),
-            "bytes": self.bytes,
-            "unreadable": self.unreadable,
+            "bytes": self.bytes + peers.bytes,
+            "unreadable": self.unreadable + peers.unreadable,
             "others": self.others,
-            "checked": check.checked,
-            "wrong": check.wrong,
+            "checked": check.checked + peers.readings,
+            "wrong": check.wrong + peers.wrong,
             "skipped": check.skipped,
             "repeated": check.repeated,
             "marked": check.marked,
-            "delay_ms": arrivals.percentiles(self._delays, 1e6),
+            "delay_ms": arrivals.percentiles(self._delays + peers.delays, 1e6),
             "cpu_s": control.cpu_s(),
             "time": time.monotonic(),
         }

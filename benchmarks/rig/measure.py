@@ -168,7 +168,7 @@ def start_gateway(
     bench: Bench, delivery: Delivery, values: str, load: Child, devices: Callable[[Path], None]
 ) -> System:
     """Broker, receiver and a gateway whose device files `devices` writes into the config folder."""
-    broker, receiver = _start_ends(bench, values)
+    broker, receiver = start_ends(bench, values)
     config = bench.folder / "config"
     write_gateway(config, delivery, bench.broker_port, free_port())
     devices(config)
@@ -177,7 +177,7 @@ def start_gateway(
 
 def start_script(bench: Bench, values: str, load: Child, *arguments: object) -> System:
     """Broker, receiver and a plain script."""
-    broker, receiver = _start_ends(bench, values)
+    broker, receiver = start_ends(bench, values)
     measured = bench.python(
         "script", "peers.plain_scripts", *arguments, "--broker-port", bench.broker_port, core=CORES.measured
     )
@@ -185,7 +185,8 @@ def start_script(bench: Bench, values: str, load: Child, *arguments: object) -> 
     return System(bench, load, measured, receiver, broker)
 
 
-def _start_ends(bench: Bench, values: str) -> tuple[Child, Child]:
+def start_ends(bench: Bench, values: str) -> tuple[Child, Child]:
+    """Broker and receiver."""
     broker = bench.broker()
     receiver = bench.python("receiver", "receive.receiver", "--port", bench.broker_port, "--values", values)
     receiver.ask()
