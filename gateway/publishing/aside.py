@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from typing import Any
 
 from gateway.contract import Clock
 from gateway.publishing.outbox import Outbox
@@ -35,7 +34,7 @@ class Aside:
             self._let_be(topic, "it cuts the connection", "see the broker's access rules")
         return self._clock.monotonic_ns() >= self._refused.get(topic, 0)
 
-    async def publish(self, outbox: Outbox, topic: str, payload: bytes, properties: Any, *, backlog: bool) -> int:
+    async def publish(self, outbox: Outbox, topic: str, payload: bytes, properties: bytes, *, backlog: bool) -> int:
         """Send to an open topic and wait; returns the reason code of the PUBACK. Raises BrokerError when cut."""
         self._unanswered[topic] += 1
         code = await outbox.call(topic, payload, backlog=backlog, properties=properties)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from gateway.points.table import PointTable
 from gateway.publishing.compress import compressor
@@ -71,9 +71,9 @@ class Maker:
         beside = bandwidth // _BESIDE_LIVE if config.catch_up == "live-first" else self._configured_bytes
         self._beside_live_bytes = max(_LEAST_BYTES, min(self._configured_bytes, beside))
         self.schema = "readings/1" if config.format == "json" else "columns/1"
-        self.properties: Any = publish_properties(config.mqtt, self.schema, config.compression)
+        self.properties = publish_properties(config.mqtt, self.schema, config.compression)
         image = "image/1" if config.format == "json" else "image-columns/1"
-        self.image_properties: Any = publish_properties(config.mqtt, image, config.compression)
+        self.image_properties = publish_properties(config.mqtt, image, config.compression)
         self._reading_bytes: dict[str, float] = {}
         self._prefixes: dict[str, tuple[int, PointPrefixes]] = {}
 

@@ -19,12 +19,13 @@ from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from paho.mqtt import client as paho
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.publishing import route
+from gateway.publishing.client import Client
 from gateway.publishing.config import Broker, DestinationConfig, HmacConfig, TlsConfig
 from gateway.publishing.errors import BrokerError, BrokerRefused
 from gateway.publishing.login import Login
@@ -55,7 +56,6 @@ _CONNACK_ADVICE = {
     0x9F: "too many connections in a short time",
 }
 _LOGIN_REFUSED = {0x86, 0x87}
-_TOO_LARGE = 0x95
 _TEMPORARY = {0x88, 0x89, 0x9F}
 _UNSPECIFIED = 0x80
 _TAKEN_OVER = 0x8E
@@ -63,11 +63,6 @@ MOST_HEARD = 1_000
 """messages of others that may wait for the event loop; what comes beyond is thrown away"""
 HEARD_BYTES = 128_000
 """the largest packet that the broker may send us (MQTT 5, 3.1.2.11.4)"""
-
-
-# Mosquitto answers an oversized message with "Packet too large" in the PUBACK. MQTT 5, 3.4.2.1 does not list the code
-# there, so that paho would call it a protocol error and cut the connection, again and again.
-ReasonCode.names = {**ReasonCode.names, _TOO_LARGE: {"Packet too large": [*PacketTypes.indexes]}}
 
 
 class Will(NamedTuple):
@@ -117,12 +112,20 @@ class Ask(NamedTuple):
     correlation: bytes
 
 
-def publish_properties(
-    version: int | str, schema: str, encoding: str, ask: Ask | None = None, packet: int = PacketTypes.PUBLISH
-) -> Any:
-    """Properties of a message (MQTT 5, 3.3.2.3), or of a will (3.1.3.2); None for 3.1.1. May serve many messages."""
+def publish_properties(version: int | str, schema: str, encoding: str, ask: Ask | None = None) -> bytes:
+    """Properties of a message as they go over the wire (MQTT 5, 3.3.2.3); empty for 3.1.1. May serve many messages."""
     if version != 5:
-        return None
+        return b""
+    properties = _properties(PacketTypes.PUBLISH, schema, encoding)
+    if ask is not None:
+        properties.ResponseTopic = ask.topic
+        properties.CorrelationData = ask.correlation
+    packed: bytes = properties.pack()
+    return packed
+
+
+def _properties(packet: int, schema: str, encoding: str) -> Any:
+    """Of a message or, MQTT 5, 3.1.3.2, of a will."""
     properties = Properties(packet)  # type: ignore[no-untyped-call]
     properties.ContentType = "application/json"
     properties.PayloadFormatIndicator = int(encoding == "none")  # 1: the payload is UTF-8
@@ -130,28 +133,7 @@ def publish_properties(
     if encoding != "none":
         pairs.append(("content-encoding", encoding))
     properties.UserProperty = pairs
-    if ask is not None:
-        properties.ResponseTopic = ask.topic
-        properties.CorrelationData = ask.correlation
     return properties
-
-
-class _Client(paho.Client):
-    """Takes the socket that `reach` connects, below TLS and the websocket.
-
-    It remembers it: paho forgets it when the websocket's handshake fails, and then nobody would close it.
-    """
-
-    reach: Callable[[], socket.socket]
-    opened: socket.socket | None = None
-
-    def _create_socket_connection(self) -> socket.socket:
-        self.opened = self.reach()
-        return self.opened
-
-    def close_pair(self) -> None:
-        """After the end of its thread: close what woke it, which paho leaves to the garbage collector."""
-        self._reset_sockets(sockpair_only=True)
 
 
 class Connection:
@@ -209,12 +191,11 @@ class Connection:
     ) -> None:
         await self._leave()
 
-    def publish(self, topic: str, payload: bytes, retain: bool, properties: Any) -> int:
+    def publish(self, topic: str, payload: bytes, retain: bool, properties: bytes) -> int:
         """Hand a QoS 1 message over; returns the id its acknowledgement will have. Raises BrokerError when cut."""
-        info = self._client.publish(topic, payload, QOS, retain and self.limits.retain, properties)
-        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
-            raise BrokerError(f"{self._where}: connection lost ({paho.error_string(info.rc)})")
-        return info.mid
+        if self._client.socket() is None:
+            raise BrokerError(f"{self._where}: connection lost")
+        return self._client.send(topic.encode(), payload, retain and self.limits.retain, properties)
 
     async def _connect(self) -> Limits:
         """What the broker allows. Raises BrokerError, BrokerRefused."""
@@ -240,10 +221,10 @@ class Connection:
         if error is not None:
             raise error
 
-    def _build(self) -> _Client:
+    def _build(self) -> Client:
         config = self._config
         version = paho.MQTTv5 if config.mqtt == 5 else paho.MQTTv311
-        client = _Client(
+        client = Client(
             CallbackAPIVersion.VERSION2,
             self._login.client_id,
             clean_session=None if version == paho.MQTTv5 else True,
@@ -251,12 +232,11 @@ class Connection:
             transport="tcp" if self._broker.path is None else "websockets",
             reconnect_on_failure=False,
         )
+        client.taken = self._taken
         client.reach = partial(route.connect, config, self._broker, CONNECT_S)
         client.connect_timeout = CONNECT_S
-        client.max_inflight_messages_set(config.window)
-        client.max_queued_messages_set(config.window + 1)
         if config.retain:
-            properties = publish_properties(config.mqtt, self._will.schema, "none", packet=PacketTypes.WILLMESSAGE)
+            properties = _properties(PacketTypes.WILLMESSAGE, self._will.schema, "none") if config.mqtt == 5 else None
             client.will_set(self._will.topic, self._will.payload, QOS, retain=True, properties=properties)
         if self._login.user is not None:
             client.username_pw_set(self._login.user, self._login.password)
@@ -267,7 +247,6 @@ class Connection:
             client.tls_set_context(self._tls)
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
-        client.on_publish = self._on_publish
         client.on_subscribe = self._on_subscribe
         client.on_message = self._on_message
         return client
@@ -357,10 +336,8 @@ class Connection:
             )
         self._call(self._ended, BrokerError(f"{self._where}: connection lost ({why}){advice}"))
 
-    def _on_publish(
-        self, client: paho.Client, userdata: Any, mid: int, reason: ReasonCode, properties: Properties | None
-    ) -> None:
-        self._inbox.append(Acknowledgement(mid, reason.value))
+    def _taken(self, mid: int, code: int) -> None:
+        self._inbox.append(Acknowledgement(mid, code))
         self._wake()
 
     def _on_subscribe(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 from gateway.contract import Clock
 from gateway.publishing.mqtt import Acknowledgement
@@ -18,7 +18,7 @@ Done = Callable[[int], None]
 class Link(Protocol):
     """What takes messages: a `Connection`."""
 
-    def publish(self, topic: str, payload: bytes, retain: bool, properties: Any) -> int:
+    def publish(self, topic: str, payload: bytes, retain: bool, properties: bytes) -> int:
         """Hand a message over; returns the id of its acknowledgement."""
         ...
 
@@ -60,7 +60,7 @@ class Outbox:
         self._link = link
 
     async def send(
-        self, topic: str, payload: bytes, done: Done, *, retain: bool = False, backlog: bool = False, properties: Any
+        self, topic: str, payload: bytes, done: Done, *, retain: bool = False, backlog: bool = False, properties: bytes
     ) -> None:
         """Wait for a slot and hand over; `done` is called when the PUBACK comes. Raises BrokerError when cut."""
         await self.window.acquire(len(payload), backlog)
@@ -74,7 +74,7 @@ class Outbox:
         *,
         retain: bool = False,
         backlog: bool = False,
-        properties: Any,
+        properties: bytes,
         keep: bool = False,
     ) -> None:
         """The same with a slot that was taken already. `keep`: the PUBACK does not give it back, the caller does."""
@@ -90,7 +90,7 @@ class Outbox:
         self._traffic.nbytes += nbytes
 
     async def call(
-        self, topic: str, payload: bytes, *, retain: bool = False, backlog: bool = False, properties: Any
+        self, topic: str, payload: bytes, *, retain: bool = False, backlog: bool = False, properties: bytes
     ) -> int:
         """Send and wait for the PUBACK; returns its reason code."""
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()

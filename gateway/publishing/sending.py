@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from gateway.log.records import Series
 from gateway.publishing import documents
@@ -26,6 +25,8 @@ ASK_S = 0.5
 """between two looks for answers that are overdue"""
 PASSED_OVER = 3
 """a message that was overdue so often while the centre answered for others is told: a loss alone does not do that"""
+TURN_S = 0.002
+"""after so long everything else has its turn on the event loop; a thousand small messages need few turns"""
 _LOCAL_REFUSAL = "packet-too-large"
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,8 @@ class Sender:
         if tools.config.confirm == "centre":
             self._confirmations = Confirmations(tools.origin, tools.config.confirm_timeout, tools.clock)
         self._passed_over_told = False
+        self._turn = 0.0
+        """when others had their turn last, the event loop's time"""
         self._over = False
         self._others_may = asyncio.Event()
         """nothing live is being sent"""
@@ -139,8 +142,14 @@ class Sender:
             self._park(message, _LOCAL_REFUSAL)
         else:
             await self._send(message)
-        await asyncio.sleep(0)
+        await self._give_way()
         return rest
+
+    async def _give_way(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._turn > TURN_S:
+            await asyncio.sleep(0)
+            self._turn = asyncio.get_running_loop().time()
 
     async def send_event(self, lane: Lane, chunk: Chunk, event: Event) -> None:
         """One message."""
@@ -163,7 +172,7 @@ class Sender:
         tools = self._tools
         ask = None if correlation is None else Ask(tools.answers, correlation)
         if ask is None and isinstance(message.content, Run):
-            properties: Any = tools.maker.properties
+            properties = tools.maker.properties
         else:
             properties = publish_properties(tools.config.mqtt, message.schema, message.encoding, ask)
         tools.outbox.hand_over(

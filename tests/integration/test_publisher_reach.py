@@ -13,7 +13,7 @@ from gateway.publishing import route
 from gateway.publishing.config import DestinationConfig
 from gateway.publishing.errors import BrokerError, BrokerRefused
 from tests.support.broker import Mosquitto, free_port
-from tests.support.destination import Plant, delivered, make_certificates, running, state_of
+from tests.support.destination import Plant, delivered, listener, make_certificates, running, state_of
 from tests.support.fakelog import readings
 from tests.support.proxy import ConnectProxy
 from tests.support.subscriber import Subscriber
@@ -26,17 +26,6 @@ def filled() -> Plant:
     plant = Plant()
     plant.log.append(readings(500))
     return plant
-
-
-def listener(scheme: str, port: int, folder: Path) -> tuple[list[str], dict[str, Any] | None]:
-    """Lines of mosquitto.conf for one more listener, and what `tls` has to be for it."""
-    lines = [f"listener {port} 127.0.0.1"]
-    if scheme in ("ws", "wss"):
-        lines.append("protocol websockets")
-    if scheme not in ("mqtts", "wss"):
-        return lines, None
-    ca, certificate, key = make_certificates(folder)
-    return [*lines, f"certfile {certificate}", f"keyfile {key}"], {"ca": str(ca)}
 
 
 @pytest.mark.parametrize("scheme", ["mqtt", "mqtts", "ws", "wss"])

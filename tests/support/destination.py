@@ -83,6 +83,17 @@ def state_of(publisher: Publisher) -> tuple[str, str]:
     return statistics.state, statistics.reason
 
 
+def listener(scheme: str, port: int, folder: Path) -> tuple[list[str], dict[str, Any] | None]:
+    """Lines of mosquitto.conf for one more listener, and what `tls` has to be for it."""
+    lines = [f"listener {port} 127.0.0.1"]
+    if scheme in ("ws", "wss"):
+        lines.append("protocol websockets")
+    if scheme not in ("mqtts", "wss"):
+        return lines, None
+    ca, certificate, key = make_certificates(folder)
+    return [*lines, f"certfile {certificate}", f"keyfile {key}"], {"ca": str(ca)}
+
+
 def make_certificates(folder: Path, days: float = 1.0) -> tuple[Path, Path, Path]:
     """A self-signed certificate for 127.0.0.1, named after its folder, that expires in `days`: CA, certificate, key."""
     key = ec.generate_private_key(ec.SECP256R1())

@@ -1,0 +1,153 @@
+"""paho's client with a short way for QoS 1: what is sent and acknowledged a thousand times a second.
+
+paho makes an object with a lock per message, packs its properties anew, wakes its thread for each, and reads an
+acknowledgement in three calls of the kernel. Here everything that one turn of the event loop publishes is one packet
+of bytes for it, and an acknowledgement is two numbers. Connecting, login, TLS, keep-alive, subscriptions and what
+others publish stay paho's.
+
+A connection lives once, so nothing is kept for sending again: the log is the owner of that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from paho.mqtt import client as paho
+from paho.mqtt.enums import MessageType, MQTTErrorCode
+
+READ_BYTES: Final = 65_536
+_PUBLISH_QOS_1: Final = MessageType.PUBLISH | 0x02  # MQTT 5, 3.3.1
+_KIND: Final = 0xF0
+
+
+class Client(paho.Client):
+    """Takes the socket that `reach` connects, below TLS and the websocket.
+
+    It remembers it: paho forgets it when the websocket's handshake fails, and then nobody would close it.
+    """
+
+    reach: Callable[[], socket.socket]
+    taken: Callable[[int, int], None]
+    """gets packet identifier and reason code of each acknowledgement, in paho's thread"""
+    opened: socket.socket | None = None
+
+    def __init__(self, *arguments: Any, **keys: Any) -> None:
+        super().__init__(*arguments, **keys)
+        self._event_loop = asyncio.get_running_loop()
+        self._gathered: list[bytes] = []
+        self._open: set[int] = set()
+        """packet identifiers in use"""
+
+    def send(self, topic: bytes, payload: bytes, retain: bool, properties: bytes) -> int:
+        """Queue a message (MQTT 5, 3.3; 3.1.1 where `properties` is empty); returns its packet identifier.
+
+        For the event loop alone. Messages of one turn of the loop are written together.
+        """
+        mid = self._mid_generate()
+        while mid in self._open:
+            mid = self._mid_generate()
+        self._open.add(mid)
+        variable = b"%b%b%b%b" % (len(topic).to_bytes(2, "big"), topic, mid.to_bytes(2, "big"), properties)
+        if not self._gathered:
+            self._event_loop.call_soon(self._flush)
+        self._gathered += (
+            bytes((_PUBLISH_QOS_1 | retain,)) + _variable_length(len(variable) + len(payload)) + variable,
+            payload,
+        )
+        return mid
+
+    def close_pair(self) -> None:
+        """After the end of its thread: close what woke it, which paho leaves to the garbage collector."""
+        self._reset_sockets(sockpair_only=True)
+
+    def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
+        """Handle all packets that are there: paho's own counts messages that it keeps, and here it keeps none."""
+        while self._sock is not None:
+            code = self._packet_read()
+            if code == MQTTErrorCode.MQTT_ERR_AGAIN:
+                return MQTTErrorCode.MQTT_ERR_SUCCESS
+            if code > 0:
+                return self._loop_rc_handle(code)
+        return MQTTErrorCode.MQTT_ERR_NO_CONN
+
+    def _flush(self) -> None:
+        packets, self._gathered = self._gathered, []
+        # A view: a large packet goes out in parts, and paho would copy the rest for each.
+        self._packet_queue(MessageType.PUBLISH, memoryview(b"".join(packets)), 0, 1)  # type: ignore[arg-type]
+
+    def _packet_handle(self) -> MQTTErrorCode:
+        if self._in_packet["command"] & _KIND != MessageType.PUBACK:
+            return super()._packet_handle()
+        packet = self._in_packet["packet"]
+        if len(packet) < 2:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        mid = int.from_bytes(packet[:2], "big")
+        if mid in self._open:
+            self._open.discard(mid)
+            # Without a reason code it is success (MQTT 5, 3.4.2.1); 3.1.1 knows none.
+            self.taken(mid, packet[2] if len(packet) > 2 else 0)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _create_socket(self) -> Any:
+        return _BufferedLink(super()._create_socket())
+
+    def _create_socket_connection(self) -> socket.socket:
+        self.opened = self.reach()
+        return self.opened
+
+
+class _BufferedLink:
+    """A link as paho uses it; paho reads byte by byte, and gets them from what one call of the kernel gave."""
+
+    def __init__(self, link: Any) -> None:
+        self._link = link
+        self._read = b""
+        self._offset = 0
+
+    def recv(self, most: int) -> bytes:
+        """Up to `most` bytes. Raises what the link raises, BlockingIOError where nothing is there."""
+        if self._offset == len(self._read):
+            self._read = self._link.recv(READ_BYTES)
+            self._offset = 0
+        part: bytes = self._read[self._offset : self._offset + most]
+        self._offset += len(part)
+        return part
+
+    def send(self, content: memoryview) -> int:
+        """See socket.socket.send."""
+        sent: int = self._link.send(content)
+        if not sent and content:
+            # paho's websocket says 0 while it holds the rest of a frame, and paho would take the packet for done.
+            raise BlockingIOError
+        return sent
+
+    def pending(self) -> int:
+        """How many bytes were read from the kernel and wait here, or below in TLS."""
+        below = getattr(self._link, "pending", None)
+        return len(self._read) - self._offset + (below() if below is not None else 0)
+
+    def fileno(self) -> int:
+        """See socket.socket.fileno."""
+        number: int = self._link.fileno()
+        return number
+
+    def setblocking(self, flag: bool) -> None:
+        """See socket.socket.setblocking."""
+        self._link.setblocking(flag)
+
+    def close(self) -> None:
+        """See socket.socket.close."""
+        self._link.close()
+
+
+def _variable_length(number: int) -> bytes:
+    """MQTT 5, 1.5.5: seven bits a byte, the lowest first."""
+    parts = bytearray()
+    while True:
+        number, low = divmod(number, 128)
+        parts.append(low | (0x80 if number else 0))
+        if not number:
+            return bytes(parts)
