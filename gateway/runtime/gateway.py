@@ -14,7 +14,7 @@ from gateway.contract.clock import Clock
 from gateway.contract.errors import GatewayError
 from gateway.log import LogError, LogStore, Writer, budget_bytes, commit_default_s, kind_of, on_flash
 from gateway.log.records import Record, StreamRecord
-from gateway.memory import give_back
+from gateway.memory import give_back, stay_small
 from gateway.metrics.collector import Sample, registry_of
 from gateway.metrics.endpoint import Endpoint, Verdict
 from gateway.points.registry import Registry
@@ -204,6 +204,7 @@ class Gateway:
                 outer.create_task(housekeeping.run(), name="housekeeping"),
                 outer.create_task(report.run(), name="report"),
                 outer.create_task(timekeeper.run(), name="clock"),
+                outer.create_task(stay_small(), name="memory"),
             ]
             publishing = [
                 outer.create_task(publisher.run(), name=f"destination {publisher.name}")
