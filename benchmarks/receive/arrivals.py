@@ -58,9 +58,9 @@ def ns_of(text: str) -> int:
 
 def percentiles(delays: Sequence[npt.NDArray[np.int64]], unit_ns: float) -> dict[str, Any]:
     """p50, p99 and max of delays in ns, in the unit that is wanted, and how many they are; empty without any."""
-    if not delays:
+    every = np.concatenate(delays) / unit_ns if delays else np.zeros(0)
+    if not len(every):
         return {}
-    every = np.concatenate(delays) / unit_ns
     p50, p99, top = np.percentile(every, (50, 99, 100)).round(5).tolist()
     return {"p50": p50, "p99": p99, "max": top, "count": len(every)}
 

@@ -5,8 +5,8 @@
 Headers of every message are read: distinct offsets, duplicates, holes. A delay is arrival minus a reading's own time,
 of every reading of the devices that `--delays-of` names in the live lane, or with `--any-lane` wherever. `--values`
 says what the devices with a name that begins so show (see `values.ValueCheck`): every value in `columns`, every 20th
-message in `json`. Commands on standard input: `stats`, `reset` (of delays), `mark`, `marked` (monotonic seconds of the
-first new offset after it, or null). It ends when its standard input does.
+message in `json`. Commands on standard input: `stats`, `reset` (of delays: older readings no longer count), `mark`,
+`marked` (monotonic seconds of the first new offset after it, or null). It ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -72,6 +72,7 @@ class Receiver:
         self._delays: list[npt.NDArray[np.int64]] = []
         self._zstd = zstandard.ZstdDecompressor()
         self._marked: float | None = None
+        self._since = 0
         self._messages = self._bytes = self._unreadable = 0
 
     def take(self, message: Message) -> None:
@@ -82,7 +83,8 @@ class Receiver:
             self._take_catalogue(orjson.loads(message.payload))
 
     def reset(self) -> dict[str, bool]:
-        """Forget the delays seen so far."""
+        """Forget the delays seen so far, and leave those readings out that are older than this."""
+        self._since = time.time_ns()
         self._delays = []
         self._delayed.clear()
         return {"reset": True}
@@ -146,8 +148,10 @@ class Receiver:
             return
         body = orjson.loads(payload)
         if delayed:
-            self._delays.append(arrival - _times(body))
-            self._delayed[lane] += count
+            times = _times(body)
+            new = times[times >= self._since]
+            self._delays.append(arrival - new)
+            self._delayed[lane] += len(new)
         if group is not None and columns and fresh and device in self._items:
             items = self._items[device][np.array(body["points"], np.int64)]
             # Only a backlog is sent in the order of the log

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 import adapters
@@ -53,6 +54,7 @@ def run(_: float) -> Outcome:
         figures = [
             Figure("CPU", steady["cpu_s"] / steady["s"] * 100, "% of a core", 3, at_least=False),
             Figure("RSS", steady["rss"] / 1e6, "MB", 110, at_least=False),
+            Figure("RSS, the most seen", steady["most_rss"] / 1e6, "MB"),
             Figure("first reading at the broker after start", first_s, "s", 3, at_least=False),
             Figure("first reading at the broker after a restart", again_s, "s", 3, at_least=False),
             Figure("written a day", steady["written"] / steady["s"] * DAY_S / 1e6, "MB", 1_000, at_least=False),
@@ -116,6 +118,7 @@ def _write(bench: Bench, delivery: Delivery, broker_port: int) -> Path:
 
 def _start(bench: Bench, box: SmallBox, config: Path, receiver: Child) -> tuple[Child, float]:
     """Start the gateway; seconds until the first new reading is at the broker's subscriber."""
+    _wait_until_quiet(receiver)
     before = int(receiver.ask("mark")["distinct"])
     moment = time.monotonic()
     measured = gateway_process(bench, config, box.before)
@@ -123,6 +126,14 @@ def _start(bench: Bench, box: SmallBox, config: Path, receiver: Child) -> tuple[
     first = float(receiver.ask("marked"))
     _wait(measured, lambda: receiver.ask("stats")["distinct"] >= before + RATE)
     return measured, first - moment
+
+
+def _wait_until_quiet(receiver: Child) -> None:
+    """Nothing is on its way any more from a gateway that has ended."""
+    last = -1
+    while (now := receiver.ask("stats")["messages"]) != last:
+        last = now
+        time.sleep(LOOK_S)
 
 
 def _wait(measured: Child, condition: Callable[[], bool]) -> None:
@@ -138,40 +149,39 @@ def _steady(measured: Child, log: Path, box: SmallBox) -> dict[str, Any]:
     time.sleep(SETTLE_S)
     if box.storage == "eMMC" and not (log / "ring").exists():
         raise BenchmarkError(f"the log in {log} has no ring: the gateway did not take its storage for flash")
-    start = _until_emptied(log, 0, MOST_S / 2)
-    before, busy, moment, rss = measured.usage(), core_busy_s(CORES.measured), time.monotonic(), 0
-    size = start
-    while True:
-        size = _until_emptied(log, size, MOST_S - (time.monotonic() - moment))
-        after, now = measured.usage(), time.monotonic()
-        rss = max(rss, after.rss)
-        if now - moment > LEAST_S:
-            break
+    _until_emptied(measured, log, MOST_S / 2)
+    before, busy, moment = measured.usage(), core_busy_s(CORES.measured), time.monotonic()
+    resident: list[int] = []
+    while time.monotonic() - moment < LEAST_S:
+        resident += _until_emptied(measured, log, MOST_S - (time.monotonic() - moment))
+    after, now = measured.usage(), time.monotonic()
     cpu_s = after.cpu_s - before.cpu_s
     others = (core_busy_s(CORES.measured) - busy - cpu_s) / (now - moment)
     progress(f"  {now - moment:.0f} s from one emptying of the ring to another")
     return {
         "s": now - moment,
         "cpu_s": cpu_s,
-        "rss": rss,
+        "rss": median(resident),
+        "most_rss": max(resident),
         "written": after.written - before.written,
         "others_share": max(0.0, others),
-        "emptied_within": now - moment < MOST_S,
+        "emptied": now - moment < MOST_S,
     }
 
 
-def _until_emptied(log: Path, size: int, most_s: float) -> int:
-    """Until the data files have grown and stand still again; their size."""
+def _until_emptied(measured: Child, log: Path, most_s: float) -> list[int]:
+    """Until the data files have grown and stand still again; resident bytes of the process, look by look."""
     deadline = time.monotonic() + most_s
-    size = size or _data_bytes(log)
-    grown = False
+    size, grown = _data_bytes(log), False
+    resident = []
     while time.monotonic() < deadline:
         time.sleep(LOOK_S)
+        resident.append(measured.usage().rss)
         now = _data_bytes(log)
         if grown and now == size:
             break
         grown, size = grown or now != size, now
-    return size
+    return resident
 
 
 def _data_bytes(log: Path) -> int:

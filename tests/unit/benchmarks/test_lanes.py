@@ -72,7 +72,11 @@ def test_a_live_reading_that_fell_back_into_the_backlog_is_not_left_out_of_the_d
         assert seen["delayed_in"] == counted
         assert seen["delay_s"]["count"] == sum(counted.values())
         receiver.reset()
-        assert receiver.snapshot()["delay_s"] == {}
+        take(receiver, "t/load/readings", columns("load", 4, "live", 3))
+        later = {**columns("load", 6, "live", 4), "t0": "2100-01-01T00:00:00Z"}
+        assert receiver.snapshot()["delay_s"] == {}, "what is older than the reset no longer counts"
+        take(receiver, "t/load/readings", later)
+        assert receiver.snapshot()["delay_s"]["count"] == 2
 
 
 def test_only_a_new_offset_is_the_first_after_a_mark() -> None:
