@@ -7,7 +7,18 @@ from typing import NamedTuple
 
 from benchmarks.rig.outcome import Outcome
 from benchmarks.stages import costs
-from benchmarks.workloads import box, catch_up, idle, many_devices, modbus, opcua, outage, serial, two_destinations
+from benchmarks.workloads import (
+    box,
+    catch_up,
+    idle,
+    many_devices,
+    modbus,
+    opcua,
+    outage,
+    peers,
+    serial,
+    two_destinations,
+)
 
 
 class Workload(NamedTuple):
@@ -49,4 +60,15 @@ PLAN: tuple[Workload, ...] = (
     Workload("delay", opcua.delay, short=True),
     Workload("script opcua", opcua.script, short=True),
     Workload("script modbus", modbus.script, short=True),
+    Workload("script outage", peers.script_outage, short=False),
+    Workload("script outage, not killed", peers.script_outage_plain, short=False),
+    Workload("thingsboard opcua", peers.thingsboard_opcua, short=False),
+    Workload("thingsboard modbus", peers.thingsboard_modbus, short=False),
+    Workload("thingsboard outage", peers.thingsboard_outage, short=False),
+    Workload("thingsboard outage, memory", peers.thingsboard_outage_memory, short=False),
+    Workload("thingsboard outage, memory, not killed", peers.thingsboard_outage_plain, short=False),
+    Workload("node-red opcua", peers.node_red_opcua, short=False),
+    Workload("node-red modbus", peers.node_red_modbus, short=False),
+    Workload("node-red outage", peers.node_red_outage, short=False),
+    Workload("node-red outage, not killed", peers.node_red_outage_plain, short=False),
 )

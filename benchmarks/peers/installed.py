@@ -1,13 +1,14 @@
-"""Where `scripts/peers` has put the other programs."""
+"""Where `scripts/peers` has put the other programs, and how they are started."""
 
 from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from benchmarks.rig.processes import BenchmarkError
+from benchmarks.rig.processes import CORES, Bench, BenchmarkError, Child
 
 ROOT: Final = Path(__file__).parent.parent.parent
 PEERS: Final = ROOT / ".peers"
@@ -20,6 +21,11 @@ def node() -> str:
     if (found := shutil.which("node")) is None:
         raise BenchmarkError("Node.js is not installed: apt-get install nodejs npm, then run scripts/peers")
     return found
+
+
+def start(bench: Bench, name: str, command: Sequence[str]) -> Child:
+    """A peer on the measured core; what it prints goes to its log."""
+    return bench.start(name, ["sh", "-c", 'exec "$@" >&2', "sh", *command], CORES.measured)
 
 
 def versions(name: str) -> dict[str, str]:

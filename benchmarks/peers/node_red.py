@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.peers.installed import find, node
+from benchmarks.peers import installed
 from benchmarks.receive.peer_messages import NODE_RED_TOPIC
-from benchmarks.rig.processes import CORES, Bench, Child, free_port
+from benchmarks.rig.processes import Bench, Child, free_port
 
 PUBLISHING_MS: Final = 100
 FLUSH_MS: Final = 200
@@ -191,11 +191,11 @@ def write(folder: Path, flow: Flow) -> None:
     (folder / "flows.json").write_text(json.dumps(flow))
     (folder / "settings.js").write_text(_SETTINGS)
     (folder / "package.json").write_text('{"name": "bench", "version": "0.0.1"}')
-    (folder / "node_modules").symlink_to(find("node_red", "node_modules"))
+    (folder / "node_modules").symlink_to(installed.find("node_red", "node_modules"))
 
 
 def start(bench: Bench, folder: Path) -> Child:
     """Node-RED on the measured core, with `folder` as written by `write`. Raises BenchmarkError."""
-    program = find("node_red", "node_modules/node-red/red.js")
-    command = [node(), str(program), "--userDir", str(folder), "--port", str(free_port()), "flows.json"]
-    return bench.start("node-red", command, CORES.measured)
+    program = installed.find("node_red", "node_modules/node-red/red.js")
+    command = [installed.node(), str(program), "--userDir", str(folder), "--port", str(free_port()), "flows.json"]
+    return installed.start(bench, "node-red", command)

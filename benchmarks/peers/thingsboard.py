@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.peers.installed import find
-from benchmarks.rig.processes import CORES, Bench, Child
+from benchmarks.peers import installed
+from benchmarks.rig.processes import Bench, Child
 
 DEVICE: Final = "load"
 PUBLISHING_MS: Final = 100
@@ -144,9 +144,9 @@ def write(
 
 def start(bench: Bench, folder: Path) -> Child:
     """The gateway on the measured core, with `folder` as written by `write`. Raises BenchmarkError."""
-    program = find("thingsboard", "bin/thingsboard-gateway")
+    program = installed.find("thingsboard", "bin/thingsboard-gateway")
     command = ["env", "-C", str(folder), f"TB_GW_CONFIG_DIR={folder / 'config'}", str(program)]
-    return bench.start("thingsboard", command, CORES.measured)
+    return installed.start(bench, "thingsboard", command)
 
 
 _LOGS: Final[Mapping[str, Any]] = {

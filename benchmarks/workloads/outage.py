@@ -58,6 +58,8 @@ class Subject(NamedTuple):
     """"module:function" that finds the values in a message; see `benchmarks.receive.ticks.Reader`"""
     tells_gaps: bool
     """whether what is lost has to be told in gap records"""
+    power_fails: bool = True
+    """whether it is killed in the middle; else it is only without a broker"""
 
 
 def _gateway(place: Place) -> Child:
@@ -103,12 +105,13 @@ def _sequence(
     progress(f"  the broker ends at tick {stopped}")
     broker.end()
     time.sleep(UNTIL_KILL_S)
-    killed = _tick(load)
-    progress(f"  the process is killed at tick {killed}")
-    measured.kill()
-    time.sleep(RESTART_S)
-    measured = subject.start(place)
-    time.sleep(UNTIL_BACK_S - RESTART_S)
+    killed = _tick(load) if subject.power_fails else None
+    if killed is not None:
+        progress(f"  the process is killed at tick {killed}")
+        measured.kill()
+        time.sleep(RESTART_S)
+        measured = subject.start(place)
+    time.sleep(UNTIL_BACK_S - (RESTART_S if subject.power_fails else 0))
     receiver.ask(f"mark {stopped}")
     place.bench.broker(keeps=True)
     back = time.monotonic()

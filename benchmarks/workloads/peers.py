@@ -30,6 +30,7 @@ SETTLE_S: Final = 1.0
 _SERVICE: Final = 'while :; do "$@"; sleep 1; done'
 """starts a program again when it ends: the script does when the broker is away as it starts"""
 READER: Final = "benchmarks.receive.peer_messages:values_of"
+SCRIPT_READER: Final = "benchmarks.receive.ticks:readings"
 
 
 def thingsboard_opcua(seconds: float) -> Outcome:
@@ -70,38 +71,54 @@ def node_red_modbus(seconds: float) -> Outcome:
 
 def thingsboard_outage(_: float) -> Outcome:
     """With the store that survives a kill."""
-    return endure(Subject(_thingsboard_subject(thingsboard.FILE), READER, tells_gaps=False))
+    return endure(Subject(_start_thingsboard(thingsboard.FILE), READER, tells_gaps=False))
 
 
 def thingsboard_outage_memory(_: float) -> Outcome:
     """With the store that it has when nobody chooses."""
-    return endure(Subject(_thingsboard_subject(thingsboard.MEMORY), READER, tells_gaps=False))
+    return endure(Subject(_start_thingsboard(thingsboard.MEMORY), READER, tells_gaps=False))
+
+
+def thingsboard_outage_plain(_: float) -> Outcome:
+    """As shipped, and not killed."""
+    start = _start_thingsboard(thingsboard.MEMORY)
+    return endure(Subject(start, READER, tells_gaps=False, power_fails=False))
 
 
 def node_red_outage(_: float) -> Outcome:
     """It keeps nothing while the broker is away."""
+    return endure(Subject(_start_node_red, READER, tells_gaps=False))
 
-    def start(place: Place) -> Child:
-        if not (place.folder / "flows.json").exists():
-            node_red.write(place.folder, node_red.opcua(place.opcua_port, OUTAGE_ITEMS, place.broker_port))
-        return node_red.start(place.bench, place.folder)
 
-    return endure(Subject(start, READER, tells_gaps=False))
+def node_red_outage_plain(_: float) -> Outcome:
+    """Not killed."""
+    return endure(Subject(_start_node_red, READER, tells_gaps=False, power_fails=False))
 
 
 def script_outage(_: float) -> Outcome:
     """paho keeps what it has in memory."""
-
-    def start(place: Place) -> Child:
-        url = f"opc.tcp://127.0.0.1:{place.opcua_port}"
-        script = [sys.executable, "-m", "benchmarks.peers.plain_scripts", "opcua", "--url", url]
-        script += ["--points", str(OUTAGE_ITEMS), "--broker-port", str(place.broker_port)]
-        return place.bench.start("script", ["sh", "-c", _SERVICE, "sh", *script], CORES.measured)
-
-    return endure(Subject(start, "benchmarks.receive.ticks:readings", tells_gaps=False))
+    return endure(Subject(_start_script, SCRIPT_READER, tells_gaps=False))
 
 
-def _thingsboard_subject(storage: Mapping[str, Any]) -> Callable[[Place], Child]:
+def script_outage_plain(_: float) -> Outcome:
+    """Not killed."""
+    return endure(Subject(_start_script, SCRIPT_READER, tells_gaps=False, power_fails=False))
+
+
+def _start_node_red(place: Place) -> Child:
+    if not (place.folder / "flows.json").exists():
+        node_red.write(place.folder, node_red.opcua(place.opcua_port, OUTAGE_ITEMS, place.broker_port))
+    return node_red.start(place.bench, place.folder)
+
+
+def _start_script(place: Place) -> Child:
+    url = f"opc.tcp://127.0.0.1:{place.opcua_port}"
+    script = [sys.executable, "-m", "benchmarks.peers.plain_scripts", "opcua", "--url", url]
+    script += ["--points", str(OUTAGE_ITEMS), "--broker-port", str(place.broker_port)]
+    return place.bench.start("script", ["sh", "-c", _SERVICE, "sh", *script], CORES.measured)
+
+
+def _start_thingsboard(storage: Mapping[str, Any]) -> Callable[[Place], Child]:
     def start(place: Place) -> Child:
         if not (place.folder / "config").exists():
             config = thingsboard.opcua(place.opcua_port, OUTAGE_ITEMS)
