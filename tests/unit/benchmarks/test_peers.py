@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import paho.mqtt.client as mqtt
 import pytest
 from asyncua import ua as asyncua_types
+from paho.mqtt.enums import CallbackAPIVersion
 
 from benchmarks.load import opcua_nodes
-from benchmarks.peers import installed, node_red, thingsboard
-from benchmarks.rig.processes import BenchmarkError
+from benchmarks.peers import installed, node_red, thingsboard, thingsboard_platform
+from benchmarks.rig.processes import Bench, BenchmarkError
+from tests.support.wait import eventually_sync
 
 ua: Any = asyncua_types
 
@@ -76,3 +80,30 @@ def test_a_peer_that_is_not_installed_says_what_to_run(tmp_path: Path, monkeypat
 def test_versions_are_those_that_are_pinned() -> None:
     assert set(installed.versions("thingsboard")) == {"thingsboard-gateway", "asyncua", "pymodbus"}
     assert set(installed.versions("node_red")) == {"node-red", "node-red-contrib-opcua", "node-red-contrib-modbus"}
+
+
+def test_a_question_that_comes_before_the_platform_is_back_is_answered() -> None:
+    with Bench() as bench:
+        bench.broker()
+        answers: dict[str, bytes | bytearray] = {}
+        client = mqtt.Client(CallbackAPIVersion.VERSION2)
+        client.on_message = lambda _client, _data, message: answers.update({message.topic: message.payload})
+        client.connect("127.0.0.1", bench.broker_port)
+        client.subscribe(f"{thingsboard_platform.RESPONSES}+", qos=1)
+        client.loop_start()
+        platform = bench.python("platform", "peers.thingsboard_platform", "--broker-port", bench.broker_port)
+        platform.ask()
+        ask(client, "1")
+        eventually_sync(lambda: answers)
+        platform.kill()
+        ask(client, "2")
+        bench.python("platform", "peers.thingsboard_platform", "--broker-port", bench.broker_port).ask()
+        eventually_sync(lambda: f"{thingsboard_platform.RESPONSES}2" in answers)
+        client.loop_stop()
+    assert all(json.loads(answer)["rateLimits"] == {} for answer in answers.values())
+
+
+def ask(client: mqtt.Client, number: str) -> None:
+    """Ask for the session's limits; the broker has the question then."""
+    question = json.dumps({"method": "getSessionLimits", "params": {"timeout": 5000}})
+    client.publish(thingsboard_platform.REQUESTS + number, question, qos=1).wait_for_publish(20)
