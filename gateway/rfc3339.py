@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_SECOND = -62_135_596_800
@@ -30,6 +31,7 @@ def from_rfc3339(text: str) -> int:
     return int((second - _EPOCH).total_seconds()) * 1_000_000_000 + int(fraction.ljust(9, "0"))
 
 
+@lru_cache(maxsize=64)  # a thousand devices are read in the same second
 def second_text(second: int) -> bytes:
     """A whole second since the Unix epoch as 2026-11-20T08:00:00, without zone."""
     within = min(max(second, _FIRST_SECOND), _LAST_SECOND)

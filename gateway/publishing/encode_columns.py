@@ -41,7 +41,7 @@ def _message(schema: bytes, head: bytes, slices: Sequence[Slice]) -> bytes:
             (b"basis", _column(slices, lambda batch: batch.basis)),
             (b"flags", _column(slices, lambda batch: batch.flags)),
         )
-        if column.any()
+        if _any(column)
     )
     return b'{"schema":"%s",%s,"points":[%s],"t0":"%s","dt":%s,"v":[%s]%s%s}' % (
         schema,
@@ -79,7 +79,13 @@ def _column(slices: Sequence[Slice], of: Callable[[Batch], Column]) -> Column:
     return columns[0] if len(columns) == 1 else np.concatenate(columns)
 
 
+def _any(column: Column) -> bool:
+    """Is something not zero? On bytes, as below: numpy's calls take longer than ten readings do."""
+    return column.tobytes().count(0) != column.nbytes
+
+
 def _scalar_or_list(column: Column) -> bytes:
-    if (column == column[0]).all():
+    raw = column.tobytes()
+    if raw[column.itemsize :] == raw[: -column.itemsize]:
         return b"%d" % int(column[0])
     return b"[%s]" % integer_block(column)
