@@ -123,7 +123,7 @@ class _Chain:
     def run(self) -> None:
         """Deliver them all, from an empty log to the broker's last acknowledgement."""
         with tempfile.TemporaryDirectory(prefix="edge-gateway-bench-") as folder, ExitStack() as closing:
-            log = _Log(Path(folder), closing)
+            log = _Log(Path(folder) / "log", closing)  # a witness lies beside it
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._deliver(log))
 

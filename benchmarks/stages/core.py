@@ -177,7 +177,7 @@ def _log_decode(offer: Offer) -> Work:
 
 def _opened(closing: ExitStack) -> LogStore:
     folder = closing.enter_context(tempfile.TemporaryDirectory(prefix="edge-gateway-bench-"))
-    store, _ = LogStore.open(Path(folder), identity="bench", clock=SystemClock())
+    store, _ = LogStore.open(Path(folder) / "log", identity="bench", clock=SystemClock())
     closing.callback(store.close)
     return store
 
