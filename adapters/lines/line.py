@@ -22,6 +22,8 @@ _STALE_AFTER: Final = 3
 """timeouts in a row, whoever was asked, after which a network connection may be half open and is made anew"""
 _MOST_WAITS: Final = 20
 """for silence, before a request is sent into the noise"""
+_ROUNDS_NS: Final = 1_000_000
+"""what is left of a wait that no timer is asked for"""
 _LONGEST: Final = 4096
 """bytes of what came in which a reply is looked for, the newest: who talks all the time must not keep us busy"""
 _HEARD: Final = 256
@@ -218,10 +220,21 @@ class Line:
     async def _quiet(self, silence_s: float) -> None:
         """Wait until nothing has been on the wire for so long; a wire that is never quiet is used all the same."""
         for _ in range(_MOST_WAITS):
-            wait_ns = self._last_ns + int(silence_s * 1e9) - self._clock.monotonic_ns()
-            if wait_ns <= 0:
+            until_ns = self._last_ns + int(silence_s * 1e9)
+            if until_ns <= self._clock.monotonic_ns():
                 return
-            await asyncio.sleep(wait_ns / 1e9)
+            await self._until(until_ns)
+
+    async def _until(self, end_ns: int) -> None:
+        """Wait for a moment to the microsecond, where an event loop's timers may be wrong by a millisecond.
+
+        The silence of 3.5 characters is not longer than that: too soon is a frame that a station throws away, too late
+        is time of the line that nobody uses. So the last of it is waited for in rounds of the loop.
+        """
+        wait_ns = end_ns - self._clock.monotonic_ns()
+        while wait_ns > 0:
+            await asyncio.sleep(wait_ns / 1e9 if wait_ns >= _ROUNDS_NS else 0)
+            wait_ns = end_ns - self._clock.monotonic_ns()
 
     async def _open(self) -> Port:
         try:

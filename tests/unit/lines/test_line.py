@@ -8,6 +8,7 @@ import termios
 from typing import Any
 
 import pytest
+import uvloop
 
 from adapters.lines import Line, PortProtocol
 from adapters.lines.ports import SerialSettings, serial
@@ -125,3 +126,37 @@ async def test_a_port_that_goes_away_as_it_is_set_up_is_an_error_of_the_system(m
     with pytest.raises(OSError, match="/dev/ptmx cannot be set up: Input/output error") as found:
         await serial(SerialSettings("/dev/ptmx"))(Nobody())
     assert found.value.errno == errno.EIO
+
+
+def test_the_silence_is_kept_to_its_end_on_the_loop_that_the_gateway_runs_on() -> None:
+    """libuv's timers count whole milliseconds and round down as well as up; this silence has 2.4."""
+    silence_ns = 2_400_000
+    clock = SystemClock()
+
+    class Station(Hands):
+        """Answers at once; notes how long it was left alone."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.silences_ns: list[int] = []
+            self._done_ns = 0
+
+        def write(self, data: bytes) -> None:
+            if self._done_ns:
+                self.silences_ns.append(clock.monotonic_ns() - self._done_ns)
+            asyncio.get_running_loop().call_soon(self._answer)
+
+        def _answer(self) -> None:
+            self._done_ns = clock.monotonic_ns()
+            self.bring(b"answer.")
+
+    async def ask() -> list[int]:
+        station = Station()
+        line = Line(station, clock, open_timeout_s=1, quiet_s=silence_ns / 1e9)
+        for _ in range(100):
+            await line.exchange(0, b"request", whole, 60)
+        return station.silences_ns
+
+    silences_ns = uvloop.run(ask())
+    assert len(silences_ns) == 99
+    assert min(silences_ns) >= silence_ns
