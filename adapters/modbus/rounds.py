@@ -67,9 +67,9 @@ class Round:
             self._stop_timer()
         if due_ns is not None:
             self._timer_due_ns = due_ns
-            # Timers that count whole milliseconds (libuv's) may run out one too soon, and whoever is too soon has to
-            # wait once more: late by one is better.
-            delay_ms = -((now_ns - due_ns) // _MS) + 1
+            # Timers that count whole milliseconds (libuv's) round down as well as up, and whoever is too soon has to
+            # wait once more.
+            delay_ms = -((now_ns - due_ns) // _MS)
             self._timer = asyncio.get_running_loop().call_later(delay_ms / 1e3, self._timed)
 
     def _timed(self) -> None:

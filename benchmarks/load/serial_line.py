@@ -138,6 +138,8 @@ class SerialLine:
         self._free_at = 0.0
         """when a request may begin"""
         self.tick = self.requests = self.registers = self.hurried = self.strange = 0
+        self.hurried_by_s = 0.0
+        """the most by which a request came too soon"""
         self.late_s = 0.0
         """how much later than its time the last byte of each reply came, in sum: what is ours of the time taken"""
 
@@ -172,6 +174,7 @@ class SerialLine:
             "requests": self.requests,
             "registers": self.registers,
             "hurried": self.hurried,
+            "hurried_by_s": self.hurried_by_s,
             "strange": self.strange,
             "late_s": self.late_s,
             "cpu_s": control.cpu_s(),
@@ -182,6 +185,7 @@ class SerialLine:
         """Bytes came at `now` (s, monotonic); returns when the reply is on the line."""
         if now < self._free_at:
             self.hurried += 1
+            self.hurried_by_s = max(self.hurried_by_s, self._free_at - now)
             return
         self._heard += data
         if len(self._heard) < _REQUEST:
@@ -200,13 +204,14 @@ class SerialLine:
 
     def _say(self, reply: bytes, begins: float) -> None:
         """Each byte when it is through; one that is late does not make the next one late."""
-        due = begins
+        due = through = begins
         for k in range(len(reply)):
             due = begins + self._wire.characters_s(k + 1)
             if (wait := due - time.monotonic()) > 0:
                 time.sleep(wait)
+            # before and not after: the byte may be read before this process goes on
+            through = max(due, time.monotonic())
             os.write(self._master, reply[k : k + 1])
-        through = time.monotonic()
         self.late_s += through - due
         self._free_at = through + self._wire.silence_s
 

@@ -76,6 +76,7 @@ def line(seconds: float) -> Outcome:
             "baud": BAUD,
             "bits_per_character": 11,
             **account,
+            "hurried_by_ms": stats["hurried_by_s"] * 1e3,
             "late_of_simulator_ms": stats["late_s"] / max(exchanges, 1) * 1e3,
             "step": asdict(step),
         },
