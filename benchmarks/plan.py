@@ -68,6 +68,7 @@ PLAN: tuple[Workload, ...] = (
     Workload("thingsboard outage, memory", peers.thingsboard_outage_memory, short=False),
     Workload("thingsboard outage, memory, not killed", peers.thingsboard_outage_plain, short=False),
     Workload("node-red opcua", peers.node_red_opcua, short=False),
+    Workload("node-red opcua, as shipped", peers.node_red_opcua_shipped, short=False),
     Workload("node-red modbus", peers.node_red_modbus, short=False),
     Workload("node-red outage", peers.node_red_outage, short=False),
     Workload("node-red outage, not killed", peers.node_red_outage_plain, short=False),

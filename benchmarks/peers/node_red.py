@@ -30,6 +30,12 @@ module.exports = {
     logging: {console: {level: "warn", metrics: false, audit: false}},
 };
 """
+_WHOLE: Final = """
+const basics = require("./node_modules/node-red-contrib-opcua/opcua/opcua-basics.js");
+const shipped = basics.getSubscriptionParameters;
+basics.getSubscriptionParameters = (milliseconds) => ({...shipped(milliseconds), maxNotificationsPerPublish: 0});
+"""
+"""the node asks for ten values in a notification, which cannot be set: 0 is as many as there are (Part 4, 5.14.2)"""
 _START: Final = """\
 context.set("rows", {});
 context.set("timer", setInterval(() => {
@@ -186,10 +192,10 @@ def _batch(code: str, broker_port: int) -> Flow:
     ]
 
 
-def write(folder: Path, flow: Flow) -> None:
-    """Its user folder."""
+def write(folder: Path, flow: Flow, shipped: bool = False) -> None:
+    """Its user folder; `shipped`: with the OPC UA node's own limit of ten values in a notification."""
     (folder / "flows.json").write_text(json.dumps(flow))
-    (folder / "settings.js").write_text(_SETTINGS)
+    (folder / "settings.js").write_text(_SETTINGS if shipped else _SETTINGS + _WHOLE)
     (folder / "package.json").write_text('{"name": "bench", "version": "0.0.1"}')
     (folder / "node_modules").symlink_to(installed.find("node_red", "node_modules"))
 

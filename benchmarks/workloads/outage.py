@@ -127,7 +127,7 @@ def _sequence(
 
 def _figures(subject: Subject, account: dict[str, Any], first_s: float, made: int) -> list[Figure]:
     figures = [
-        Figure("first data after the broker is back", first_s, "s", 2, at_least=False),
+        Figure("first data after the broker is back", first_s, "s", 2 if subject.tells_gaps else None, at_least=False),
         Figure("made", made, "readings"),
         Figure("lost", account["lost"], "readings"),
         Figure("lost, as time", account["lost"] / ITEMS * PERIOD_S, "s"),

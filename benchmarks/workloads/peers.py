@@ -20,6 +20,7 @@ from benchmarks.workloads.outage import Place, Subject, endure
 
 ITEMS: Final = 1_000
 THINGSBOARD_RATES: Final = (5_000, 7_500, 10_000, 12_500, 15_000, 17_500, 20_000, 25_000, 30_000, 40_000)
+SHIPPED_RATES: Final = (1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000)
 NODE_RED_RATES: Final = (10_000, 20_000, 30_000, 35_000, 40_000, 45_000, 50_000, 60_000, 80_000)
 DEVICES: Final = 10
 POINTS: Final = 1_000
@@ -42,11 +43,13 @@ def thingsboard_opcua(seconds: float) -> Outcome:
 
 
 def node_red_opcua(seconds: float) -> Outcome:
-    """B1 with Node-RED."""
-    with Bench() as bench:
-        load, port = opcua_server(bench, ITEMS)
-        system = _node_red(bench, "double", load, lambda broker: node_red.opcua(port, ITEMS, broker))
-        return _rates(system, NODE_RED_RATES, seconds, "node_red")
+    """B1 with Node-RED, its OPC UA node freed of its limit of ten values in a notification."""
+    return _node_red_opcua(NODE_RED_RATES, seconds, shipped=False)
+
+
+def node_red_opcua_shipped(seconds: float) -> Outcome:
+    """B1 with Node-RED as it is."""
+    return _node_red_opcua(SHIPPED_RATES, seconds, shipped=True)
 
 
 def thingsboard_modbus(seconds: float) -> Outcome:
@@ -141,11 +144,20 @@ def _thingsboard(bench: Bench, values: str, load: Child, connector: str, config:
     return System(bench, load, thingsboard.start(bench, folder), receiver, broker)
 
 
-def _node_red(bench: Bench, values: str, load: Child, flow: Callable[[int], node_red.Flow]) -> System:
+def _node_red_opcua(rates: Sequence[float], seconds: float, shipped: bool) -> Outcome:
+    with Bench() as bench:
+        load, port = opcua_server(bench, ITEMS)
+        system = _node_red(bench, "double", load, lambda broker: node_red.opcua(port, ITEMS, broker), shipped)
+        return _rates(system, rates, seconds, "node_red")
+
+
+def _node_red(
+    bench: Bench, values: str, load: Child, flow: Callable[[int], node_red.Flow], shipped: bool = True
+) -> System:
     broker, receiver = start_ends(bench, values)
     folder = bench.folder / "node-red"
     folder.mkdir()
-    node_red.write(folder, flow(bench.broker_port))
+    node_red.write(folder, flow(bench.broker_port), shipped)
     return System(bench, load, node_red.start(bench, folder), receiver, broker)
 
 
