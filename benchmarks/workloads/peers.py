@@ -24,7 +24,7 @@ SHIPPED_RATES: Final = (1_000, 2_000, 3_000, 4_000, 5_000, 6_000, 8_000, 10_000)
 NODE_RED_RATES: Final = (10_000, 20_000, 30_000, 35_000, 40_000, 45_000, 50_000, 60_000, 80_000)
 DEVICES: Final = 10
 POINTS: Final = 1_000
-THINGSBOARD_PERIODS_S: Final = (1.0, 0.5, 0.333, 0.25, 0.2, 0.167, 0.125)
+THINGSBOARD_PERIODS_S: Final = (1.0, 0.8, 0.667, 0.5, 0.4, 0.333, 0.25, 0.2, 0.125)
 NODE_RED_PERIODS_S: Final = (1.0, 0.5, 0.333, 0.25, 0.2, 0.125, 0.1, 0.08)
 SETTLE_S: Final = 1.0
 """the first polls of all devices come at once"""
