@@ -276,7 +276,7 @@ class Connection(asyncio.Protocol):
             node = item.ItemToMonitor.NodeId
             if opcua_nodes.exists(node, self._load.items):
                 result.MonitoredItemId = next(self._load.ids)
-                result.RevisedSamplingInterval = min(self._load.period_s, 1.0) * 1000
+                result.RevisedSamplingInterval = item.RequestedParameters.SamplingInterval
                 result.RevisedQueueSize = item.RequestedParameters.QueueSize
                 new.append((result.MonitoredItemId, item.RequestedParameters.ClientHandle, node.Identifier))
             else:
