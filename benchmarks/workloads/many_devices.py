@@ -53,7 +53,8 @@ def _steady(devices: int, points: int, delivery: Delivery, seconds: float, cpu_b
             Figure("CPU", step.cpu_share * 100, "% of the core", cpu_bar, at_least=False),
             Figure("RSS", step.rss_mb, "MB"),
             Figure("registers", step.delivered, "registers/s"),
-            Figure("lost", step.lost, "readings", 0, at_least=False),
+            # below zero where what was still on its way before the step came during it
+            Figure("lost", max(0, step.lost), "readings", 0, at_least=False),
             Figure("missed cycles", cadence["missed"], "cycles", 0, at_least=False),
             Figure("kept up with", float(step.keeps_up), "1 = yes", 1),
             Figure("all points arrived after", first, "s"),
