@@ -203,5 +203,7 @@ def write(folder: Path, flow: Flow, shipped: bool = False) -> None:
 def start(bench: Bench, folder: Path) -> Child:
     """Node-RED on the measured core, with `folder` as written by `write`. Raises BenchmarkError."""
     program = installed.find("node_red", "node_modules/node-red/red.js")
-    command = [installed.node(), str(program), "--userDir", str(folder), "--port", str(free_port()), "flows.json"]
-    return installed.start(bench, "node-red", command)
+    # its OPC UA node makes certificates in the user's home
+    home = ["env", f"HOME={folder}", f"XDG_CONFIG_HOME={folder / 'config'}"]
+    options = ["--userDir", str(folder), "--port", str(free_port()), "flows.json"]
+    return installed.start(bench, "node-red", [*home, installed.node(), str(program), *options])
