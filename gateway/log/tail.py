@@ -43,13 +43,21 @@ class Tail:
             self._bytes += size
             self._end = segment.position + 1
         while self._bytes > self._memory_bytes:
-            segment, size = self._held.popleft()
-            self._bytes -= size
-            self._start = segment.position + 1
+            self._drop()
         for waiting in self._waiting:
             if not waiting.done():
                 waiting.set_result(None)
         self._waiting.clear()
+
+    def forget(self, position: int) -> None:
+        """Let go of what lies below `position`: everybody has what was there."""
+        while self._held and self._held[0][0].position < position:
+            self._drop()
+
+    def _drop(self) -> None:
+        segment, size = self._held.popleft()
+        self._bytes -= size
+        self._start = segment.position + 1
 
     def read(self, position: int, limit_bytes: int) -> list[Segment] | None:
         """As `LogStore.read`; None when `position` is no longer in memory: ask the store."""

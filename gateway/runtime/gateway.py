@@ -113,6 +113,7 @@ class Gateway:
                 keep_s=file.log.keep,
                 clock=self._clock,
                 drop_undelivered=file.log.when_full == "drop-oldest",
+                forget=opened.tail.forget,
             )
             report = Report(__version__, self._clock, self._devices, self._publishers, writer, housekeeping)
             report.cut_readings = opened.recovery.cut_readings

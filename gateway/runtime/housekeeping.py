@@ -6,7 +6,7 @@ import asyncio
 import itertools
 import logging
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -85,7 +85,9 @@ class Housekeeping:
         keep_s: float,
         clock: Clock,
         drop_undelivered: bool = True,
+        forget: Callable[[int], None] = lambda position: None,
     ) -> None:
+        """`forget` is told below which position nobody reads any more, each time that is looked at."""
         self._store = store
         self._droppers = droppers
         self._budget_bytes = budget_bytes
@@ -94,6 +96,7 @@ class Housekeeping:
         self._folder = folder
         self._meter = WearMeter(folder, clock)
         self._drop_undelivered = drop_undelivered
+        self._forget = forget
         self._aged: int | None = None
         """first position of the newest file when the last one went for its age"""
         self.space = Space()
@@ -111,6 +114,7 @@ class Housekeeping:
         """Measure, and trim what is over budget or older than `keep`."""
         files = await asyncio.to_thread(self._measure)
         waiting = min((one.undelivered for one in self._droppers), default=None)
+        self._forget(self._store.bounds().end if waiting is None else waiting)
         limit = None if self._drop_undelivered else waiting
         cut = cut_position(files, self.usage, limit=limit)
         if cut is None and self._aged != files[-1].first:

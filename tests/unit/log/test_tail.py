@@ -33,6 +33,19 @@ def test_the_oldest_go_first() -> None:
     assert [s.position for s in tail.read(tail.start, 10**9) or ()] == list(range(tail.start, 11))
 
 
+def test_what_everybody_has_goes() -> None:
+    tail = Tail(1)
+    tail.add(committed(1, 2, 3))
+    tail.forget(3)
+    assert (tail.start, tail.end) == (3, 4)
+    assert tail.read(2, 100) is None
+    assert [s.position for s in tail.read(3, 100) or ()] == [3]
+    tail.forget(4)
+    assert tail.read(4, 100) == []
+    tail.add(committed(4))
+    assert [s.position for s in tail.read(4, 100) or ()] == [4]
+
+
 def test_a_segment_larger_than_memory_is_not_held() -> None:
     tail = Tail(1, memory_bytes=1_000)
     tail.add(committed(1, count=1000))
