@@ -18,6 +18,7 @@ from gateway.runtime.gateway import Gateway
 
 log = logging.getLogger(__name__)
 
+DESCRIPTORS: Final = 65_536
 SWITCH_S: Final = 0.001
 """how long a thread that computes keeps the interpreter: with Python's 5 ms the event loop, which lets go of it at each
 message that it sends, would take 0.2 s longer for live readings while threads decode a backlog"""
@@ -36,6 +37,7 @@ def main(config_dir: Path) -> int:
 
 async def _run(gateway: Gateway) -> None:
     sys.setswitchinterval(SWITCH_S)
+    _raise_descriptors()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -43,6 +45,18 @@ async def _run(gateway: Gateway) -> None:
     gc.freeze()
     give_back()
     await gateway.run(stop)
+
+
+def _raise_descriptors() -> None:
+    """As many files and connections as we may have: a service manager often gives 1,024 and allows many more."""
+    try:
+        import resource  # noqa: PLC0415 - not on Windows
+    except ImportError:
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -11,6 +11,8 @@ A connection lives once, so nothing is kept for sending again: the log is the ow
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import select
 import socket
 from collections.abc import Callable
 from typing import Any, Final
@@ -40,6 +42,7 @@ class Client(paho.Client):
         self._gathered: list[bytes] = []
         self._open: set[int] = set()
         """packet identifiers in use"""
+        self._link: _BufferedLink | None = None
 
     def send(self, topic: bytes, payload: bytes, retain: bool, properties: bytes) -> int:
         """Queue a message (MQTT 5, 3.3; 3.1.1 where `properties` is empty); returns its packet identifier.
@@ -73,6 +76,37 @@ class Client(paho.Client):
                 return self._loop_rc_handle(code)
         return MQTTErrorCode.MQTT_ERR_NO_CONN
 
+    def _loop(self, timeout: float = 1.0) -> MQTTErrorCode:
+        """One turn of paho's thread: wait for the link or for something to write.
+
+        paho's own waits with select(), which fails for descriptors above 1,023: a gateway with a thousand devices has
+        them. Where there is no poll() (Windows) it has to do.
+        """
+        if not hasattr(select, "poll"):
+            return super()._loop(timeout)
+        link, wake = self._sock, self._sockpairR
+        if link is None:
+            return MQTTErrorCode.MQTT_ERR_NO_CONN
+        events = select.poll()
+        try:
+            events.register(link, select.POLLIN | (select.POLLOUT if self.want_write() else 0))
+            if wake is not None:
+                events.register(wake, select.POLLIN)
+            below = self._link is not None and self._link.pending() > 0
+            ready = dict(events.poll(0 if below else timeout * 1e3))
+            woken = wake is not None and wake.fileno() in ready
+            readable = below or ready.get(link.fileno(), 0) & ~select.POLLOUT
+        except (OSError, ValueError):  # closed by the event loop
+            return self._loop_rc_handle(MQTTErrorCode.MQTT_ERR_CONN_LOST)
+        if readable and ((code := self.loop_read()) or self._sock is None):
+            return code
+        if woken and wake is not None:
+            with contextlib.suppress(BlockingIOError):
+                wake.recv(READ_BYTES)
+        if (woken or ready) and ((code := self.loop_write()) or self._sock is None):
+            return code
+        return self.loop_misc()
+
     def _flush(self) -> None:
         packets, self._gathered = self._gathered, []
         # A view: a large packet goes out in parts, and paho would copy the rest for each.
@@ -92,7 +126,8 @@ class Client(paho.Client):
         return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def _create_socket(self) -> Any:
-        return _BufferedLink(super()._create_socket())
+        self._link = _BufferedLink(super()._create_socket())
+        return self._link
 
     def _create_socket_connection(self) -> socket.socket:
         self.opened = self.reach()

@@ -19,8 +19,9 @@ from gateway.publishing.replaying import Replaying
 from gateway.publishing.runs import within
 from gateway.publishing.sending import Sender
 
-BACKLOG_BYTES = 250_000
-"""encoded segments per read of the backlog: a thread decodes them, and what is live shares the interpreter with it"""
+BACKLOG_BYTES = 2_000_000
+"""encoded segments per read of the backlog: with less, messages of a hundred devices hold few readings each, and with
+more a thread decodes so long that what is live, which shares the interpreter with it, waits"""
 PARKED_S = 2.0
 """between two looks for parked entries that somebody wants to be sent again"""
 GONE = "no-longer-in-the-log"

@@ -2,6 +2,7 @@
 
 GatewayError
  └── BrokerError        retry yes  not connected, or no longer
+      ├── BrokerAbsent  retry yes  its machine says that nothing listens there
       └── BrokerRefused retry yes  the broker answers but will not take our messages until somebody changes something
 """
 
@@ -15,6 +16,10 @@ class BrokerError(GatewayError):
 
     retry = True
     state = "down"
+
+
+class BrokerAbsent(BrokerError):
+    """Nothing listens: trying again costs the machine one packet, and the broker nothing."""
 
 
 class BrokerRefused(BrokerError):

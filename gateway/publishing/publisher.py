@@ -24,7 +24,7 @@ from gateway.publishing.catalogues import Catalogues
 from gateway.publishing.clearance import rule_of
 from gateway.publishing.config import Broker, DestinationConfig
 from gateway.publishing.delivery import Delivery
-from gateway.publishing.errors import BrokerError, BrokerRefused
+from gateway.publishing.errors import BrokerAbsent, BrokerError, BrokerRefused
 from gateway.publishing.hidden import Hidden
 from gateway.publishing.images import Images, Way
 from gateway.publishing.login import make_login
@@ -46,6 +46,8 @@ DRAIN_S = 2.0
 GOODBYE_S = 1.0
 """and what emptying left of its time: a machine that stalls must not cost the closing account"""
 CUT_S = 0.1
+ABSENT_S = 1.5
+"""most between two looks for a broker where nothing listens: once it is back, readings flow within two seconds"""
 STOP_S = 4.5
 """a stop takes no longer, whatever the broker does"""
 _LEVELS = {
@@ -216,11 +218,14 @@ class Publisher:
 
     async def _sessions(self) -> None:
         while not self._stopping.is_set():
+            most_s = math.inf
             if failures := await self._round():
+                if all(isinstance(failure, BrokerAbsent) for failure in failures):
+                    most_s = ABSENT_S
                 refused = [failure for failure in failures if isinstance(failure, BrokerRefused)]
                 self._set_state((refused or failures)[0].state, "; ".join(map(str, failures)))
             if not self._stopping.is_set():
-                await self._pause(self._backoff)
+                await self._pause(self._backoff, most_s)
 
     async def _round(self) -> list[BrokerError]:
         """Try the brokers in order until one was of use, or none is left; returns what they failed with.
@@ -423,9 +428,9 @@ class Publisher:
         share = max(2 * self._config.batch.max_bytes, 500_000)
         return Window(self._config.window, IN_FLIGHT_BYTES, share, self._clock, self._config.bandwidth)
 
-    async def _pause(self, backoff: Backoff) -> None:
+    async def _pause(self, backoff: Backoff, most_s: float = math.inf) -> None:
         try:
-            async with asyncio.timeout(backoff.next_s()):
+            async with asyncio.timeout(backoff.next_s(most_s)):
                 await self._stopping.wait()
         except TimeoutError:
             return

@@ -15,7 +15,7 @@ from cryptography import x509
 from paho.mqtt.client import WebsocketConnectionError
 
 from gateway.publishing.config import Broker, TlsConfig
-from gateway.publishing.errors import BrokerError, BrokerRefused
+from gateway.publishing.errors import BrokerAbsent, BrokerError, BrokerRefused
 
 _HAS_EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
 _LOOK_S = 5.0
@@ -99,7 +99,7 @@ def translate(
         case socket.gaierror():
             return BrokerError(f"{where}: no address found for this name ({error.strerror}); check `url` and the DNS")
         case ConnectionRefusedError():
-            return BrokerError(f"{where}: nothing listens on this port; is the broker running?")
+            return BrokerAbsent(f"{where}: nothing listens on this port; is the broker running?")
         case TimeoutError():
             return BrokerError(f"{where}: no answer; check the network and firewalls")
         case _:

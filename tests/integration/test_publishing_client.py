@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import resource
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -117,3 +119,30 @@ async def test_after_the_connection_is_lost_nothing_is_taken() -> None:
         await eventually(lambda: rig.client.socket() is None)
         with pytest.raises(BrokerError, match="connection lost"):
             rig.publish("t", b"x")
+
+
+@contextmanager
+def descriptors_taken(folder: Path, count: int) -> Iterator[None]:
+    """What is opened inside has a number beyond."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, min(2 * count, hard)), hard))
+    taken = [os.open(folder, os.O_RDONLY) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for descriptor in taken:
+            os.close(descriptor)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_descriptors_above_1023(tmp_path: Path) -> None:
+    """select() cannot watch them, and a gateway with a thousand devices has them before its broker comes back."""
+    async with Mosquitto() as broker:
+        with Heard(broker.port) as heard, descriptors_taken(tmp_path, 1100):
+            async with connected(broker.port) as rig:
+                link = rig.client.socket()
+                assert link is not None
+                assert link.fileno() > 1023
+                rig.publish("t", b"x")
+                await eventually(lambda: len(rig.acknowledged) == 1)
+            await eventually(lambda: ("t", b"x") in heard.messages)
