@@ -22,6 +22,7 @@ _NS_TICKS = 2**63 // 100
 _FLOATS = (ValueType.FLOAT32, ValueType.FLOAT64)
 _OBJECTS = (ValueType.STRING, ValueType.BYTES, ValueType.JSON)
 _INT64_MIN, _UINT64_MAX = -(2**63), 2**64 - 1
+_PLAIN = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_PASSTHROUGH_SUBCLASS
 
 
 def time_fragments(times: npt.NDArray[np.int64]) -> list[bytes]:
@@ -69,6 +70,8 @@ def value_block(type: ValueType, values: npt.NDArray[Any], valid: npt.NDArray[np
     plain = type not in _OBJECTS and 0 not in valid.tobytes() and (type not in _FLOATS or np.isfinite(values).all())
     if plain:
         return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
+    if type in _OBJECTS and 0 not in valid.tobytes() and (text := _plain(values.tolist())) is not None:
+        return text[1:-1]
     return b",".join(value_fragments(type, values, valid))
 
 
@@ -96,7 +99,19 @@ def _bytes_fragment(value: bytes) -> bytes:
 
 
 def _json_fragment(value: Any) -> bytes:
-    return orjson.dumps(_jsonable(value))
+    text = _plain(value)
+    return orjson.dumps(_jsonable(value)) if text is None else text
+
+
+def _plain(value: Any) -> bytes | None:
+    """JSON text of a value that needs nothing of `_jsonable`; None where it may: orjson writes null for what is not
+    finite, and refuses the rest. A text that merely says null takes the long way.
+    """
+    try:
+        text = orjson.dumps(value, option=_PLAIN)
+    except TypeError:
+        return None
+    return None if b"null" in text else text
 
 
 def _jsonable(value: Any) -> Any:  # noqa: PLR0911  one line per kind of value

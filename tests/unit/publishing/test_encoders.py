@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from gateway.contract.batch import NO_TIME, Basis, Batch, Flag, ValueType
 from gateway.contract.status import quality, reason
 from gateway.log.records import BatchRecord, PointRecord
+from gateway.publishing import fragments
 from gateway.publishing.encode_columns import encode_columns
 from gateway.publishing.encode_json import Header, PointPrefixes, encode_readings
 from gateway.publishing.runs import Run, Slice, gather, whole
@@ -243,6 +244,31 @@ def test_odd_objects_never_stop_the_encoder() -> None:
         ["?", [1, 2], [0, 1]],
         "2026-01-01 00:00:00+00:00",
     ]
+
+
+ODD = st.recursive(
+    json_values
+    | st.floats()
+    | st.binary(max_size=3)
+    | st.sampled_from(["null", "a null", "\ud800", 2**70, np.float32(0.5), datetime(2026, 1, 1, tzinfo=UTC)]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5) | st.integers(), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@given(type=st.sampled_from([ValueType.JSON, ValueType.STRING]), data=st.data())
+def test_the_short_way_for_objects_makes_the_same_text(type: ValueType, data: st.DataObject) -> None:
+    found = data.draw(
+        st.lists(ODD if type is ValueType.JSON else st.text() | st.just("\ud800"), min_size=1, max_size=5)
+    )
+    values = np.empty(len(found), object)
+    for k, value in enumerate(found):
+        values[k] = value
+    valid = np.ones(len(found), np.bool_)
+    short = fragments.value_block(type, values, valid), fragments.value_fragments(type, values, valid)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(fragments, "_plain", lambda value: None)
+        assert (fragments.value_block(type, values, valid), fragments.value_fragments(type, values, valid)) == short
 
 
 @pytest.mark.parametrize(
