@@ -229,7 +229,8 @@ def rate_figures(steps: Sequence[Step], unit: str, bar: float | None) -> list[Fi
     if top is None:
         return [Figure("highest rate kept up with", 0.0, unit, bar)]
     return [
-        Figure("highest rate kept up with", top.delivered, unit, bar),
+        # More than was made arrives in a step where something of the step before is caught up with.
+        Figure("highest rate kept up with", min(top.sent, top.delivered), unit, bar),
         Figure("CPU per value", top.cpu_us, "us"),
         Figure("CPU", top.cpu_share * 100, "% of the core"),
         Figure("RSS", top.rss_mb, "MB"),

@@ -27,6 +27,8 @@ PERIODS_S: Final = (0.25, 0.125, 0.1, 0.08, 0.0625, 0.05)
 SCRIPT_PERIODS_S: Final = (0.5, 0.25, 0.125, 0.1)
 DEVICES: Final = 10
 POINTS: Final = 5_000
+CONNECTIONS: Final = 2
+"""to each device: its period is then not the sum of all its answers' times"""
 
 
 class Polled(NamedTuple):
@@ -81,7 +83,7 @@ def _gateway(delivery: Delivery, seconds: float, bar: float | None) -> Outcome:
             delivery,
             "modbus-apart",
             load,
-            lambda folder: write_modbus(folder, ports, POINTS, f"{every_s * 1e3:g}ms"),
+            lambda folder: write_modbus(folder, ports, POINTS, f"{every_s * 1e3:g}ms", CONNECTIONS),
         )
 
     polled, sizes = _poll(run, PERIODS_S, seconds)
