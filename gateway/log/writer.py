@@ -94,6 +94,8 @@ class _Gathering:
     """memory to give back, by share"""
     nbytes: int = 0
     """of all shares"""
+    readings: bool = False
+    """there is more in it than the gateway's own entries and events"""
 
 
 class Writer:
@@ -144,6 +146,10 @@ class Writer:
         self._closing = False
         self._error: BaseException | None = None
         self._stalled: str | None = None
+        self._last_start: int | None = None
+        """ns, monotonic: when the last commit began"""
+        self._last_readings: int | None = None
+        """the same of the last one with readings"""
         self._figures = (0, 0.0, 0.0, 0, 0, 0.0)
 
     async def __aenter__(self) -> Self:
@@ -226,7 +232,7 @@ class Writer:
 
     @property
     def commit_s(self) -> float:
-        """Least time between the starts of two commits, seconds."""
+        """Least time between the starts of two commits with readings, and of any and one without, seconds."""
         return self._commit_ns / 1e9
 
     @property
@@ -313,6 +319,9 @@ class Writer:
             gathering.calls.append(records)
             gathering.shares[share] = gathering.shares.get(share, 0) + nbytes
             gathering.nbytes += nbytes
+            if share != _NOW_SHARE and not gathering.readings:
+                gathering.readings = True
+                self._signal.notify()
         return LogReceipt(gathering.future)
 
     def _place(self, share: str, nbytes: int) -> _Gathering:
@@ -372,18 +381,19 @@ class Writer:
     # Commit thread
 
     def _commit_thread(self) -> None:
-        last_start: int | None = None
-        while (taken := self._next_gatherings(last_start)) is not None:
+        while (taken := self._next_gatherings()) is not None:
             gatherings, until = taken
-            last_start = self._clock.monotonic_ns()
+            start = self._last_start = self._clock.monotonic_ns()
+            if any(gathering.readings for gathering in gatherings):
+                self._last_readings = start
             try:
-                segments = self._commit(gatherings, last_start, until)
+                segments = self._commit(gatherings, start, until)
             except BaseException as error:  # noqa: BLE001 - handed to whoever awaits run()
                 self._loop.call_soon_threadsafe(self._fail, error, gatherings)
                 return
             self._loop.call_soon_threadsafe(self._committed, gatherings, segments)
 
-    def _next_gatherings(self, last_start: int | None) -> tuple[list[_Gathering], int] | None:
+    def _next_gatherings(self) -> tuple[list[_Gathering], int] | None:
         """What to commit next, when it is time, and the time before which nothing is left behind by it; None when
         everything is committed and the writer closes.
         """
@@ -394,7 +404,9 @@ class Writer:
                         return None
                     self._signal.wait()
                     continue
-                wait_ns = 0 if last_start is None else last_start + self._commit_ns - self._clock.monotonic_ns()
+                # Readings wait for readings alone: those of a start are not held up by the entries that go before them.
+                last = self._last_readings if self._gatherings[0].readings else self._last_start
+                wait_ns = 0 if last is None else last + self._commit_ns - self._clock.monotonic_ns()
                 # Somebody waits for memory, or a commit is full: sooner is as good for flash, which wears by volume.
                 full = len(self._gatherings) > 1
                 if wait_ns <= 0 or full or self._closing or self._hurry or self._flushing:

@@ -108,7 +108,7 @@ class Delivery:
     async def _live(self) -> None:
         lane = Lane("live", self._ledger.ranges.live.start, self._ledger.settle, self._tools.books.parking.add)
         tools = self._tools
-        gatherer = Gatherer(self._name, tools.source, tools.config.batch, tools.stopping, tools.clock)
+        gatherer = Gatherer(self._name, tools.source, tools.config.batch, tools.stopping, tools.clock, hurry=True)
         while segments := await gatherer.gather(lane.position):
             for segment in segments:
                 self._ledger.observe(segment.position, segment.heads)

@@ -18,8 +18,19 @@ READ_BYTES: Final = 1_000_000
 class Gatherer:
     """Follows the log's end for one attempt."""
 
-    def __init__(self, name: str, source: Source, batch: BatchConfig, stopping: asyncio.Event, clock: Clock) -> None:
+    def __init__(
+        self,
+        name: str,
+        source: Source,
+        batch: BatchConfig,
+        stopping: asyncio.Event,
+        clock: Clock,
+        *,
+        hurry: bool = False,
+    ) -> None:
+        """`hurry`: the first readings go at once. Whoever looks at a new connection waits for them."""
         self._name = name
+        self._hurry = hurry
         self._source = source
         self._batch = batch
         self._stopping = stopping
@@ -42,6 +53,9 @@ class Gatherer:
                 segments += more
                 position = more[-1].position + 1
                 deadline = deadline or loop.time() + self._batch.max_wait - self._waited(more)
+                if self._hurry:
+                    deadline = loop.time()
+                    self._hurry = not any(isinstance(record, BatchRecord) for part in more for record in part.records)
             full = sum(segment.nbytes for segment in segments) >= self._batch.max_bytes
             if not full and position < self._source.end:
                 continue

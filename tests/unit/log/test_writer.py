@@ -150,6 +150,40 @@ async def test_commits_keep_their_distance_but_a_pause_costs_nothing() -> None:
         assert len(stub.commits) == 3
 
 
+async def test_readings_do_not_wait_for_the_commit_of_entries_that_went_before_them() -> None:
+    """As at a start: definitions and gaps are committed at once, and the first readings come right after them."""
+    stub, clock = StubStore(), WatchedClock()
+    async with writing(stub, commit_s=2.0, clock=clock) as writer:
+        await writer.write_now(definitions()).durable()
+        await (await writer.write([fresh()], 100, "a")).durable()
+        assert len(stub.commits) == 2, "the clock stands still"
+        entry = writer.write_now([event(-1)])
+        looks = clock.looks
+        await eventually(lambda: clock.looks > looks, message="the thread looks whether it is time")
+        assert len(stub.commits) == 2, "an event waits for its time"
+        receipt = await writer.write([fresh()], 100, "a")
+        looks = clock.looks
+        await eventually(lambda: clock.looks > looks, message="the thread looks whether it is time")
+        assert len(stub.commits) == 2, "so do further readings"
+        clock.advance(2.0)
+        await receipt.durable()
+        await entry.durable()
+        assert len(stub.commits) == 3
+
+
+async def test_readings_take_along_the_entries_that_wait() -> None:
+    stub, clock = StubStore(), WatchedClock()
+    async with writing(stub, commit_s=60, clock=clock) as writer:
+        await writer.write_now(definitions()).durable()
+        entry = writer.write_now([event(-1)])
+        looks = clock.looks
+        await eventually(lambda: clock.looks > looks, message="the thread looks whether it is time")
+        assert len(stub.commits) == 1
+        await (await writer.write([fresh()], 100, "a")).durable()
+        await entry.durable()
+        assert [len(segments) for segments in stub.commits] == [1, 1]
+
+
 async def test_closing_commits_everything_at_once(store: LogStore) -> None:
     async with writing(store, commit_s=60) as writer:
         await (await writer.write([fresh()], 100, "a")).durable()

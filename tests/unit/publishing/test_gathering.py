@@ -7,7 +7,7 @@ import asyncio
 from gateway.publishing.config import BatchConfig
 from gateway.publishing.gathering import Gatherer
 from gateway.publishing.sources import Source
-from tests.support.fakelog import NOW, FakeLog, FakeTail, readings
+from tests.support.fakelog import NOW, FakeLog, FakeTail, define, readings
 from tests.support.virtual_time import run_virtually
 
 MAX_WAIT_S = 1.0
@@ -28,13 +28,13 @@ class LoopClock:
 
 
 class Rig:
-    def __init__(self, **batch: object) -> None:
+    def __init__(self, hurry: bool = False, **batch: object) -> None:
         self.log = FakeLog()
         self.stopping = asyncio.Event()
         source = Source(self.log, FakeTail(self.log))
         config = BatchConfig.model_validate({"max_wait": f"{MAX_WAIT_S}s", **batch})
         self.clock = LoopClock()
-        self.gatherer = Gatherer("centre", source, config, self.stopping, self.clock)
+        self.gatherer = Gatherer("centre", source, config, self.stopping, self.clock, hurry=hurry)
 
     async def gathered(self, position: int) -> tuple[float, int]:
         """How long it took, and how many segments came."""
@@ -56,6 +56,19 @@ def test_the_time_begins_with_the_first_reading() -> None:
         rig.append_later(5.9, 1)
         rig.append_later(6.1, 2)
         assert await rig.gathered(0) == (5.0 + MAX_WAIT_S, 2)
+
+    run_virtually(main())
+
+
+def test_the_first_readings_of_a_connection_go_at_once_whatever_entries_went_before() -> None:
+    async def main() -> None:
+        rig = Rig(hurry=True)
+        rig.log.append(*define())
+        assert await rig.gathered(0) == (0.0, 1), "the entries of a start"
+        rig.append_later(5.0, 0)
+        rig.append_later(5.25, 1)
+        assert await rig.gathered(1) == (5.0, 1)
+        assert await rig.gathered(2) == (0.25 + MAX_WAIT_S, 1), "from then on the batch's time counts"
 
     run_virtually(main())
 
