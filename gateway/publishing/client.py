@@ -2,8 +2,8 @@
 
 paho makes an object with a lock per message, packs its properties anew, wakes its thread for each, and reads an
 acknowledgement in three calls of the kernel. Here everything that one turn of the event loop publishes is one packet
-of bytes for it, and an acknowledgement is two numbers. Connecting, login, TLS, keep-alive, subscriptions and what
-others publish stay paho's.
+of bytes for it, and the acknowledgements that one call of the kernel gave are taken out of it together. Connecting,
+login, TLS, keep-alive, subscriptions and what others publish stay paho's.
 
 A connection lives once, so nothing is kept for sending again: the log is the owner of that.
 """
@@ -14,15 +14,27 @@ import asyncio
 import contextlib
 import select
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+import time
+from collections.abc import Callable, Iterable
+from typing import Any, Final, NamedTuple
 
 from paho.mqtt import client as paho
 from paho.mqtt.enums import MessageType, MQTTErrorCode
 
 READ_BYTES: Final = 65_536
 _PUBLISH_QOS_1: Final = MessageType.PUBLISH | 0x02  # MQTT 5, 3.3.1
+_PUBACK: Final = int(MessageType.PUBACK)
 _KIND: Final = 0xF0
+_ONE_BYTE: Final = 128
+"""a length below takes one byte (MQTT 5, 1.5.5)"""
+
+
+class Acknowledgement(NamedTuple):
+    """A PUBACK."""
+
+    mid: int
+    code: int
+    """reason code; without one it is 0, success (MQTT 5, 3.4.2.1); 3.1.1 knows none"""
 
 
 class Client(paho.Client):
@@ -32,8 +44,8 @@ class Client(paho.Client):
     """
 
     reach: Callable[[], socket.socket]
-    taken: Callable[[int, int], None]
-    """gets packet identifier and reason code of each acknowledgement, in paho's thread"""
+    taken: Callable[[list[Acknowledgement]], None]
+    """gets those that came together, in paho's thread"""
     opened: socket.socket | None = None
 
     def __init__(self, *arguments: Any, **keys: Any) -> None:
@@ -69,6 +81,8 @@ class Client(paho.Client):
     def loop_read(self, max_packets: int = 1) -> MQTTErrorCode:
         """Handle all packets that are there: paho's own counts messages that it keeps, and here it keeps none."""
         while self._sock is not None:
+            if self._link is not None and not self._in_packet["command"]:
+                self._acknowledged(self._link.acknowledgements())
             code = self._packet_read()
             if code == MQTTErrorCode.MQTT_ERR_AGAIN:
                 return MQTTErrorCode.MQTT_ERR_SUCCESS
@@ -115,15 +129,20 @@ class Client(paho.Client):
     def _packet_handle(self) -> MQTTErrorCode:
         if self._in_packet["command"] & _KIND != MessageType.PUBACK:
             return super()._packet_handle()
+        # One that came in two parts: the others were taken before paho saw them.
         packet = self._in_packet["packet"]
         if len(packet) < 2:
             return MQTTErrorCode.MQTT_ERR_PROTOCOL
-        mid = int.from_bytes(packet[:2], "big")
-        if mid in self._open:
-            self._open.discard(mid)
-            # Without a reason code it is success (MQTT 5, 3.4.2.1); 3.1.1 knows none.
-            self.taken(mid, packet[2] if len(packet) > 2 else 0)
+        self._acknowledged([_acknowledgement(packet)])
         return MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def _acknowledged(self, found: Iterable[Acknowledgement]) -> None:
+        known = [one for one in found if one.mid in self._open]
+        if known:
+            self._open.difference_update([one.mid for one in known])
+            with self._msgtime_mutex:
+                self._last_msg_in = time.monotonic()
+            self.taken(known)
 
     def _create_socket(self) -> Any:
         self._link = _BufferedLink(super()._create_socket())
@@ -145,11 +164,33 @@ class _BufferedLink:
     def recv(self, most: int) -> bytes:
         """Up to `most` bytes. Raises what the link raises, BlockingIOError where nothing is there."""
         if self._offset == len(self._read):
-            self._read = self._link.recv(READ_BYTES)
-            self._offset = 0
+            self._fill()
         part: bytes = self._read[self._offset : self._offset + most]
         self._offset += len(part)
         return part
+
+    def acknowledgements(self) -> list[Acknowledgement]:
+        """Take out the PUBACKs that come next, up to the first packet of another kind, or one that is not whole yet.
+
+        For between two packets. What prevents reading is told by the next `recv`.
+        """
+        if self._offset == len(self._read):
+            with contextlib.suppress(OSError):
+                self._fill()
+        found: list[Acknowledgement] = []
+        data, at = self._read, self._offset
+        while at + 4 <= len(data) and data[at] == _PUBACK and 2 <= data[at + 1] < _ONE_BYTE:
+            end = at + 2 + data[at + 1]
+            if end > len(data):
+                break
+            found.append(_acknowledgement(data[at + 2 : end]))
+            at = end
+        self._offset = at
+        return found
+
+    def _fill(self) -> None:
+        self._read = self._link.recv(READ_BYTES)
+        self._offset = 0
 
     def send(self, content: memoryview) -> int:
         """See socket.socket.send."""
@@ -176,6 +217,11 @@ class _BufferedLink:
     def close(self) -> None:
         """See socket.socket.close."""
         self._link.close()
+
+
+def _acknowledgement(content: bytes | bytearray) -> Acknowledgement:
+    """A PUBACK without its fixed header (MQTT 5, 3.4.2)."""
+    return Acknowledgement(content[0] << 8 | content[1], content[2] if len(content) > 2 else 0)
 
 
 def _variable_length(number: int) -> bytes:

@@ -136,8 +136,7 @@ class Delivery:
         chunk = lane.begin(segments, end)
         for position, series, readings in withheld:
             chunk.withheld[position][series] += readings
-        for run in runs:
-            await self._sender.send_run(lane, chunk, run)
+        await self._sender.send_runs(lane, chunk, runs)
         for event in events:
             await self._sender.send_event(lane, chunk, event)
         lane.seal(chunk)

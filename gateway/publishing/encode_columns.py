@@ -5,8 +5,9 @@ Its schema is docs/schemas/columns-1.schema.json.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +19,21 @@ from gateway.publishing.runs import Run, Slice
 from gateway.rfc3339 import rfc3339
 
 Column = npt.NDArray[Any]
+
+_SHORT: Final = 64
+"""readings of a small device: what is said of them is mostly what was said the last time, and is looked up"""
+_KNOWN: Final = 2_000
+"""texts that are kept for that: devices of one kind have theirs in common"""
+
+
+class _Columns(NamedTuple):
+    """What readings say beside their values, of one record or of several together."""
+
+    points: Column
+    source_time: Column
+    status: Column
+    basis: Column
+    flags: Column
 
 
 def encode_columns(header: Header, run: Run) -> bytes:
@@ -31,35 +47,60 @@ def encode_image_columns(header: Header, run: Run, time: int) -> bytes:
 
 
 def _message(schema: bytes, head: bytes, slices: Sequence[Slice]) -> bytes:
-    points = _column(slices, lambda batch: batch.points)
-    times = _column(slices, lambda batch: batch.source_time)
-    values = b",".join(_values(part) for part in slices)
-    optional = b"".join(
-        b',"%s":%s' % (key, _scalar_or_list(column))
-        for key, column in (
-            (b"s", _column(slices, lambda batch: batch.status)),
-            (b"basis", _column(slices, lambda batch: batch.basis)),
-            (b"flags", _column(slices, lambda batch: batch.flags)),
-        )
-        if _any(column)
-    )
+    points, times, *circumstances = _columns(slices)
+    first = int(times[0])
+    points_text, circumstances_text = (_points, _circumstances) if len(points) > _SHORT else (_known_points, _known)
     return b'{"schema":"%s",%s,"points":[%s],"t0":"%s","dt":%s,"v":[%s]%s%s}' % (
         schema,
         head,
-        integer_block(points),
-        rfc3339(int(times[0])).encode(),
-        _scalar_or_list(times - times[0]),
-        values,
-        optional,
+        points_text(points.tobytes()),
+        rfc3339(first).encode(),
+        _scalar_or_list(times, first),
+        b",".join([_values(part) for part in slices]),
+        circumstances_text(*[column.tobytes() for column in circumstances]),
         _originals(slices),
     )
+
+
+def _columns(slices: Sequence[Slice]) -> _Columns:
+    parts = [_cut(part) for part in slices]
+    return parts[0] if len(parts) == 1 else _Columns(*map(np.concatenate, zip(*parts, strict=True)))
+
+
+def _cut(part: Slice) -> _Columns:
+    batch = part.record.batch
+    columns = _Columns(batch.points, batch.source_time, batch.status, batch.basis, batch.flags)
+    if part.stop - part.start == len(batch.points):
+        return columns
+    return _Columns(*[column[part.start : part.stop] for column in columns])
+
+
+def _points(raw: bytes) -> bytes:
+    """Of the column `points`."""
+    return integer_block(np.frombuffer(raw, np.int32))
+
+
+def _circumstances(status: bytes, basis: bytes, flags: bytes) -> bytes:
+    """The keys `s`, `basis` and `flags`, from the columns of these names; nothing of one that is zero throughout."""
+    named = ((b"s", status, np.uint32), (b"basis", basis, np.uint8), (b"flags", flags, np.uint8))
+    return b"".join(
+        b',"%s":%s' % (key, _scalar_or_list(np.frombuffer(raw, kind)))
+        for key, raw, kind in named
+        if raw.count(0) != len(raw)
+    )
+
+
+_known_points = lru_cache(_KNOWN)(_points)
+_known = lru_cache(_KNOWN)(_circumstances)
 
 
 def _originals(slices: Sequence[Slice]) -> bytes:
     """The key `ot`, or nothing where no reading has an original time."""
     if all(part.record.batch.original_time is None for part in slices):
         return b""
-    texts = original_fragments(_column(slices, _original_times))
+    texts = original_fragments(
+        np.concatenate([_original_times(part.record.batch)[part.start : part.stop] for part in slices])
+    )
     if set(texts) == {NULL}:
         return b""
     return b',"ot":%s' % texts[0] if len(set(texts)) == 1 else b',"ot":[%s]' % b",".join(texts)
@@ -71,21 +112,14 @@ def _original_times(batch: Batch) -> Column:
 
 def _values(part: Slice) -> bytes:
     batch = part.record.batch
+    if part.stop - part.start == len(batch.points):
+        return value_block(batch.type, batch.values, batch.valid)
     return value_block(batch.type, batch.values[part.start : part.stop], batch.valid[part.start : part.stop])
 
 
-def _column(slices: Sequence[Slice], of: Callable[[Batch], Column]) -> Column:
-    columns = [of(part.record.batch)[part.start : part.stop] for part in slices]
-    return columns[0] if len(columns) == 1 else np.concatenate(columns)
-
-
-def _any(column: Column) -> bool:
-    """Is something not zero? On bytes, as below: numpy's calls take longer than ten readings do."""
-    return column.tobytes().count(0) != column.nbytes
-
-
-def _scalar_or_list(column: Column) -> bytes:
+def _scalar_or_list(column: Column, origin: int = 0) -> bytes:
+    """The column minus `origin`. Compared as bytes: numpy's calls take longer than ten readings do."""
     raw = column.tobytes()
     if raw[column.itemsize :] == raw[: -column.itemsize]:
-        return b"%d" % int(column[0])
-    return b"[%s]" % integer_block(column)
+        return b"%d" % (int(column[0]) - origin)
+    return b"[%s]" % integer_block(column - origin if origin else column)

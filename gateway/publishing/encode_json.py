@@ -7,6 +7,7 @@ by one call. What the pieces mean is in docs/schemas/readings-1.schema.json.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from itertools import chain, repeat
 from typing import NamedTuple
 
@@ -72,16 +73,21 @@ def image_envelope(header: Header, run: Run, time: int) -> bytes:
 
 
 def _place(header: Header, run: Run) -> bytes:
+    return _place_text(header.enterprise, header.gateway, run.series.stream, run.series.device)
+
+
+@lru_cache(10_000)
+def _place_text(enterprise: str, gateway: str, stream: str, device: str) -> bytes:
     return b'"enterprise":%s,"gateway":%s,"stream":%s,"device":%s' % (
-        text_fragment(header.enterprise),
-        text_fragment(header.gateway),
-        text_fragment(run.series.stream),
-        text_fragment(run.series.device),
+        text_fragment(enterprise),
+        text_fragment(gateway),
+        text_fragment(stream),
+        text_fragment(device),
     )
 
 
 def _what(header: Header, run: Run) -> bytes:
-    return b'"count":%d,"lane":%s,"catalogue":%d' % (run.count, text_fragment(header.lane), header.catalogue)
+    return b'"count":%d,"lane":"%s","catalogue":%d' % (run.count, header.lane.encode(), header.catalogue)
 
 
 def _prefix(point: str, id: str | None) -> bytes:

@@ -67,11 +67,10 @@ def value_fragments(type: ValueType, values: npt.NDArray[Any], valid: npt.NDArra
 
 def value_block(type: ValueType, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> bytes:
     """The same as one text with commas between, without brackets."""
-    plain = type not in _OBJECTS and 0 not in valid.tobytes() and (type not in _FLOATS or np.isfinite(values).all())
-    if plain:
-        return orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]
-    if type in _OBJECTS and 0 not in valid.tobytes() and (text := _plain(values.tolist())) is not None:
-        return text[1:-1]
+    if 0 not in valid.tobytes():
+        text = _plain(values.tolist()) if type in _OBJECTS else orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+        if text is not None and b"null" not in text:  # which orjson writes for what is not finite
+            return text[1:-1]
     return b",".join(value_fragments(type, values, valid))
 
 

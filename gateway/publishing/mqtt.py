@@ -25,7 +25,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from gateway.publishing import route
-from gateway.publishing.client import Client
+from gateway.publishing.client import Acknowledgement, Client
 from gateway.publishing.config import Broker, DestinationConfig, HmacConfig, TlsConfig
 from gateway.publishing.errors import BrokerError, BrokerRefused
 from gateway.publishing.login import Login
@@ -79,14 +79,6 @@ class Limits(NamedTuple):
     receive_maximum: int = DEFAULT_RECEIVE_MAXIMUM
     packet_bytes: int = LARGEST_PACKET
     retain: bool = True
-
-
-class Acknowledgement(NamedTuple):
-    """A PUBACK."""
-
-    mid: int
-    code: int
-    """reason code; always 0 with MQTT 3.1.1"""
 
 
 class Heard(NamedTuple):
@@ -336,8 +328,8 @@ class Connection:
             )
         self._call(self._ended, BrokerError(f"{self._where}: connection lost ({why}){advice}"))
 
-    def _taken(self, mid: int, code: int) -> None:
-        self._inbox.append(Acknowledgement(mid, code))
+    def _taken(self, acknowledgements: list[Acknowledgement]) -> None:
+        self._inbox.extend(acknowledgements)
         self._wake()
 
     def _on_subscribe(

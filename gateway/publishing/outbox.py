@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from gateway.contract import Clock
-from gateway.publishing.mqtt import Acknowledgement
+from gateway.publishing.client import Acknowledgement
 from gateway.publishing.window import Window
 
 Done = Callable[[int], None]
@@ -34,8 +34,7 @@ class Traffic:
     """sum over acknowledged messages, from hand-over to PUBACK"""
 
 
-@dataclass(frozen=True, slots=True)
-class _Sent:
+class _Sent(NamedTuple):
     nbytes: int
     backlog: bool
     done: Done

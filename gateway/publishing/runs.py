@@ -32,7 +32,7 @@ class Slice(NamedTuple):
         return self.stop - self.start
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Run:
     """Slices of one series, each beginning where the one before ends."""
 
@@ -47,7 +47,7 @@ class Run:
     @property
     def count(self) -> int:
         """Number of readings."""
-        return sum(part.stop - part.start for part in self.slices)
+        return sum([part.stop - part.start for part in self.slices])
 
     @property
     def last_time(self) -> int:
@@ -57,17 +57,17 @@ class Run:
 
     def split(self, most: int) -> tuple[Run, Run | None]:
         """The first `most` (>= 1) readings, and the rest if there is one."""
+        if self.count <= most:
+            return self, None
         head: list[Slice] = []
         room = most
         for k, part in enumerate(self.slices):
-            if part.readings < room or (part.readings == room and k + 1 < len(self.slices)):
+            if part.readings <= room:
                 head.append(part)
                 room -= part.readings
                 if room == 0:
                     return Run(self.series, tuple(head)), Run(self.series, self.slices[k + 1 :])
                 continue
-            if part.readings == room:
-                return self, None
             middle = part.start + room
             rest = (part._replace(start=middle), *self.slices[k + 1 :])
             return Run(self.series, (*head, part._replace(stop=middle))), Run(self.series, rest)

@@ -32,9 +32,9 @@ _LOCAL_REFUSAL = "packet-too-large"
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Message:
-    """What an acknowledgement is about."""
+    """What an acknowledgement is about. Not frozen, which would cost more than all else that is done with it."""
 
     lane: Lane
     chunk: Chunk
@@ -76,6 +76,7 @@ class Sender:
         if tools.config.confirm == "centre":
             self._confirmations = Confirmations(tools.origin, tools.config.confirm_timeout, tools.clock)
         self._passed_over_told = False
+        self._loop = asyncio.get_running_loop()
         self._turn = 0.0
         """when others had their turn last, the event loop's time"""
         self._over = False
@@ -111,22 +112,25 @@ class Sender:
             while self._resend:
                 message = self._resend[0]
                 if isinstance(message.content, Run):
-                    for half in message.content.split(message.readings // 2):
-                        if half is not None:
-                            await self.send_run(message.lane, message.chunk, half)
+                    halves = message.content.split(message.readings // 2)
+                    await self.send_runs(message.lane, message.chunk, filter(None, halves))
                 self._resend.popleft()
                 message.lane.acknowledge(message.chunk)  # only now: its halves count in its place
             self._resend_wanted.clear()
             await self._resend_wanted.wait()
 
-    async def send_run(self, lane: Lane, chunk: Chunk, run: Run) -> None:
+    async def send_runs(self, lane: Lane, chunk: Chunk, runs: Iterable[Run]) -> None:
         """As many messages as it takes."""
-        rest: Run | None = run
-        while rest is not None:
-            rest = await self.send_piece(lane, chunk, rest)
+        for run in runs:
+            rest: Run | None = run
+            while rest is not None:
+                rest = await self.send_piece(lane, chunk, rest)
 
     async def send_piece(self, lane: Lane, chunk: Chunk, run: Run) -> Run | None:
-        """One message of as much of the run as fits; returns the rest."""
+        """One message of as much of the run as fits; returns the rest.
+
+        It waits for nothing but what is really to be waited for: a thousand small devices need a thousand of these.
+        """
         tools, device = self._tools, run.series.device
         if lane.yields:
             await self._others_may.wait()
@@ -141,25 +145,24 @@ class Sender:
             chunk.pending += 1
             self._park(message, _LOCAL_REFUSAL)
         else:
-            await self._send(message)
-        await self._give_way()
-        return rest
-
-    async def _give_way(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._turn > TURN_S:
+            if not tools.outbox.window.take(len(payload), lane.yields):
+                await tools.outbox.window.acquire(len(payload), lane.yields)
+            self._send(message)
+        if self._loop.time() - self._turn > TURN_S:
             await asyncio.sleep(0)
-            self._turn = asyncio.get_running_loop().time()
+            self._turn = self._loop.time()
+        return rest
 
     async def send_event(self, lane: Lane, chunk: Chunk, event: Event) -> None:
         """One message."""
         document = documents.event(self._tools.origin, event.record)
         topic, payload = f"{self._tools.topic}/events", documents.encode(document)
-        await self._send(Message(lane, chunk, event, topic, document["schema"], "none", payload))
+        await self._tools.outbox.window.acquire(len(payload), lane.yields)
+        self._send(Message(lane, chunk, event, topic, document["schema"], "none", payload))
 
-    async def _send(self, message: Message) -> None:
+    def _send(self, message: Message) -> None:
+        """Send what has its place in the window."""
         message.chunk.pending += 1
-        await self._tools.outbox.window.acquire(len(message.payload), message.lane.yields)
         if self._confirmations is None:
             self._hand_over(message, partial(self._acknowledged, message))
             return

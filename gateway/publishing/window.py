@@ -41,8 +41,12 @@ class Window:
 
     async def acquire(self, nbytes: int, backlog: bool) -> None:
         """Return with a slot taken for a message of `nbytes`; give it back with `release`."""
-        if not self._try(nbytes, backlog):
+        if not self.take(nbytes, backlog):
             await self._wait(nbytes, backlog)
+
+    def take(self, nbytes: int, backlog: bool) -> bool:
+        """Take a slot if that needs no waiting; False where it does, and then nothing is changed."""
+        return self._try(nbytes, backlog, waiting=False)
 
     def release(self, nbytes: int, backlog: bool) -> None:
         """The message is acknowledged, in whatever way."""
@@ -98,11 +102,13 @@ class Window:
         except TimeoutError:
             return
 
-    def _try(self, nbytes: int, backlog: bool, waiting: bool = False) -> bool:
-        now = self._clock.monotonic_ns()
-        if not self._fits(nbytes, backlog, waiting) or (self._bucket and self._bucket.wait_s(now) > 0):
+    def _try(self, nbytes: int, backlog: bool, waiting: bool) -> bool:
+        if not self._fits(nbytes, backlog, waiting):
             return False
-        if self._bucket:
+        if self._bucket is not None:
+            now = self._clock.monotonic_ns()
+            if self._bucket.wait_s(now) > 0:
+                return False
             self._bucket.take(nbytes, now)
         used = self._backlog if backlog else self._live
         used[0] += 1
@@ -110,13 +116,13 @@ class Window:
         return True
 
     def _fits(self, nbytes: int, backlog: bool, waiting: bool) -> bool:
-        if self.messages >= self.slots:
+        (live, live_bytes), (count, held) = self._live, self._backlog
+        if live + count >= self.slots:
             return False
-        if self.messages and self.nbytes + nbytes > self._most_bytes:
+        if live + count and live_bytes + held + nbytes > self._most_bytes:
             return False
         if not backlog:
             return waiting or not self._live_waiting  # first come, first served
         if self._live_waiting:
             return False
-        count, held = self._backlog
         return count == 0 or (count < max(1, self.slots // 2) and held + nbytes <= self._backlog_bytes)

@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from paho.mqtt import client as paho
 
-from gateway.publishing.client import Client
+from gateway.publishing.client import Acknowledgement, Client
 from gateway.publishing.config import DestinationConfig
 from gateway.publishing.errors import BrokerError
 from gateway.publishing.login import Login
-from gateway.publishing.mqtt import Acknowledgement, Connection, Will, publish_properties
+from gateway.publishing.mqtt import Connection, Will, publish_properties
 from tests.support.broker import Mosquitto, free_port
 from tests.support.destination import listener
 from tests.support.listener import Listener
