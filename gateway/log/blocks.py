@@ -36,7 +36,8 @@ LEVEL: Final = 9
 _HEAD: Final = struct.Struct("<4sIQQHHIIIIIQqqqq")
 _CRC_START: Final = 8
 _LENGTH: Final = struct.Struct("<I")
-_BATCH: Final = 4
+BATCH: Final = 4
+"""the kind of a key of batches"""
 
 _BOOL, _U8, _U16, _U32 = np.dtype(np.bool_), np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32)
 _I32, _I64, _U64 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.uint64)
@@ -82,7 +83,7 @@ class BlockHead(NamedTuple):
     segments: list[Held]
 
 
-class _Key(NamedTuple):
+class Key(NamedTuple):
     """Records of one key lie together."""
 
     kind: int
@@ -98,7 +99,7 @@ class _Groups:
     """The records of a block by key, and the way back: the key of each record in the order of the log."""
 
     order: list[int] = field(default_factory=list)
-    keys: dict[_Key, int] = field(default_factory=dict)
+    keys: dict[Key, int] = field(default_factory=dict)
     members: list[list[Record]] = field(default_factory=list)
 
     def add(self, record: Record) -> None:
@@ -122,7 +123,7 @@ def pack(sources: Sequence[Source]) -> tuple[bytes, bytes]:
         _integers(groups.order, _U16),
     ]
     for key, members in zip(groups.keys, groups.members, strict=True):
-        parts += _pack_batches(key, members) if key.kind == _BATCH else _pack_payloads(members)
+        parts += _pack_batches(key, members) if key.kind == BATCH else _pack_payloads(members)
     raw = b"".join(parts)
     return _pack_tables(sources), raw
 
@@ -193,9 +194,8 @@ def decode_block(head: BlockHead, body: bytes) -> list[Segment]:
 
 def _segments(held_segments: Sequence[Held], raw: bytes) -> list[Segment]:
     reader = Reader(raw)
-    keys = [_Key(*key) for key in _read_json(reader)]
-    order = _read_integers(reader, reader.unpack(_LENGTH)[0], _U16).tolist()
-    groups = [_read_batches(key, reader) if key.kind == _BATCH else _read_payloads(key, reader) for key in keys]
+    keys, order = read_keys(reader)
+    groups = [_read_batches(key, reader) if key.kind == BATCH else read_payloads(key, reader) for key in keys]
     records = (next(groups[index]) for index in order)
     segments: list[Segment] = []
     for held in held_segments:
@@ -211,18 +211,26 @@ def _segments(held_segments: Sequence[Held], raw: bytes) -> list[Segment]:
     return segments
 
 
-def _key_of(record: Record) -> _Key:
+def read_keys(reader: Reader) -> tuple[list[Key], list[int]]:
+    """How a block's records lie: the keys of what follows one after the other, and the key of each record in the order
+    of the log.
+    """
+    keys = [Key(*key) for key in _read_json(reader)]
+    return keys, _read_integers(reader, reader.unpack(_LENGTH)[0], _U16).tolist()
+
+
+def _key_of(record: Record) -> Key:
     kind = codec.kind_of_record(record)
     if isinstance(record, BatchRecord):
         batch = record.batch
         times = batch.original_time is not None
-        return _Key(kind, record.stream, batch.device, int(batch.type), record.origin is not None, times)
+        return Key(kind, record.stream, batch.device, int(batch.type), record.origin is not None, times)
     if isinstance(record, EventRecord):
-        return _Key(kind, *record.series)
-    return _Key(kind)
+        return Key(kind, *record.series)
+    return Key(kind)
 
 
-def _pack_batches(key: _Key, members: Sequence[Any]) -> list[bytes]:
+def _pack_batches(key: Key, members: Sequence[Any]) -> list[bytes]:
     batches: list[Batch] = [record.batch for record in members]
     parts = [
         _LENGTH.pack(len(batches)),
@@ -259,16 +267,30 @@ def _pack_batches(key: _Key, members: Sequence[Any]) -> list[bytes]:
     return parts
 
 
-def _read_batches(key: _Key, reader: Reader) -> Iterator[Record]:
+def read_counts(reader: Reader) -> tuple[int, Column]:
+    """With what the batches of a key begin: how many they are, and uint32[n], the readings of each."""
+    number = reader.unpack(_LENGTH)[0]
+    return number, columns.decode_column(reader, number, _U32)
+
+
+def read_origins(reader: Reader, number: int) -> tuple[list[str], list[int], list[int], list[int]]:
+    """The servers' names, and of each of `number` batches the index of its server, subscription and sequence number."""
+    servers: list[str] = _read_json(reader)
+    indexes, subscriptions, sequences = (
+        columns.decode_column(reader, number, dtype).tolist() for dtype in (_U32, _U64, _U64)
+    )
+    return servers, indexes, subscriptions, sequences
+
+
+def _read_batches(key: Key, reader: Reader) -> Iterator[Record]:
     """The records of a key in the order of the log, without their offsets. Reads its columns at once."""
     assert key.stream is not None
     assert key.device is not None
-    number = reader.unpack(_LENGTH)[0]
-    counts, received, monotonic = (columns.decode_column(reader, number, dtype) for dtype in (_U32, _I64, _I64))
+    number, counts = read_counts(reader)
+    received, monotonic = (columns.decode_column(reader, number, _I64) for _ in range(2))
     origins: list[Origin | None] = [None] * number
     if key.origins:
-        servers: list[str] = _read_json(reader)
-        rows = (columns.decode_column(reader, number, dtype).tolist() for dtype in (_U32, _U64, _U64))
+        servers, *rows = read_origins(reader, number)
         origins = [Origin(servers[server], *ids) for server, *ids in zip(*rows, strict=True)]
     total = int(counts.sum())
     try:
@@ -284,7 +306,7 @@ def _read_batches(key: _Key, reader: Reader) -> Iterator[Record]:
 
 
 def _batches(
-    key: _Key,
+    key: Key,
     type: ValueType,
     held: tuple[Any, ...],
     counts: Column,
@@ -316,7 +338,8 @@ def _pack_payloads(members: Sequence[Record]) -> list[bytes]:
     return [_LENGTH.pack(len(members)), columns.encode_bytes(payloads)]
 
 
-def _read_payloads(key: _Key, reader: Reader) -> Iterator[Record]:
+def read_payloads(key: Key, reader: Reader) -> Iterator[Record]:
+    """The records of a key that is not of batches, in the order of the log; events are without their offsets."""
     payloads = columns.decode_bytes(reader, reader.unpack(_LENGTH)[0])
     series = None if key.stream is None or key.device is None else Series(key.stream, key.device)
     return (codec.unpack_record(key.kind, payload, series) for payload in payloads)

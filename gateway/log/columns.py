@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -43,6 +44,14 @@ _UNSIGNED: Final[dict[int, np.dtype[Any]]] = {
 }
 
 _SIGNED: Final[dict[int, np.dtype[Any]]] = {2: np.dtype("<i2"), 4: np.dtype("<i4"), 8: np.dtype("<i8")}
+
+_LENGTHS: Final[dict[int, Callable[[int, int], int]]] = {
+    RAW: lambda count, width: count * width,
+    CONSTANT: lambda _, width: width,
+    BITS: lambda count, _: (count + 7) // 8,
+    RANGE: lambda _, width: 2 * width,
+}
+"""bytes of a column of so many values of that width, for encodings of which that is all that counts"""
 
 Column = npt.NDArray[Any]
 
@@ -199,6 +208,23 @@ def decode_column(reader: Reader, count: int, dtype: np.dtype[Any]) -> Column:
         column[1:] = _widen(reader, count - 1, unsigned)
         return np.cumsum(column, dtype=unsigned).view(dtype)
     raise LogFormatError(f"column encoding {encoding} is not known to this version; a newer version wrote it")
+
+
+def pass_over(reader: Reader, count: int, dtype: np.dtype[Any]) -> None:
+    """Go past what `decode_column` would decode. Raises as it does."""
+    encoding = reader.take(1)[0]
+    width = dtype.itemsize
+    if encoding == DECIMAL:
+        reader.take(1)
+        pass_over(reader, count, np.dtype(np.int64))
+    elif encoding in (OFFSETS, DELTAS):
+        reader.take(width if encoding == OFFSETS else 2 * width)
+        narrow = reader.unpack(NARROW)[1]
+        reader.take((count - (encoding == DELTAS)) * narrow)
+    elif encoding in _LENGTHS:
+        reader.take(_LENGTHS[encoding](count, width))
+    else:
+        raise LogFormatError(f"column encoding {encoding} is not known to this version; a newer version wrote it")
 
 
 def decode_strings(reader: Reader, count: int) -> Column:

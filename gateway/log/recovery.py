@@ -12,8 +12,9 @@ from gateway.contract.adapter import Remembered
 from gateway.log import blocks, codec, datafile, ring
 from gateway.log.datafile import DataFile, Definition, DefinitionKey, Preamble, Row
 from gateway.log.errors import LogCorruptError
+from gateway.log.glance import glance
 from gateway.log.identity import RING_NAME, Session, Witnessed, inode
-from gateway.log.origins import newest_origins, read_origins
+from gateway.log.origins import read_origins
 from gateway.log.reading import Reading
 from gateway.log.records import (
     EVENTS_DEVICE,
@@ -370,10 +371,10 @@ def _scan_block(row: Row, path: Path, preamble: Preamble, found: Found) -> None:
         head = blocks.decode_block_head(row.head, row.position)
         for held in head.segments:
             advance(preamble, held.series, held.commit_time)
-        for segment in blocks.decode_block(head, row.body):
-            define(preamble.records, segment.records)
-            note_gaps(preamble.open_gaps, segment.records)
-            preamble.left.learn(segment.records, newest_origins(segment.records))
+        seen = glance(head, row.body)
+        define(preamble.records, seen.records)
+        note_gaps(preamble.open_gaps, seen.records)
+        preamble.left.learn(seen.records, seen.newest)
     except LogCorruptError as error:
         found.corrupt.append(f"{path.name}: {error}")
         if head:
