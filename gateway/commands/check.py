@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from gateway.config import ConfigProblems, LoadedConfig, Problem, load_config
+from gateway.config.effective import effective_device
 from gateway.config.quantities import days_text, duration_text, size_text
 from gateway.log.forecast import rate_of_points, recent_rate
 from gateway.log.records import Labels
@@ -43,6 +44,23 @@ def main(config_dir: Path, *, as_json: bool = False, plan: bool = False) -> int:
         if plan and config:
             sys.stdout.write("".join(f"{line}\n" for line in ("plan:", *config.load.text)))
     return OK if config else WRONG
+
+
+def effective(config_dir: Path, device: str, *, as_json: bool = False) -> int:
+    """Print a device's effective config as a device file; returns 0, or 2 when the config is wrong."""
+    try:
+        text = effective_device(config_dir, device)
+    except ConfigProblems as error:
+        if as_json:
+            report = {"ok": False, "problems": [problem.as_dict() for problem in error.problems]}
+            sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+        else:
+            sys.stderr.write(f"{error}\n")
+        return WRONG
+    if as_json:
+        text = json.dumps({"ok": True, "device": device, "file": text}, ensure_ascii=False, indent=2) + "\n"
+    sys.stdout.write(text)
+    return OK
 
 
 def _summary(config: LoadedConfig) -> dict[str, Any]:

@@ -55,10 +55,15 @@ def check(
     config_dir: ConfigDir,
     json: Annotated[bool, typer.Option("--json", help="report as JSON")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="show what devices will be asked, request by request")] = False,
+    effective: Annotated[
+        str | None, typer.Option("--effective", metavar="DEVICE", help="show a device with its template filled in")
+    ] = None,
 ) -> None:
     """Find all that is wrong with a config; show what it amounts to."""
     from gateway.commands import check as command  # noqa: PLC0415 - only what is called is imported
 
+    if effective is not None:
+        raise typer.Exit(command.effective(config_dir, effective, as_json=json))
     raise typer.Exit(command.main(config_dir, as_json=json, plan=plan))
 
 

@@ -103,17 +103,9 @@ def device_file(
 
 def point_lines(name: str, item: Item, width: int = _WIDTH) -> list[str]:
     """One point of a device file, on more than one line where it is wider; its range is a comment."""
-    parts = [f"{key}: {scalar(value)}" for key, value in point_keys(name, item).items()]
     has_range = item.low is not None and item.high is not None
-    parts[-1] += "}" + (f"  # {item.low:g} to {item.high:g}" if has_range else "")
-    lines = ["  - {" + parts[0]]
-    for part in parts[1:]:
-        if len(lines[-1]) + len(part) > width:
-            lines[-1] += ","
-            lines.append("     " + part)
-        else:
-            lines[-1] += f", {part}"
-    return lines
+    after = f"  # {item.low:g} to {item.high:g}" if has_range else ""
+    return flow_lines("  - ", point_keys(name, item), after, width)
 
 
 def scalar(value: Any) -> str:
@@ -131,9 +123,27 @@ def _escaped(character: str) -> str:
     return f"\\U{ord(character):08x}"
 
 
+def flow_lines(before: str, value: Any, after: str = "", width: int = _WIDTH) -> list[str]:
+    """`before`, `value` between braces, brackets or quotes as it needs, `after`; long groups go on over lines."""
+    if not isinstance(value, Mapping) or not value:
+        return [f"{before}{_flow(value)}{after}"]
+    parts = [f"{key}: {_flow(each)}" for key, each in value.items()]
+    lines = [before + "{" + parts[0]]
+    for part in parts[1:]:
+        if len(lines[-1]) + len(part) > width:
+            lines[-1] += ","
+            lines.append(" " * (len(before) + 1) + part)
+        else:
+            lines[-1] += f", {part}"
+    lines[-1] += "}" + after
+    return lines
+
+
 def _flow(value: Any) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{key}: {_flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_flow, value)) + "]"
     return scalar(value)
 
 

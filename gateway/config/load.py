@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path as FilePath
 from typing import Any, TypeVar
@@ -17,7 +17,9 @@ from gateway.config.models import GatewayFile, IdentifiersConfig
 from gateway.config.problems import ConfigProblems, Place, Problem, tidy
 from gateway.config.secrets import Secrets
 from gateway.config.sources import Overlay, Plain, Source
+from gateway.config.templates import Template
 from gateway.config.translate import translate
+from gateway.config.words import nearest
 from gateway.config.yaml import Document, parse
 from gateway.contract import AdapterType
 from gateway.contract.config import Governance
@@ -58,6 +60,8 @@ class LoadedConfig:
     warnings: tuple[Problem, ...] = ()
     load: LoadPlan = field(default=NOTHING_PLANNED, repr=False)
     """what the adapters will ask of the plant"""
+    files: tuple[FilePath, ...] = field(default=(), repr=False)
+    """gateway.yaml, the device files and the templates that they use: when none of them changed, nothing did"""
 
 
 def load_config(
@@ -72,18 +76,15 @@ def load_config(
     `adapters` by name stand in for the installed ones; `for_run` makes an unwritable log folder an error, which it is
     not on the machine where the config is merely checked. Raises `ConfigProblems` with everything that is wrong.
     """
-    loading = _Loading(folder, adapters, os.environ if environment is None else environment)
+    loading = Loading(folder, adapters, os.environ if environment is None else environment)
     config = loading.load(for_run)
-    problems = tidy(
-        Problem(p.file, p.line, p.column, p.path, p.severity, loading.secrets.redact(p.message), p.hint)
-        for p in loading.problems
-    )
+    problems = loading.told()
     if config is None or any(problem.severity == "error" for problem in problems):
         raise ConfigProblems(problems)
-    return LoadedConfig(folder, config.gateway, config.devices, tuple(problems), config.load)
+    return replace(config, warnings=tuple(problems))
 
 
-class _Loading:
+class Loading:
     """One run of the check; gathers problems as it goes."""
 
     def __init__(
@@ -93,9 +94,24 @@ class _Loading:
         self.problems: list[Problem] = []
         self.secrets = Secrets(folder, environment)
         self._adapters = _Adapters(adapters)
-        self._templates: dict[str, Document | None] = {}
+        self._templates: dict[str, Template | None] = {}
+        self._files: list[FilePath] = []
+        self.devices: list[cross.CheckedDevice] = []
+        """the device files that their adapters accept, once `load` has run"""
 
-    def load(self, for_run: bool) -> LoadedConfig | None:
+    def told(self) -> list[Problem]:
+        """What is wrong or doubtful, each once and without secrets."""
+        return tidy(
+            replace(
+                problem,
+                message=self.secrets.redact(problem.message),
+                used_by=tuple(self.secrets.redact(device) for device in problem.used_by),
+            )
+            for problem in self.problems
+        )
+
+    def load(self, for_run: bool = False) -> LoadedConfig | None:
+        """The config; None where nothing can be made of it, and `problems` say why."""
         if not self.folder.is_dir():
             what = "this is a file, not a folder" if self.folder.is_file() else "there is no such folder"
             self._problem(self.folder, what, "name the folder that holds gateway.yaml and devices/")
@@ -106,7 +122,8 @@ class _Loading:
         governance = gateway.governance if gateway else _part(Governance, data.get("governance", {}))
         identifiers = gateway.identifiers if gateway else _part(IdentifiersConfig, data.get("identifiers"))
         gateway_id = data.get("gateway", {}).get("id") if isinstance(data.get("gateway"), dict) else None
-        devices = [device for file in self._device_files() if (device := self._device(file))]
+        self.devices = devices = [device for file in self._device_files() if (device := self._device(file))]
+        self._check_unused_templates()
         self.problems += cross.check_devices(devices)
         # Without a readable gateway.yaml every point would seem unlabelled: only the cause is told.
         labels = cross.resolve_labels(devices, governance, self.problems) if source and governance is not None else []
@@ -124,14 +141,14 @@ class _Loading:
             LoadedDevice(device.config, device.adapter, labels[i], ids[i], device.file)
             for i, device in enumerate(devices)
         )
-        return LoadedConfig(self.folder, gateway, loaded, load=load)
+        return LoadedConfig(self.folder, gateway, loaded, load=load, files=tuple(sorted(self._files)))
 
     def _gateway_source(self) -> Source | None:
         file = self.folder / "gateway.yaml"
         if not file.is_file():
             self._problem(file, "there is no gateway.yaml", "it says which box this is and where readings go")
             return None
-        document = self._read(file)
+        document = self._read(file, "gateway:")
         return Plain(document) if document else None
 
     def _device_files(self) -> list[FilePath]:
@@ -153,7 +170,7 @@ class _Loading:
         return files
 
     def _device(self, file: FilePath) -> cross.CheckedDevice | None:
-        document = self._read(file)
+        document = self._read(file, "device: boiler-1")
         source = self._with_template(document) if document else None
         if source is None:
             return None
@@ -168,26 +185,58 @@ class _Loading:
         if adapter is None:
             self.problems.append(Problem.at(source.locate(("adapter",)), f"adapter: {problem[0]}", problem[1]))
             return None
+        before = len(self.problems)
         config = self._validate(adapter.device_model, source)
+        if isinstance(source, Overlay) and (doubtful := source.doubtful()):
+            told = self.problems[before:]
+            self.problems[before:] = [each for each in told if (each.file, each.line, each.column) not in doubtful]
+            return None
         return cross.CheckedDevice(config, adapter, source, file) if config else None
 
     def _with_template(self, document: Document) -> Source | None:
         name = document.data.get("template")
         if not isinstance(name, str):
+            for key in ("parameters", "without"):
+                if key in document.data:
+                    message = f'key "{key}" has no meaning without a template'
+                    self.problems.append(Problem.at(document.locate((key,), key=True), message, "add template: NAME"))
             return Plain(document)
         if name not in self._templates:
-            file = self.folder / "templates" / f"{name}.yaml"
-            self._templates[name] = self._read(file) if file.is_file() else None
-            if not file.is_file():
-                there = sorted(path.stem for path in (self.folder / "templates").glob("*.yaml"))
-                known = f"templates there: {', '.join(there)}" if there else "the folder templates/ holds none"
-                self.problems.append(
-                    Problem.at(document.locate(("template",)), f"template: there is no templates/{name}.yaml", known)
-                )
+            self._templates[name] = self._template(name)
         template = self._templates[name]
-        return Overlay(document, template) if template else None
+        if template is None:
+            if not (self.folder / "templates" / f"{name}.yaml").is_file():
+                self._no_template(document, name)
+            return None
+        overlay = Overlay(document, template)
+        self.problems += overlay.problems
+        return overlay
 
-    def _read(self, file: FilePath) -> Document | None:
+    def _template(self, name: str) -> Template | None:
+        file = self.folder / "templates" / f"{name}.yaml"
+        document = self._read(file, "points:") if file.is_file() else None
+        if document is None:
+            return None
+        template = Template(document)
+        self.problems += template.problems
+        return template
+
+    def _no_template(self, document: Document, name: str) -> None:
+        there = sorted(path.stem for path in (self.folder / "templates").glob("*.yaml"))
+        near = nearest(name, there)
+        message = f"template: there is no templates/{name}.yaml" + (f', did you mean "{near}"?' if near else "")
+        known = f"templates there: {', '.join(there)}" if there else "the folder templates/ holds none"
+        self.problems.append(Problem.at(document.locate(("template",)), message, known))
+
+    def _check_unused_templates(self) -> None:
+        folder = self.folder / "templates"
+        for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+            if file.suffix == ".yaml" and not file.name.startswith(".") and file.stem not in self._templates:
+                message, hint = "no device uses this template, so it is not checked", "name it in a device file"
+                self.problems.append(Problem.at(Place(str(file)), message, f"{hint}: template: {file.stem}", "warning"))
+
+    def _read(self, file: FilePath, example: str) -> Document | None:
+        self._files.append(file)
         try:
             content = file.read_bytes()
         except OSError as error:
@@ -201,7 +250,7 @@ class _Loading:
             self._problem(file, "the file is empty", "fill it in, or delete it")
             return None
         if not isinstance(document.data, dict):
-            self.problems.append(Problem.at(document.locate(()), "expected keys such as `device: boiler-1` at the top"))
+            self.problems.append(Problem.at(document.locate(()), f"expected keys such as `{example}` at the top"))
             return None
         self.problems += self.secrets.fill(document)
         return document

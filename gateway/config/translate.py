@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -12,7 +11,8 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.config.problems import Path, Problem, path_text
 from gateway.config.sources import Source
-from gateway.config.yaml import ABSENT, child, full_width_hint
+from gateway.config.words import nearest
+from gateway.config.yaml import ABSENT, child, full_width_hint, full_width_value_hint
 
 _NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 _COMPARISONS = {
@@ -80,7 +80,7 @@ def _problem(faults: list[_Fault], model: type[BaseModel], source: Source) -> Pr
         return _unknown_key(path, model, source)
     if fault.type == "missing":
         return _missing_key(path, model, source)
-    found = _found(fault.error["input"], path, source)
+    found = "none" if fault.error["input"] == [] else _found(fault.error["input"], path, source)
     reference = source.secret(path)
     expected = list(dict.fromkeys(text for each in faults if (text := _expected(each))))
     if reference is not None:
@@ -88,20 +88,28 @@ def _problem(faults: list[_Fault], model: type[BaseModel], source: Source) -> Pr
         return Problem.at(
             source.locate(path), subject(path, source) + message, "correct the secret, or what stands around it"
         )
+    wide = full_width_value_hint(fault.error["input"]) if isinstance(fault.error["input"], str) else ""
     if not expected:
-        return Problem.at(source.locate(path), subject(path, source) + _plain_message(fault))
-    hint = ""
+        wide = wide or _wide_within(fault.error["input"])
+        return Problem.at(source.locate(path), subject(path, source) + _plain_message(fault), wide)
+    hint = wide
     if fault.type == "string_type" and isinstance(fault.error["input"], int | float):
         hint = f'put it in quotes: "{source.raw(path)}"'
     choices = fault.error.get("ctx", {}).get("expected", "")
     if fault.type in ("literal_error", "enum") and isinstance(fault.error["input"], str):
-        near = _nearest(fault.error["input"], _words(choices))
-        hint = f"did you mean {near}?" if near else ""
+        near = nearest(fault.error["input"], _words(choices))
+        hint = f"did you mean {near}?" if near else hint
         if near == fault.error["input"]:
             hint = "write it without quotes"
     return Problem.at(
         source.locate(path), f"{subject(path, source)}expected {' or '.join(expected)}, found {found}", hint
     )
+
+
+def _wide_within(group: Any) -> str:
+    """A hint for the first text of a group of keys that was refused as a whole."""
+    texts = [value for value in group.values() if isinstance(value, str)] if isinstance(group, dict) else []
+    return next((hint for text in texts if (hint := full_width_value_hint(text))), "")
 
 
 def subject(path: Path, source: Source) -> str:
@@ -127,7 +135,7 @@ def _unknown_key(path: Path, model: type[BaseModel], source: Source) -> Problem:
     key, valid, hint = str(path[-1]), _valid_keys(path, model), ""
     if wide := full_width_hint(key):
         message, hint = f'unknown key "{key}"', wide
-    elif near := _nearest(key, valid):
+    elif near := nearest(key, valid):
         message = f'unknown key "{key}", did you mean "{near}"?'
     elif elsewhere := _elsewhere(model, key):
         message, hint = f'key "{key}" is in the wrong place', f'"{key}" belongs to {elsewhere}'
@@ -139,11 +147,7 @@ def _unknown_key(path: Path, model: type[BaseModel], source: Source) -> Problem:
 def _nearest_key(fault: _Fault, model: type[BaseModel]) -> str | None:
     if fault.type != "extra_forbidden":
         return None
-    return _nearest(str(fault.path[-1]), _valid_keys(fault.path, model))
-
-
-def _nearest(word: str, words: list[str]) -> str | None:
-    return next(iter(difflib.get_close_matches(word, words, 1, 0.6)), None)
+    return nearest(str(fault.path[-1]), _valid_keys(fault.path, model))
 
 
 def _valid_keys(path: Path, model: type[BaseModel]) -> list[str]:

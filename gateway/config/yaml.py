@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 import sys
+import unicodedata
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -27,7 +28,8 @@ _WORDS = {
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
 _FULL_WIDTH = re.compile("[：，“”｛｝［］＂＇＃]")
-_PLAIN = str.maketrans("：，“”｛｝［］＂＇＃", ':,""{}[]"\'#')
+_WIDE_VALUE = re.compile("[\uff01-\uff5e\u3000“”‘’]")
+_PLAIN = str.maketrans("：，“”｛｝［］＂＇＃‘’", ":,\"\"{}[]\"'#''")
 _NUMBER_STARTS = frozenset("0123456789+-.")
 
 
@@ -269,6 +271,10 @@ def _syntax_problem(file: str, text: str, error: yaml.YAMLError) -> Problem:
         place = Place(file, mark.line + 1, indent.index("\t") + 1)
         return Problem.at(place, "a tab stands in the indentation; YAML allows only spaces", "replace it with spaces")
     place = Place(file, mark.line + 1, mark.column + 1)
+    if "quoted scalar" in str(error.context if isinstance(error, yaml.MarkedYAMLError) else "") and error.context_mark:
+        begins = error.context_mark
+        place = Place(file, begins.line + 1, begins.column + 1)
+        return Problem.at(place, "YAML: the quote that begins here is not closed", "close it on the same line")
     message, hint = _in_words(problem, line[mark.column : mark.column + 1])
     context = getattr(error, "context_mark", None)
     if context is not None and context.line != mark.line:
@@ -284,6 +290,14 @@ def full_width_hint(text: str) -> str:
     """What to do about the first Chinese full-width sign in `text` that was meant as YAML; empty when there is none."""
     if found := _FULL_WIDTH.search(text):
         return f'"{found[0]}" is a full-width sign; YAML needs the plain "{found[0].translate(_PLAIN)}"'
+    return ""
+
+
+def full_width_value_hint(text: str) -> str:
+    """What to do about full-width digits and letters in a value that is not free text; empty when there are none."""
+    if found := _WIDE_VALUE.search(text):
+        plain = found[0].translate(_PLAIN)
+        return f'"{found[0]}" is a full-width sign; write the plain {unicodedata.normalize("NFKC", plain)}'
     return ""
 
 

@@ -74,6 +74,10 @@ class DeviceConfig(StrictModel):
     name: str | None = Field(default=None, description="display name, free text")
     adapter: str
     template: Name | None = Field(default=None, description="point table in templates/, shared by equal machines")
+    parameters: dict[str, str | int | float | bool] | None = Field(
+        default=None, description="this device's values for the parameters of its template"
+    )
+    without: tuple[Name, ...] = Field(default=(), description="points of the template that this device does not have")
     governance: Governance | None = None
     identifiers: IdentifierOverride | None = None
     points: tuple[PointConfig, ...] = Field(min_length=1)
