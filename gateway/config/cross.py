@@ -15,6 +15,7 @@ from gateway.config.translate import subject
 from gateway.contract import AdapterType
 from gateway.contract.config import Governance
 from gateway.contract.plan import HasPlan, LoadPlan
+from gateway.derive.check import Finding, check_derived, labels_of_derived
 from gateway.log.records import Labels
 from gateway.publishing.config import Broker, DestinationConfig
 
@@ -29,6 +30,11 @@ class CheckedDevice:
     adapter: AdapterType
     source: Source
     file: FilePath
+
+    def path(self, index: int) -> Path:
+        """Where a point of `config.every_point` stands."""
+        read = len(self.config.points)
+        return ("points", index) if index < read else ("derived", index - read)
 
 
 def check_devices(devices: Sequence[CheckedDevice]) -> list[Problem]:
@@ -82,10 +88,10 @@ def plan_load(devices: Sequence[CheckedDevice]) -> tuple[LoadPlan, list[Problem]
 def _check_points(device: CheckedDevice) -> list[Problem]:
     problems: list[Problem] = []
     first: dict[str, int] = {}
-    for index, point in enumerate(device.config.points):
+    for index, point in enumerate(device.config.every_point):
         if point.point in first:
-            place = device.source.locate(("points", index, "point"))
-            other = device.source.locate(("points", first[point.point], "point"))
+            place = device.source.locate((*device.path(index), "point"))
+            other = device.source.locate((*device.path(first[point.point]), "point"))
             where = f"line {other.line}" if other.file == place.file else f"{other.file}:{other.line}:{other.column}"
             problems.append(
                 Problem.at(
@@ -94,10 +100,19 @@ def _check_points(device: CheckedDevice) -> list[Problem]:
             )
         first.setdefault(point.point, index)
         if point.unit is not None and point.unit != point.unit.strip():
-            path = ("points", index, "unit")
+            path = (*device.path(index), "unit")
             message = f"{subject(path, device.source)}the unit {point.unit!r} begins or ends with a space"
             problems.append(Problem.at(device.source.locate(path), message, "remove the space", "warning"))
+    if device.config.derived and not any(problem.severity == "error" for problem in problems):
+        problems += _of_derived(device, check_derived(device.config.points, device.config.derived))
     return problems
+
+
+def _of_derived(device: CheckedDevice, findings: Sequence[Finding]) -> list[Problem]:
+    return [
+        Problem.at(device.source.locate(path), f"{subject(path, device.source)}{message}", hint, severity)
+        for path, message, hint, severity in findings
+    ]
 
 
 def resolve_labels(
@@ -109,7 +124,7 @@ def resolve_labels(
         labels: list[Labels] = []
         missing: dict[tuple[str, ...], list[int]] = {}
         known: dict[Governance | None, tuple[Labels | None, tuple[str, ...]]] = {}
-        for index, point in enumerate(device.config.points):
+        for index, point in enumerate(device.config.every_point):
             own = point.governance
             if own not in known:
                 known[own] = _labels(own, device.config.governance, gateway)
@@ -119,8 +134,21 @@ def resolve_labels(
             else:
                 labels.append(found)
         problems += [_unlabelled(device, absent, indexes) for absent, indexes in missing.items()]
+        if device.config.derived and not missing:
+            labels = _raised(device, labels, problems)
         resolved.append(tuple(labels))
     return resolved
+
+
+def _raised(device: CheckedDevice, labels: list[Labels], problems: list[Problem]) -> list[Labels]:
+    """What is computed from something is as much worth protecting as that."""
+    points, derived = device.config.points, device.config.derived
+    if any(finding.severity == "error" for finding in check_derived(points, derived)):
+        return labels  # which was told of
+    known = {point.point: label for point, label in zip(points, labels, strict=False)}
+    of_derived, findings = labels_of_derived(known, derived, labels[len(points) :])
+    problems += _of_derived(device, findings)
+    return labels[: len(points)] + of_derived
 
 
 def _labels(*levels: Governance | None) -> tuple[Labels | None, tuple[str, ...]]:
@@ -136,13 +164,13 @@ def _labels(*levels: Governance | None) -> tuple[Labels | None, tuple[str, ...]]
 
 
 def _unlabelled(device: CheckedDevice, absent: tuple[str, ...], indexes: list[int]) -> Problem:
-    names = [device.config.points[index].point for index in indexes]
+    names = [device.config.every_point[index].point for index in indexes]
     shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
     verb = "has" if len(names) == 1 else "have"
     example = {"domain": "domain: production", "grade": "grade: 1", "class": "class: general"}
     labels = ", ".join(example[key] for key in absent)
     return Problem.at(
-        device.source.locate(("points", indexes[0])),
+        device.source.locate(device.path(indexes[0])),
         f"{shown} {verb} no {' and no '.join(absent)}; nothing leaves unlabelled",
         f"add governance: {{{labels}}} to gateway.yaml, to this device or to the point",
     )

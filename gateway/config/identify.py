@@ -51,14 +51,15 @@ class _Resolver:
         values = {"prefix": prefix, "gateway": self._gateway, "device": device.config.device}
         foreign = check_prefix(prefix) if prefix else None
         result: list[str | None] = []
-        for index, point in enumerate(device.config.points):
+        for index, point in enumerate(device.config.every_point):
             identifier = point.id
             if identifier is None and pattern:
                 try:
                     identifier = pattern.expand({**values, "point": point.point, "tag": point.tag})
                 except PatternError as error:
-                    message = f"{subject(('points', index), device.source)}{error}"
-                    self.report(device.source, ("points", index), message, "add the tag, or an id for this point")
+                    path = device.path(index)
+                    message = f"{subject(path, device.source)}{error}"
+                    self.report(device.source, path, message, "add the tag, or an id for this point")
             result.append(identifier)
             if identifier is None:
                 continue
@@ -90,7 +91,7 @@ class _Resolver:
             message = f"identifiers: the pattern {text!r} uses {{prefix}}, but there is no prefix"
             self.report(source, path, message, 'add what the secondary node assigned, such as prefix: "88.118.8"')
             return None
-        if not pattern.names & {"point", "tag"} and sum(point.id is None for point in device.config.points) > 1:
+        if not pattern.names & {"point", "tag"} and sum(point.id is None for point in device.config.every_point) > 1:
             message = f"identifiers: the pattern {text!r} gives all points of a device the same identifier"
             self.report(source, path, message, "use {point} or {tag} in the pattern")
             return None
@@ -98,17 +99,18 @@ class _Resolver:
 
     def _take(self, identifier: str, device: CheckedDevice, index: int) -> None:
         other, first = self._taken.setdefault(identifier, (device, index))
-        point, name = other.config.points[first], device.config.points[index].point
+        point, name = other.config.every_point[first], device.config.every_point[index].point
         if (other, first) == (device, index):
             return
         if point.point == name and other.config.device == device.config.device:
             return  # the same point twice, which is reported as such
         path = _path(device, index)
-        at = other.source.locate(("points", first))
+        at = other.source.locate(other.path(first))
         where = f"{at.file}:{at.line}:{at.column}"
         message = f"the identifier {identifier!r} is taken by point {point.point} at {where}"
         self.report(device.source, path, subject(path, device.source) + message, "an identifier names one point only")
 
 
 def _path(device: CheckedDevice, index: int) -> Path:
-    return ("points", index, "id") if device.config.points[index].id is not None else ("points", index)
+    path = device.path(index)
+    return (*path, "id") if device.config.every_point[index].id is not None else path

@@ -122,10 +122,10 @@ def subject(path: Path, source: Source) -> str:
 
 
 def _point_name(path: Path, data: Any) -> str | None:
-    if len(path) < 2 or path[0] not in ("points", "destinations") or not isinstance(path[1], int):
+    if len(path) < 2 or path[0] not in ("points", "derived", "destinations") or not isinstance(path[1], int):
         return None
     try:
-        name = data[path[0]][path[1]]["point" if path[0] == "points" else "name"]
+        name = data[path[0]][path[1]]["name" if path[0] == "destinations" else "point"]
     except (LookupError, TypeError):
         return None
     return name if isinstance(name, str) else None

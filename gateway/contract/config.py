@@ -10,6 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from gateway.contract.quantities import Duration
+
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """Gateway, device and point names: they become topic levels, and brokers disagree about anything else."""
 
@@ -53,18 +55,46 @@ class IdentifierOverride(StrictModel):
     pattern: str | None = None
 
 
-class PointConfig(StrictModel):
-    """Keys of one point, whatever its protocol."""
+class AnyPointConfig(StrictModel):
+    """Keys of every point, read or derived."""
 
     point: Name
     name: str | None = Field(default=None, description="display name, free text")
     tag: str | None = Field(default=None, description="plant tag (位号), free text")
     unit: str | None = Field(default=None, description="engineering unit, free text; it travels as written")
     description: str | None = None
-    scale: float | None = Field(default=None, description="reading = raw x scale + offset")
-    offset: float | None = None
     id: str | None = Field(default=None, description="identifier of this point instead of the pattern's")
     governance: Governance | None = None
+
+
+class PointConfig(AnyPointConfig):
+    """Keys of one point that is read, whatever its protocol."""
+
+    scale: float | None = Field(default=None, description="reading = raw x scale + offset")
+    offset: float | None = None
+
+
+class DerivedPointConfig(AnyPointConfig):
+    """A point that is computed from points of the same device, before the log."""
+
+    expression: str = Field(
+        description='over names of points of this device, such as "(p_in - p_out) * 1000": + - * / ** %, comparisons, '
+        "and, or, not, A if CONDITION else B, abs, max, min, sqrt; {t-1} is the point t-1"
+    )
+    max_age: Duration | None = Field(
+        default=None,
+        description="an operand that is older than this makes the result Bad; left out, the last value holds",
+    )
+
+    @property
+    def scale(self) -> None:
+        """The expression says it all."""
+        return
+
+    @property
+    def offset(self) -> None:
+        """The expression says it all."""
+        return
 
 
 class DeviceConfig(StrictModel):
@@ -81,3 +111,11 @@ class DeviceConfig(StrictModel):
     governance: Governance | None = None
     identifiers: IdentifierOverride | None = None
     points: tuple[PointConfig, ...] = Field(min_length=1)
+    derived: tuple[DerivedPointConfig, ...] = Field(
+        default=(), description="points that are computed from those of this device"
+    )
+
+    @property
+    def every_point(self) -> tuple[AnyPointConfig, ...]:
+        """Those that are read, then the derived ones."""
+        return (*self.points, *self.derived) if self.derived else self.points

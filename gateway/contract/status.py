@@ -23,6 +23,7 @@ BAD_NODE_ID_UNKNOWN: Final = 0x80340000
 BAD_NOT_READABLE: Final = 0x803A0000
 BAD_OUT_OF_RANGE: Final = 0x803C0000
 BAD_TYPE_MISMATCH: Final = 0x80740000
+BAD_NO_DATA: Final = 0x809B0000
 BAD_CONFIGURATION_ERROR: Final = 0x80890000
 BAD_NOT_CONNECTED: Final = 0x808A0000
 BAD_DEVICE_FAILURE: Final = 0x808B0000
@@ -51,6 +52,7 @@ _REASONS: Final[dict[int, str]] = {
     0x808B: "device",
     0x808C: "sensor",
     0x808D: "device",
+    0x809B: "stale",
     0x80AE: "comm",
     0x80DB: "config",
     0x408F: "stale",

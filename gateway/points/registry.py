@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from gateway.contract.adapter import Point
 from gateway.contract.batch import ValueType
-from gateway.contract.config import PointConfig
+from gateway.contract.config import DerivedPointConfig, PointConfig
 from gateway.log.records import DeviceRecord, Labels, PointRecord, Record
 from gateway.points.streams import Streams
 from gateway.points.table import PointTable
@@ -26,7 +26,7 @@ ENUMERATION_BYTES = 16_000
 class PointDefinition:
     """A point as the config wants it: its own keys plus what it inherits."""
 
-    config: PointConfig
+    config: PointConfig | DerivedPointConfig
     labels: Labels
     id: str | None
     """industrial-internet identifier, pattern already applied"""
@@ -56,6 +56,8 @@ class Registry:
     def bind(self, definition: DeviceDefinition) -> list[Point]:
         """Give each point of a device its index: the old one where nothing that an index stands for has changed.
 
+        Returns those that are read; derived ones are nothing to an adapter.
+
         Changes of identifier, unit, scale, offset or labels make a new entry and retire the old; display texts are
         brought up to date under the same index; points that left the config are retired. All changes of one call
         share one new catalogue version.
@@ -66,14 +68,14 @@ class Registry:
         version = self._table.version(definition.device) + 1
         free = max(known, default=-1) + 1
         changes: list[Record] = []
-        points = []
+        points: list[Point] = []
         for wanted in definition.points:
             old = live.pop(wanted.config.point, None)
             record = self._record(definition.device, wanted, old, version, now)
             if old is not None and _same_meaning(old, record):
                 record = replace(record, index=old.index, valid_from=old.valid_from)
                 if replace(record, catalogue=old.catalogue) == old:
-                    points.append(Point(old.index, wanted.config))
+                    points += _read(old.index, wanted)
                     continue
             else:
                 record = replace(record, index=free)
@@ -81,7 +83,7 @@ class Registry:
                 if old is not None:
                     changes.append(replace(old, catalogue=version, retired_at=now))
             changes.append(record)
-            points.append(Point(record.index, wanted.config))
+            points += _read(record.index, wanted)
         changes += [replace(gone, catalogue=version, retired_at=now) for gone in live.values()]
         device = DeviceRecord(definition.device, definition.name, definition.adapter)
         if self._table.device(definition.device) != device:
@@ -163,6 +165,10 @@ class Registry:
         if changes:
             self._table.apply(changes)
             self._write(changes)
+
+
+def _read(index: int, wanted: PointDefinition) -> list[Point]:
+    return [Point(index, wanted.config)] if isinstance(wanted.config, PointConfig) else []
 
 
 def _enumeration(where: str, texts: Sequence[tuple[int, str]]) -> Mapping[int, str] | None:
