@@ -1,7 +1,7 @@
 """Items of a DataChangeNotification (Part 4, 7.25.2), values of a ReadResponse (5.11.2): raw bytes to columns. Pure.
 
-Equal items are one numpy view. Mixed ones are walked once, which only finds where each begins; values are then gathered
-per layout by numpy. Arrays, long strings and rarer types are decoded one by one.
+Equal items are one numpy view. Mixed ones are walked once, which only finds where each begins; the columns of all of
+them are then gathered by numpy, values type by type. Structures, arrays of texts and rarer types are read one by one.
 """
 
 from __future__ import annotations
@@ -17,8 +17,12 @@ import numpy.typing as npt
 
 from adapters.opcua.decoding.envelope import skip_diagnostics
 from adapters.opcua.decoding.layouts import (
+    ARRAY,
     BOOLEAN,
     BYTESTRING,
+    EXTENSION_OBJECT,
+    FIXED,
+    FROM_END,
     HANDLE,
     NULL,
     SERVER,
@@ -29,17 +33,23 @@ from adapters.opcua.decoding.layouts import (
     VALUE,
     Layout,
     layout,
-    tail_dtype,
 )
-from adapters.opcua.decoding.variant import DecodeError, OtherVariant, decode_text, decode_variant, read_length
+from adapters.opcua.decoding.variant import (
+    DecodeError,
+    OtherVariant,
+    decode_text,
+    decode_variant,
+    read_elements,
+    read_length,
+)
 from adapters.opcua.decoding.walk import Places, ReadItem, find_items, run_length
 from gateway.contract.status import BAD_DECODING_ERROR
 
 _SMALLEST_ITEM: Final = HANDLE + 1
-_FEW: Final = 24
-"""texts of one layout that are faster one by one"""
-_ELSEWHERE: Final = 0xFFFF
-"""no key: the item was decoded by itself"""
+_VARIANT: Final = HANDLE + 1
+"""where in an item its value is"""
+_TYPE: Final = 0x3F
+_TAIL: Final = (("status", "<u4"), ("source", "<i8"), ("server", "<i8"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,80 +136,101 @@ def _decode(
         return variable.read(data, offset, end, order, other) - shared
 
     places = find_items(data, offset, end, count, read, shared)
-    return _by_type([*_gather(data, places, read), *variable.items()]), places.end
+    return _by_type([*_gather(data, places, shared, read), *variable.items()]), places.end
 
 
-def _gather(data: bytes, places: Places, read: ReadItem) -> list[Items]:
-    """The items that were stepped over, layout by layout."""
-    keys = np.ndarray((len(data) - 1,), "<u2", data, 0, (1,))[places.offsets + 4]
-    keys[(keys & VALUE) == 0] &= 0xFF  # without a value the second byte belongs to something else
-    keys[places.read] = _ELSEWHERE
-    by_key = np.argsort(keys, kind="stable")
-    keys = keys[by_key]
-    starts = [0, *(np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist(), len(keys)]
+def _gather(data: bytes, places: Places, shared: int, read: ReadItem) -> list[Items]:
+    """The items that were stepped over, type by type."""
+    octets = np.frombuffer(data, np.uint8)
+    order = np.delete(np.arange(len(places.offsets)), places.read)
+    if not len(order):
+        return []
+    variants = octets[places.offsets[order] + _VARIANT]
+    # Without a value that byte belongs to something else.
+    variants[octets[places.offsets[order] + HANDLE] & np.uint8(VALUE) == 0] = NULL
+    by_type = np.argsort(variants, kind="stable")
+    order, variants = order[by_type], variants[by_type]
+    offsets, ends = places.offsets[order], np.append(places.offsets[1:], places.end - shared)[order] + shared
+    masks = octets[offsets + HANDLE]
+    handles = _at(data, offsets, "<u4")
+    tails = [_tail(data, ends, masks, field, format) for field, format in _TAIL]
+    starts = [0, *(np.flatnonzero(variants[1:] != variants[:-1]) + 1).tolist(), len(variants)]
     found: list[Items] = []
-    for key, (start, end) in zip(keys[starts[:-1]].tolist(), itertools.pairwise(starts), strict=True):
-        order = by_key[start:end]
-        offsets = places.offsets[order]
-        if SIZES[key]:
-            shape = layout(key)
-            found.append(_columns(shape, order, _records(data, offsets, shape.dtype)))
-        elif key == _ELSEWHERE:
-            continue
-        elif len(order) < _FEW:
-            for at, place in zip(offsets.tolist(), order.tolist(), strict=True):
+    for variant, (start, end) in zip(variants[starts[:-1]].tolist(), itertools.pairwise(starts), strict=True):
+        rows = slice(start, end)
+        if variant == EXTENSION_OBJECT:
+            for at, place in zip(offsets[rows].tolist(), order[rows].tolist(), strict=True):
                 read(at, place)
-        else:
-            found += _texts(data, key, order, offsets)
+            continue
+        values, there = _values(data, offsets[rows] + _VARIANT + 1, variant)
+        columns = (order[rows], handles[rows], values, *(tail[rows] for tail in tails))
+        items = Items(variant & _TYPE, bool(variant & ARRAY), *columns)
+        if there is None:
+            found.append(items)
+            continue
+        nothing = items.take(~there)
+        found.append(replace(nothing, type=NULL, array=False, values=np.zeros(len(nothing))))
+        if there.any():
+            found.append(items.take(there))
     return found
 
 
-def _records(data: bytes, offsets: npt.NDArray[np.int64], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """The record of `dtype` at each of `offsets`, all of which lie within `data`."""
+def _at(data: bytes, offsets: npt.NDArray[np.int64], format: str) -> npt.NDArray[Any]:
+    """What lies at each of `offsets`, all of which lie within `data`."""
+    dtype = np.dtype(format)
     size = dtype.itemsize
-    # As opaque bytes first: numpy gathers those ten times faster than records.
+    # As opaque bytes first: numpy gathers those faster than what is not aligned.
     return np.ndarray((len(data) - size + 1,), f"V{size}", data, 0, (1,))[offsets].view(dtype)
 
 
-def _texts(data: bytes, key: int, order: npt.NDArray[np.int64], offsets: npt.NDArray[np.int64]) -> list[Items]:
-    """Scalars that are a length and as many bytes: strings, byte strings, XML elements; the null ones apart."""
-    mask, type = key & 0xFF, key >> 8
-    lengths = _records(data, offsets + 6, np.dtype("<i4"))
-    starts = offsets + 10
-    ends = starts + np.maximum(lengths, 0)
-    tail, n = tail_dtype(mask), len(order)
-    tails = _records(data, ends, tail) if tail.itemsize else np.zeros(n, tail)
-    columns = (
-        _records(data, offsets, np.dtype("<u4")),
-        _field(tails, mask & STATUS, "status", np.uint32),
-        _field(tails, mask & SOURCE, "source", np.int64),
-        _field(tails, mask & SERVER, "server", np.int64),
-    )
-    values = np.empty(n, object)
-    values[:] = (
-        [data[start:end] for start, end in zip(starts.tolist(), ends.tolist(), strict=True)]
-        if type == BYTESTRING
-        else _decoded(data, starts, ends)
-    )
-    handles, status, source, server = columns
-    items = Items(type, False, order, handles, values, status, source, server)
-    null = lengths < 0
-    if not null.any():
-        return [items]
-    nothing = items.take(null)
-    nothing = replace(nothing, type=NULL, values=np.zeros(len(nothing)))
-    return [nothing] if null.all() else [nothing, items.take(~null)]
+def _tail(
+    data: bytes, ends: npt.NDArray[np.int64], masks: npt.NDArray[np.uint8], field: str, format: str
+) -> npt.NDArray[Any]:
+    """A field behind the values of items that end at `ends`; 0 where an item does not have it."""
+    back = FROM_END[field][masks]
+    if back.all():
+        return _at(data, ends - back, format)
+    column = np.zeros(len(ends), format)
+    rows = np.flatnonzero(back)
+    if len(rows):
+        column[rows] = _at(data, ends[rows] - back[rows], format)
+    return column
 
 
-def _decoded(data: bytes, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> list[str]:
-    """The UTF-8 texts in `data[start:end]`; pure ASCII, nearly all of them, costs a slice each."""
-    first = int(starts[0])
-    text = data[first : int(ends[-1])].decode("latin-1")  # offsets grow, so the last end is the greatest
-    bounds = zip((starts - first).tolist(), (ends - first).tolist(), strict=True)
-    texts = [text[start:end] for start, end in bounds]
-    if "".join(texts).isascii():
-        return texts
-    return [text if text.isascii() else decode_text(text.encode("latin-1")) for text in texts]
+def _values(
+    data: bytes, starts: npt.NDArray[np.int64], variant: int
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
+    """The values of one type that begin at `starts`, and which of them are not null; None = all."""
+    if variant == NULL:
+        return np.zeros(len(starts)), None
+    if variant in FIXED:
+        values = _at(data, starts, FIXED[variant])
+        # Any other byte than 0 is true (Part 6, 5.2.2.1).
+        return (values != 0 if variant == BOOLEAN else values), None
+    lengths = _at(data, starts, "<i4").astype(np.int64)
+    there = lengths >= 0
+    starts, lengths = starts + 4, np.maximum(lengths, 0)
+    column = np.empty(len(starts), object)
+    if variant & ARRAY:
+        type, end = variant & _TYPE, len(data)
+        for row, (at, n) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
+            column[row], _ = read_elements(data, at, end, type, n)
+    elif variant == BYTESTRING:
+        column[:] = [data[at : at + n] for at, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
+    else:
+        column[:] = _texts(data, starts, lengths)
+    return column, None if there.all() else there
+
+
+def _texts(data: bytes, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> list[str]:
+    """The UTF-8 texts at `starts`; pure ASCII, nearly all of them, costs a slice each."""
+    slices = zip(starts.tolist(), (starts + lengths).tolist(), strict=True)
+    found = [data[start:end] for start, end in slices]
+    together = b"".join(found)
+    if not together.isascii():
+        return [decode_text(raw) for raw in found]
+    text = together.decode("ascii")
+    return [text[start:end] for start, end in itertools.pairwise([0, *np.cumsum(lengths).tolist()])]
 
 
 def _columns(shape: Layout, order: npt.NDArray[np.int64], records: npt.NDArray[Any]) -> Items:
@@ -259,12 +290,8 @@ class _Variable:
         for (type, array), rows in self._rows.items():
             rows.sort(key=operator.itemgetter(0))  # few texts of a layout come after all others
             orders, handles, values, statuses, sources, servers = zip(*rows, strict=True)
-            column = np.zeros(len(rows)) if type == NULL else np.empty(len(rows), object)
-            if type != NULL:
-                column[:] = values if not array else [None] * len(rows)
-                if array:
-                    for row, value in enumerate(values):
-                        column[row] = value
+            # numpy would read a list of lists as a matrix
+            column = np.zeros(len(rows)) if type == NULL else np.fromiter(values, object, len(rows))
             found.append(
                 Items(
                     type,

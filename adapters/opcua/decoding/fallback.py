@@ -25,6 +25,7 @@ from adapters.opcua.decoding.layouts import (
     SERVER,
     SOURCE,
     STATUS,
+    STRING,
     TAILS,
     VALUE,
     VARIANT,
@@ -43,6 +44,7 @@ from adapters.opcua.decoding.variant import (
     read_bytes,
     read_length,
     read_shape,
+    read_text,
 )
 
 _LAST_RESERVED: Final = 31
@@ -169,30 +171,44 @@ class _Decoder:
         """Fields in their order; a mask tells which optional ones are there, a number which one of a union's."""
         if self._depth >= _DEEPEST:
             raise DecodeError("a structure is nested too deeply")
-        deeper = _Decoder(self._data, self._structures, self._depth + 1)
         if known.union:
-            choice, offset = self._uint32(offset, end)
-            if choice > len(known.fields):
-                raise DecodeError(f"a union has no field {choice}")
-            if not choice:
-                return {}, offset
-            field = known.fields[choice - 1]
-            value, offset = deeper.field(field, offset, end)
-            return {field.name: value}, offset
+            return self._union(known, offset, end)
         values: dict[str, Any] = {}
         mask, bit = 0, 1
-        if any(field.optional for field in known.fields):
+        if known.masked:
             mask, offset = self._uint32(offset, end)
-        for field in known.fields:
+        for names, numbers, field in known.pieces:
+            if numbers is not None:
+                after = offset + numbers.size
+                if after > end:
+                    raise DecodeError("the message ends inside a structure")
+                values.update(zip(names, numbers.unpack_from(self._data, offset), strict=True))
+                offset = after
+                continue
             if field.optional:
                 there, bit = mask & bit, bit << 1
                 if not there:
                     continue
-            values[field.name], offset = deeper.field(field, offset, end)
+            values[field.name], offset = self._deeper().field(field, offset, end)
         return values, offset
+
+    def _union(self, known: Structure, offset: int, end: int) -> tuple[Any, int]:
+        choice, offset = self._uint32(offset, end)
+        if choice > len(known.fields):
+            raise DecodeError(f"a union has no field {choice}")
+        if not choice:
+            return {}, offset
+        field = known.fields[choice - 1]
+        value, offset = self._deeper().field(field, offset, end)
+        return {field.name: value}, offset
+
+    def _deeper(self) -> _Decoder:
+        return _Decoder(self._data, self._structures, self._depth + 1)
 
     def field(self, field: Field, offset: int, end: int) -> tuple[Any, int]:
         """The value of a field."""
+        if field.rank < 0 and field.type == STRING:
+            return read_text(self._data, offset, end)
         read = functools.partial(self._element, field)
         if field.rank < 0:
             return read(offset, end)

@@ -14,6 +14,7 @@ import struct
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 VALUE: Final = 0x01
 STATUS: Final = 0x02
@@ -74,6 +75,22 @@ FIXED: Final[dict[int, str]] = {
 }
 """numpy format of each built-in type of fixed width (Part 6, 5.1.2)"""
 
+FORMATS: Final[dict[int, str]] = {
+    BOOLEAN: "?",
+    SBYTE: "b",
+    BYTE: "B",
+    INT16: "h",
+    UINT16: "H",
+    INT32: "i",
+    UINT32: "I",
+    INT64: "q",
+    UINT64: "Q",
+    FLOAT: "f",
+    DOUBLE: "d",
+    STATUSCODE: "I",
+}
+"""struct format of those that are numbers"""
+
 # After the value. Each picoseconds field follows its own timestamp (Part 6, table "DataValue").
 _TAIL: Final = (
     (STATUS, "status", "<u4"),
@@ -129,17 +146,21 @@ SIZES: Final = _sizes()
 TEXTS: Final = (STRING, BYTESTRING, XMLELEMENT)
 """types that are a length and as many bytes"""
 
-LONG: Final = 0x80
+LENGTH: Final = HANDLE + 2
+"""where in an item the length of a text or an array is"""
+BODY: Final = 0xFF
 """see STEPS"""
 
 
-def _steps() -> bytes:
-    steps = bytearray(SIZES)
-    for mask in range(MASKS):
-        if mask & VALUE:
-            for variant in TEXTS:
-                steps[mask | variant << 8] = LONG | 4 + 2 + 4 + tail_dtype(mask).itemsize
-    return bytes(steps)
+def _steps() -> npt.NDArray[np.uint16]:
+    steps = np.frombuffer(SIZES, np.uint8).astype(np.uint16)
+    counted = dict.fromkeys(TEXTS, 1) | {ARRAY | type: np.dtype(format).itemsize for type, format in FIXED.items()}
+    for mask in range(VALUE, MASKS, 2):
+        head = LENGTH + tail_dtype(mask).itemsize
+        for variant, unit in counted.items():
+            steps[mask | variant << 8] = unit << 8 | head + 4
+        steps[mask | EXTENSION_OBJECT << 8] = BODY << 8 | head
+    return steps
 
 
 @functools.cache
@@ -148,12 +169,23 @@ def tail_dtype(mask: int) -> np.dtype[Any]:
     return np.dtype([(name, format) for bit, name, format in _TAIL if mask & bit])
 
 
-STEPS: Final = np.frombuffer(_steps(), np.uint8)
-"""uint8[65536], as SIZES; of a scalar of TEXTS, LONG + the size of everything but its bytes."""
+STEPS: Final = _steps()
+"""uint16[65536] by the two bytes at the mask: an item's size without what its length counts, + 256 x how many bytes the
+length at LENGTH counts by, 0 = it has none. BODY in place of that: type id, encoding and bytes of a structure come on
+top. 0 = neither."""
 
 
-VALUE_STEPS: Final = np.where(STEPS > 0, STEPS - np.uint8(HANDLE), np.uint8(0))
-"""As STEPS, from a DataValue to the next where there are no handles."""
+def _from_end(field: str) -> npt.NDArray[np.uint8]:
+    places = np.zeros(MASKS, np.uint8)
+    for mask in range(MASKS):
+        tail = tail_dtype(mask)
+        if tail.fields and field in tail.fields:
+            places[mask] = tail.itemsize - tail.fields[field][1]
+    return places
+
+
+FROM_END: Final = {field: _from_end(field) for field in ("status", "source", "server")}
+"""uint8[64] by mask: how far before the end of an item the field begins, 0 = it has none"""
 
 
 class Tail(NamedTuple):

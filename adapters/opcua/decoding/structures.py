@@ -9,13 +9,15 @@ from __future__ import annotations
 import dataclasses
 import enum
 import functools
+import itertools
+import struct
 import typing
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from asyncua import ua
 
-from adapters.opcua.decoding.layouts import DIAGNOSTIC_INFO, EXTENSION_OBJECT, INT32, UINT32, VARIANT
+from adapters.opcua.decoding.layouts import DIAGNOSTIC_INFO, EXTENSION_OBJECT, FORMATS, INT32, UINT32, VARIANT
 
 NUMBER, INTEGER, UINTEGER, ENUMERATION = 26, 27, 28, 29
 """numeric ids of the abstract data types of namespace 0 (Part 6, annex A: NodeIds.csv)"""
@@ -38,11 +40,44 @@ class Field(NamedTuple):
     optional: bool = False
 
 
-class Structure(NamedTuple):
+class Piece(NamedTuple):
+    """Fields of a structure that are read together: mandatory numbers that follow each other, or any one field."""
+
+    names: tuple[str, ...]
+    numbers: struct.Struct | None
+    field: Field
+    """the only one, or the first of the numbers"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
     """A structure, or a union: of whose fields one is there at most."""
 
     fields: tuple[Field, ...]
     union: bool = False
+
+    @functools.cached_property
+    def masked(self) -> bool:
+        """Whether a mask says which fields are there."""
+        return any(field.optional for field in self.fields)
+
+    @functools.cached_property
+    def pieces(self) -> tuple[Piece, ...]:
+        """All fields in their order, for a structure that is no union."""
+        pieces: list[Piece] = []
+        for is_number, group in itertools.groupby(self.fields, _is_number):
+            fields = [*group]
+            if is_number:
+                formats = "".join(FORMATS[field.type] for field in fields)
+                names = tuple(field.name for field in fields)
+                pieces.append(Piece(names, struct.Struct(f"<{formats}"), fields[0]))
+            else:
+                pieces += [Piece((field.name,), None, field) for field in fields]
+        return tuple(pieces)
+
+
+def _is_number(field: Field) -> bool:
+    return field.type in FORMATS and field.rank < 0 and not field.optional
 
 
 class Structures:

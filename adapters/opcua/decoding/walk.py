@@ -1,31 +1,46 @@
 """Where the items of a DataChangeNotification (Part 4, 7.25.2) or the values of a ReadResponse (5.11.2) begin. Pure.
 
-An item's length follows from its first bytes, so items can only be found one after the other, and one step of that walk
-is what mixed notifications cost in Python. numpy computes beforehand, for every byte of a window, how long an item
-would be that began there; the walk then is an addition per item. Long runs of equal items are not walked at all.
+An item's length follows from its first bytes, so items can only be found one after the other. In a large message numpy
+looks at every byte where an item could begin, and computes where the next one would; where these follow each other to
+the byte they are a chain, and the walk takes a chain at a time. Nothing else is believed: a byte that only looks like
+the beginning of an item is in no chain that the walk comes to. Long runs of equal items are not even looked at.
 """
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from adapters.opcua.decoding.layouts import LONG, SIZES, STEPS, VALUE, VALUE_STEPS
-from adapters.opcua.decoding.variant import DecodeError
+from adapters.opcua.decoding.layouts import (
+    BODY,
+    EXTENSION_OBJECT,
+    HANDLE,
+    LENGTH,
+    SIZES,
+    STATUS,
+    STEPS,
+    VALUE,
+)
+from adapters.opcua.decoding.variant import DecodeError, read_length
 
-_FIRST_WINDOW: Final = 2048
-_LARGEST_WINDOW: Final = 1 << 16
+_FIRST_WINDOW: Final = 1 << 12
+_LARGEST_WINDOW: Final = 1 << 18
 """bytes; what numpy needs for one of these stays in a core's cache"""
-_LONGEST_STEP: Final = 255
+_SMALLEST_WINDOW: Final = 1 << 10
+"""bytes in which items are found faster one by one"""
 _RUN: Final = 48
 """equal items that pay for leaving the walk"""
-_END: Final = bytes(_LONGEST_STEP + 1)
-"""follows the steps of a window, so that a step beyond it finds 0"""
+_STAMPS: Final = 0xFF & ~(VALUE | STATUS)
+"""the bits of a mask that are nearly always the same in a message: which times there are"""
+_ARRAY_OR_NOT: Final = 0x7F
+_TYPE_ID: Final = np.array([2, 4, 7, 7], np.int64)
+"""bytes of a node id by its encoding, of one that is text without that (Part 6, 5.2.2.9)"""
+_TEXT_ID: Final = 3
 
+Ints = npt.NDArray[np.int64]
 ReadItem = Callable[[int, int], int]
 """Decodes the item at (offset, order), of a layout that is not ours to step over; returns where the next one begins.
 Raises DecodeError."""
@@ -34,9 +49,9 @@ Raises DecodeError."""
 class Places(NamedTuple):
     """Where items begin."""
 
-    offsets: npt.NDArray[np.int64]
-    """of each item, in the order of the notification"""
-    read: npt.NDArray[np.int64]
+    offsets: Ints
+    """of each item, in the order of the notification; each ends where the next one begins"""
+    read: Ints
     """the orders of the items that `ReadItem` has decoded"""
     end: int
     """where the last item ends"""
@@ -66,10 +81,10 @@ def run_length(data: bytes, offset: int, key: int, limit: int, shared: int = 0) 
     while done < limit:
         n = min(step, limit - done)
         if key & VALUE:
-            pairs = np.ndarray((n,), "<u2", data, offset + done * size + 4, (size,))
+            pairs = np.ndarray((n,), "<u2", data, offset + done * size + HANDLE, (size,))
             same = pairs == key
         else:
-            masks = np.ndarray((n,), "u1", data, offset + done * size + 4, (size,))
+            masks = np.ndarray((n,), "u1", data, offset + done * size + HANDLE, (size,))
             same = masks == key & 0xFF
         if not same.all():
             return done + int(same.argmin())
@@ -81,26 +96,27 @@ def run_length(data: bytes, offset: int, key: int, limit: int, shared: int = 0) 
 class _Walk:
     def __init__(self, data: bytes, end: int, count: int, read: ReadItem, shared: int) -> None:
         self._data = data
+        self._bytes = np.frombuffer(data, np.uint8)
         self._shared = shared
-        self._table = VALUE_STEPS if shared else STEPS
         self._end = end
         self._count = count
         self._read = read
         self._done = 0
-        self.offsets: list[npt.NDArray[np.int64]] = []
+        self._stamps: list[int] = []
+        self.offsets: list[Ints] = []
         self.read: list[int] = []
 
     def run(self, offset: int) -> int:
         window = _FIRST_WINDOW
         while self._done < self._count:
-            if offset + 6 > self._end:
+            if offset + LENGTH > self._end:
                 raise DecodeError("the message ends inside an item")
             after = self._run(offset)
             if after > offset:
                 offset, window = after, _FIRST_WINDOW
             else:
                 offset = self._window(offset, window)
-                window = min(4 * window, _LARGEST_WINDOW)
+                window = min(8 * window, _LARGEST_WINDOW)
         return offset
 
     def _run(self, offset: int) -> int:
@@ -121,43 +137,103 @@ class _Walk:
 
     def _window(self, start: int, size: int) -> int:
         """Walk from `start` through `size` bytes at least; returns where the next item begins."""
-        steps = _steps(self._data, start, min(start + size, self._end), self._table)
-        inside = len(steps)
-        steps += _END
-        places = array("q")
-        add, at, done, count = places.append, 0, self._done, self._count
-        while at < inside:
-            for item in range(done, count):
-                step = steps[at]
-                if not step:
-                    done = item
-                    break
-                add(at)
-                at += step
-            else:
-                done = count
-                break
-            if at < inside:
-                add(at)
-                self.read.append(done)
-                at = self._read(start + at, done) - start
-                done += 1
-        self._done = done
-        self.offsets.append(np.frombuffer(places, np.int64) + start)
-        return start + at
+        stop = min(start + size, self._end, len(self._data) - LENGTH + 1)
+        self._know(start)
+        begins, nexts, chains = self._chains(start, stop)
+        places, ends = begins.data, chains.data
+        found = np.zeros(stop - start, np.bool_)
+        at, row, chain = start, 0, 0
+        while at < stop and self._done < self._count:
+            while row < len(places) and places[row] < at:
+                row += 1
+            if row == len(places) or places[row] > at:
+                found[at - start] = True
+                at = self._one(at)
+                continue
+            while ends[chain] <= row:
+                chain += 1
+            last = min(ends[chain], row + self._count - self._done)
+            found[begins[row:last] - start] = True
+            self._done += last - row
+            at, row = int(nexts[last - 1]), last
+        self.offsets.append(np.flatnonzero(found) + start)
+        return at
 
+    def _one(self, at: int) -> int:
+        """Where the item at `at` ends."""
+        self._know(at)
+        order = self._done
+        self._done += 1
+        step = int(STEPS[self._data[at + HANDLE] | self._data[at + HANDLE + 1] << 8])
+        unit, size = step >> 8, step & 0xFF
+        if not size or unit == BODY:
+            self.read.append(order)
+            return self._read(at, order)
+        if unit:
+            size += unit * max(read_length(self._data, at + LENGTH, self._end), 0)
+        return at + size - self._shared
 
-def _steps(data: bytes, start: int, stop: int, table: npt.NDArray[np.uint8]) -> bytes:
-    """How long the item would be that began at each byte of `data[start:stop]`; 0 = this has to be looked at."""
-    n = min(stop, len(data) - 5) - start
-    steps = table.take(np.ndarray((n,), "<u2", data, start + 4, (1,)))
-    long = np.flatnonzero(steps >= LONG)
-    if len(long):
-        readable = int(np.searchsorted(long, len(data) - 9 - start))
-        steps[long[readable:]] = 0
-        long = long[:readable]
-    if len(long):
-        lengths = np.ndarray((len(data) - 9 - start,), "<i4", data, start + 6, (1,))
-        total = np.maximum(lengths[long], 0).astype(np.int64) + (steps[long] - LONG)
-        steps[long] = np.where(total <= _LONGEST_STEP, total, 0)
-    return steps.tobytes()
+    def _know(self, at: int) -> None:
+        """The item at `at` is one: others look like it."""
+        stamps = self._data[at + HANDLE] & _STAMPS
+        if stamps not in self._stamps:
+            self._stamps.append(stamps)
+
+    def _chains(self, start: int, stop: int) -> tuple[Ints, Ints, Ints]:
+        """Where items may begin in `data[start:stop]`, where each would end, and the rows at which chains end.
+
+        All places in the first two follow each other, but for the last one of a chain.
+        """
+        if stop - start < _SMALLEST_WINDOW:
+            nothing = np.empty(0, np.int64)
+            return nothing, nothing, nothing
+        masks, types = self._bytes[start + HANDLE : stop + HANDLE], self._bytes[start + HANDLE + 1 : stop + HANDLE + 1]
+        stamps = masks & np.uint8(_STAMPS)
+        likely = stamps == self._stamps[0]
+        for other in self._stamps[1:]:
+            likely |= stamps == other
+        likely &= (types & np.uint8(_ARRAY_OR_NOT) <= EXTENSION_OBJECT) | (masks & np.uint8(VALUE) == 0)
+        begins = np.flatnonzero(likely) + start
+        nexts = begins + self._steps(begins)
+        # What no other leads to is no item. One round of this leaves few; what is left only ends chains.
+        led_to = np.zeros(stop - start + 1, np.bool_)
+        led_to[np.minimum(nexts, stop)[nexts > begins] - start] = True
+        led_to[0] = True
+        kept = np.flatnonzero(led_to[begins - start] & (nexts > begins))
+        begins, nexts = begins[kept], nexts[kept]
+        return begins, nexts, np.append(np.flatnonzero(nexts[:-1] != begins[1:]), len(begins) - 1) + 1
+
+    def _steps(self, at: Ints) -> Ints:
+        """How far it would be from the item at each of `at` to the next; 0 = this has to be looked at.
+
+        Lengths that lie beyond the data are read before its end: such an item crosses the end whatever they say.
+        """
+        keys = np.ndarray((len(self._data) - 1,), "<u2", self._data, 0, (1,))
+        lengths = np.ndarray((len(self._data) - 3,), "<i4", self._data, 0, (1,))
+        shapes = STEPS.take(keys[at + HANDLE])
+        steps = (shapes & 0xFF).astype(np.int64)
+        long = np.flatnonzero(shapes > 0xFF)
+        if len(long):
+            units, places = (shapes[long] >> 8).astype(np.int64), at[long] + LENGTH
+            bodies = np.flatnonzero(units == BODY)
+            if len(bodies):
+                heads = self._heads(places[bodies], lengths)
+                places[bodies] += heads - 4
+                units[bodies] = 1
+                steps[long[bodies]] += heads
+            steps[long] += units * np.maximum(lengths[np.minimum(places, len(lengths) - 1)], 0)
+            if len(bodies):
+                steps[long[bodies[heads == 0]]] = 0
+        steps[steps > 0] -= self._shared
+        return steps
+
+    def _heads(self, at: Ints, lengths: npt.NDArray[np.int32]) -> Ints:
+        """Bytes from a structure's type id to the end of its length (Part 6, 5.2.2.15); 0 = look at it."""
+        last = len(self._bytes) - 1
+        kinds = self._bytes[np.minimum(at, last)]
+        sizes = _TYPE_ID[np.minimum(kinds, _TEXT_ID)]
+        texts = kinds == _TEXT_ID
+        sizes[texts] += np.maximum(lengths[np.minimum(at[texts] + 3, len(lengths) - 1)], 0)
+        binary = self._bytes[np.minimum(at + sizes, last)] == 1
+        heads: Ints = np.where((kinds <= _TEXT_ID) & binary, sizes + 5, 0)
+        return heads
