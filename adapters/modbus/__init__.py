@@ -10,7 +10,7 @@ a terminal. pymodbus frames the messages and is imported only when a device is b
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from adapters.modbus.config import ModbusDeviceConfig
@@ -18,6 +18,7 @@ from adapters.modbus.url import SCHEMES
 from gateway.contract import Adapter, Clock, DeviceConfig, Point
 from gateway.contract.plan import LoadPlan
 from gateway.contract.registers import RegisterTools
+from gateway.contract.trial import Trial
 
 
 class ModbusAdapterType:
@@ -38,6 +39,18 @@ class ModbusAdapterType:
         from adapters.modbus.tools import ModbusTools  # noqa: PLC0415 - as above
 
         return ModbusTools()
+
+    def table_keys(self, cells: Mapping[str, str], base: int) -> dict[str, Any]:
+        """A point of what a row of a point table says; see `gateway.contract.tables.HasTables`."""
+        from adapters.modbus.tables import table_keys  # noqa: PLC0415 - only `points import` needs it
+
+        return table_keys(cells, base)
+
+    async def try_out(self, config: Any) -> Trial:
+        """`check --connect`; see `gateway.contract.trial.HasTrial`."""
+        from adapters.modbus.tools.trial import try_out  # noqa: PLC0415 - keeps the protocol library out of `check`
+
+        return await try_out(config)
 
     def plan(self, devices: Sequence[Any]) -> LoadPlan:
         """What the devices will be asked, and what cannot be met; see `gateway.contract.plan.HasPlan`."""

@@ -1,0 +1,120 @@
+"""What `edge-gateway points import` says: for people, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from gateway.config import Problem
+from gateway.tables.changes import Changes, PointChange
+from gateway.tables.convert import TableProblem
+from gateway.tables.edit import flow
+
+MOST = 20
+"""changes of one kind that are shown without --all"""
+_STATES = {
+    "wrong": "nothing is written: correct the table, then import it again",
+    "same": "nothing to do: the config says what the table says",
+    "shown": "nothing is written yet; --apply writes it",
+    "written": "written; the files before lie beside the new ones as .bak",
+}
+
+
+def changes_text(
+    changes: Sequence[Changes],
+    problems: Sequence[TableProblem],
+    config_problems: Sequence[Problem],
+    notes: Sequence[str],
+    state: str,
+    *,
+    remove: bool,
+    all: bool,
+) -> Iterator[str]:
+    """The report line by line: notes, changes, problems, and what was done."""
+    for note in [*notes, *(note for each in changes for note in each.notes)]:
+        yield f"note: {note}"
+    for each in changes:
+        yield (
+            f"{each.device}: {len(each.new):,} new, {len(each.changed):,} changed, {len(each.gone):,} gone, "
+            f"{each.unchanged:,} unchanged"
+        )
+        yield from _some([_new(change) for change in each.new], all)
+        yield from _some([_changed(change) for change in each.changed], all)
+        yield from _some([_gone(change, remove=remove) for change in each.gone], all)
+    for problem in problems:
+        yield str(problem)
+    for wrong in config_problems:
+        yield str(wrong)
+    count = len(problems) + sum(problem.severity == "error" for problem in config_problems)
+    yield (f"{count:,} problem{'s' * (count != 1)}; " if count else "") + _STATES[state]
+
+
+def changes_json(
+    changes: Sequence[Changes],
+    problems: Sequence[TableProblem],
+    config_problems: Sequence[Problem],
+    notes: Sequence[str],
+    state: str,
+) -> dict[str, Any]:
+    """The same for programs."""
+    return {
+        "state": state,
+        "notes": [*notes, *(note for each in changes for note in each.notes)],
+        "devices": [
+            {
+                "device": each.device,
+                "new": [{"row": change.row, "keys": change.values} for change in each.new],
+                "changed": [
+                    {
+                        "point": change.point,
+                        "row": change.row,
+                        "keys": {key.key: {"from": key.old, "to": key.new} for key in change.keys},
+                    }
+                    for change in each.changed
+                ],
+                "gone": [change.point for change in each.gone],
+                "unchanged": each.unchanged,
+            }
+            for each in changes
+        ],
+        "problems": [
+            {
+                "sheet": problem.sheet,
+                "row": problem.row,
+                "column": problem.column,
+                "message": problem.message,
+                "hint": problem.hint,
+            }
+            for problem in problems
+        ],
+        "config_problems": [problem.as_dict() for problem in config_problems],
+    }
+
+
+def _some(lines: Sequence[str], all: bool) -> Iterator[str]:
+    shown = len(lines) if all or len(lines) <= MOST + 1 else MOST
+    yield from lines[:shown]
+    if shown < len(lines):
+        yield f"  ... and {len(lines) - shown:,} more like these (--all shows them)"
+
+
+def _new(change: PointChange) -> str:
+    return f"  + {flow(change.values)}"
+
+
+def _changed(change: PointChange) -> str:
+    parts = [
+        f"{key.key}: {'(none)' if key.old is None else flow(key.old)} -> "
+        f"{'(none)' if key.new is None else flow(key.new)}"
+        for key in change.keys
+    ]
+    return f"  ~ {_called(change)}, row {change.row}: {'; '.join(parts)}"
+
+
+def _gone(change: PointChange, *, remove: bool) -> str:
+    what = "is taken out" if remove else "is not in the table; it stays (--remove takes it out)"
+    return f"  - {_called(change)} {what}"
+
+
+def _called(change: PointChange) -> str:
+    return f"{change.point} ({change.tag})" if change.tag else change.point

@@ -1,0 +1,39 @@
+"""Points of a device as a sheet: a column for every key that a person fills in, and for what else is in use."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from gateway.contract import PointConfig
+from gateway.tables.changes import written
+from gateway.tables.headings import CHINESE, ENGLISH
+from gateway.tables.sheets import Cell, Sheet
+
+_ALWAYS = (
+    "point", "tag", "name", "address", "node", "type", "order", "bit", "length", "count", "scale", "offset", "unit",
+    "range", "every", "sampling", "id", "description",
+)  # fmt: skip
+_NOT_JSON = frozenset({"deadband"})
+"""keys whose value has no one way back from what the model made of it"""
+
+
+def as_sheet(name: str, points: Sequence[PointConfig], lang: str, notes: list[str]) -> Sheet:
+    """The sheet; keys without a heading of their own stand under their name in the config, groups of keys as JSON."""
+    fields = type(points[0]).model_fields
+    used = {key for point in points for key in point.model_fields_set}
+    columns = [key for key in _ALWAYS if key in fields]
+    columns += sorted(used - set(columns) - _NOT_JSON)
+    left_out = sorted(used & _NOT_JSON)
+    notes += [f"{name}: the key {key} is not in the table; an import leaves it as it is" for key in left_out]
+    words = CHINESE if lang == "zh" else ENGLISH
+    rows: list[list[Cell]] = [[words.get(key, words["every"] if key == "sampling" else key) for key in columns]]
+    rows += [[_cell(written(point, key)) for key in columns] for point in points]
+    return Sheet(name, rows)
+
+
+def _cell(value: Any) -> Cell:
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    return json.dumps(value, ensure_ascii=False)
