@@ -22,6 +22,7 @@ import zstandard
 from gateway.contract.adapter import Origin
 from gateway.contract.batch import Batch, ValueType
 from gateway.log import codec, columns
+from gateway.log.batches import decode_values, encode_values
 from gateway.log.columns import Column, Reader
 from gateway.log.errors import LogCorruptError, LogFormatError
 from gateway.log.records import BatchRecord, EventRecord, Record, Segment, Series, SeriesHead
@@ -260,7 +261,7 @@ def _pack_batches(key: Key, members: Sequence[Any]) -> list[bytes]:
         columns.encode_integers(joined("basis")[by_point]),
         columns.encode_integers(joined("flags")[by_point]),
         columns.encode_bools(joined("valid")[by_point]),
-        codec.encode_values(ValueType(batches[0].type), joined("values")[by_point]),
+        encode_values(ValueType(batches[0].type), joined("values")[by_point]),
     )
     if key.original_times:
         parts.append(columns.encode_integers(joined("original_time")[by_point]))
@@ -300,7 +301,7 @@ def _read_batches(key: Key, reader: Reader) -> Iterator[Record]:
     points = columns.decode_column(reader, total, _I32)
     by_point = np.argsort(points, kind="stable")
     read = [_restored(columns.decode_column(reader, total, dtype), by_point) for dtype in (_I64, _U32, _U8, _U8, _BOOL)]
-    values = _restored(codec.decode_values(reader, type, total), by_point)
+    values = _restored(decode_values(reader, type, total), by_point)
     original = _restored(columns.decode_column(reader, total, _I64), by_point) if key.original_times else None
     return _batches(key, type, (points, *read, values, original), counts, received, monotonic, origins)
 

@@ -15,13 +15,12 @@ from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
-import numpy as np
 import orjson
 import zstandard
 
-from gateway.contract.adapter import Origin
-from gateway.contract.batch import Batch, ValueType
+from gateway.contract.batch import ValueType
 from gateway.log import columns
+from gateway.log.batches import pack_batch, unpack_batch
 from gateway.log.columns import Reader
 from gateway.log.errors import LogCorruptError, LogFormatError
 from gateway.log.origins import newest_origins, pack_origins
@@ -60,14 +59,7 @@ _COUNT32: Final = struct.Struct("<I")
 _SERIES: Final = struct.Struct("<HHIQqq")
 """stream, device, readings, n, least and greatest time"""
 _FRAME: Final = struct.Struct("<BHI")
-_BATCH_HEAD: Final = struct.Struct("<BBIqq")
-_ORIGIN: Final = struct.Struct("<QQH")
 _EVENT_TIME: Final = struct.Struct("<q")
-_ANNEX: Final = struct.Struct("<BI")
-_ORIGINAL_TIME: Final = 1
-
-_INT32, _INT64 = np.dtype(np.int32), np.dtype(np.int64)
-_UINT32, _UINT8, _BOOL = np.dtype(np.uint32), np.dtype(np.uint8), np.dtype(np.bool_)
 
 
 class Head(NamedTuple):
@@ -95,7 +87,7 @@ def pack_record(record: Record) -> bytes:
     """A record's payload; its size is known before compression. Raises TypeError for an event that is not JSON-able."""
     match record:
         case BatchRecord():
-            return _pack_batch(record.batch, record.origin)
+            return pack_batch(record.batch, record.origin)
         case EventRecord():
             return _EVENT_TIME.pack(record.time) + columns.encode_json([record.body])
         case StreamRecord() | DeviceRecord() | PointRecord():
@@ -236,17 +228,6 @@ def unpack_record(kind: int, payload: bytes, series: Series | None = None, n: in
     raise LogFormatError(f"record kind {kind} is not known to this version; a newer version wrote it")
 
 
-def encode_values(type: ValueType, values: columns.Column) -> bytes:
-    """A column of values of a batch's type."""
-    return _ENCODERS[type](values)
-
-
-def decode_values(reader: Reader, type: ValueType, count: int) -> columns.Column:
-    """What `encode_values` encoded. Raises LogCorruptError or LogFormatError."""
-    objects = _OBJECT_DECODERS.get(type)
-    return objects(reader, count) if objects else columns.decode_column(reader, count, type.dtype)
-
-
 def encode_document(document: dict[str, Any], position: int, commit_time: int) -> tuple[bytes, bytes]:
     """Head and body of a preamble: a JSON document, sealed as a segment is."""
     raw = orjson.dumps(document)
@@ -342,21 +323,6 @@ _DEFINITIONS: Final[dict[int, type[StreamRecord | DeviceRecord | PointRecord]]] 
 _FIELDS: Final[dict[type[Any], tuple[str, ...]]] = {
     kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in _DEFINITIONS.values()
 }
-_ENCODERS: Final = {
-    ValueType.BOOL: columns.encode_bools,
-    ValueType.INT64: columns.encode_integers,
-    ValueType.UINT64: columns.encode_integers,
-    ValueType.FLOAT32: columns.encode_floats,
-    ValueType.FLOAT64: columns.encode_floats,
-    ValueType.STRING: columns.encode_strings,
-    ValueType.BYTES: columns.encode_bytes,
-    ValueType.JSON: columns.encode_json_column,
-}
-_OBJECT_DECODERS: Final = {
-    ValueType.STRING: columns.decode_strings,
-    ValueType.BYTES: columns.decode_bytes,
-    ValueType.JSON: columns.decode_json_column,
-}
 
 
 @dataclasses.dataclass(slots=True)
@@ -385,63 +351,11 @@ def _tally(tallies: dict[Series, _Tally], record: BatchRecord | EventRecord) -> 
     return tally
 
 
-def _pack_batch(batch: Batch, origin: Origin | None) -> bytes:
-    count = len(batch)
-    parts = [
-        _BATCH_HEAD.pack(batch.type, origin is not None, count, batch.received_time, batch.monotonic),
-        b"" if origin is None else _pack_origin(origin),
-        columns.encode_integers(batch.points),
-        columns.encode_integers(batch.source_time),
-        columns.encode_integers(batch.status),
-        columns.encode_integers(batch.basis),
-        columns.encode_integers(batch.flags),
-        columns.encode_bools(batch.valid),
-        encode_values(batch.type, batch.values),
-    ]
-    if batch.original_time is not None:
-        column = columns.encode_integers(batch.original_time)
-        parts += (_ANNEX.pack(_ORIGINAL_TIME, len(column)), column)
-    return b"".join(parts)
-
-
-def _pack_origin(origin: Origin) -> bytes:
-    server = origin.server.encode()
-    return _ORIGIN.pack(origin.subscription, origin.sequence, len(server)) + server
-
-
 def _unpack_reading_record(kind: int, series: Series, n: int, payload: Reader) -> BatchRecord | EventRecord:
     if kind == _EVENT:
         time = payload.unpack(_EVENT_TIME)[0]
         return EventRecord(series.stream, time, columns.decode_json(payload)[0], n)
-    type_number, has_origin, count, received_time, monotonic = payload.unpack(_BATCH_HEAD)
-    try:
-        type = ValueType(type_number)
-    except ValueError:
-        raise LogFormatError(
-            f"value type {type_number} is not known to this version; a newer version wrote it"
-        ) from None
-    origin = None
-    if has_origin:
-        subscription, sequence, length = payload.unpack(_ORIGIN)
-        origin = Origin(payload.take(length).decode(), subscription, sequence)
-    column = columns.decode_column
-    points = column(payload, count, _INT32)
-    source_time = column(payload, count, _INT64)
-    status = column(payload, count, _UINT32)
-    basis = column(payload, count, _UINT8)
-    flags = column(payload, count, _UINT8)
-    valid = column(payload, count, _BOOL)
-    values = decode_values(payload, type, count)
-    original_time = None
-    while payload.offset < len(payload.data):
-        annex, length = payload.unpack(_ANNEX)
-        content = Reader(payload.take(length))
-        if annex == _ORIGINAL_TIME:
-            original_time = column(content, count, _INT64)
-    batch = Batch(
-        series.device, type, points, values, valid, status, source_time, basis, flags, received_time, monotonic,
-        original_time,
-    )  # fmt: skip
+    batch, origin = unpack_batch(series.device, payload)
     return BatchRecord(series.stream, batch, origin, n)
 
 

@@ -22,8 +22,8 @@ NARROW: Final = struct.Struct("<IB")
 """scale, and bytes of a narrow value"""
 SECOND: Final = 1_000_000_000
 """ns"""
-_F32: Final = struct.Struct("<f")
-_DIGITS: Final = 6
+_POWERS: Final = tuple(10.0**digits for digits in range(7))
+_ALL: Final = 20
 _EXACT: Final = 2.0**52
 _MAX_SCALE: Final = 0xFFFFFFFF
 
@@ -40,31 +40,30 @@ def usable_scale(unit: int) -> int:
     return unit
 
 
-def decimal_digits(sample: Sequence[float], width: int) -> int | None:
-    """How many digits behind the point all of a few floats of `width` bytes have.
+def sampled(count: int) -> slice:
+    """Which of a column's floats say whether it is worth a look at all: of a short one all, of others eight or so."""
+    return slice(None) if count <= _ALL else slice(0, 8 * (count // 8), count // 8)
 
-    None: too many, or not finite, or no gain. A single float with enough digits is always a decimal; spread over more
-    than two bytes' range it takes its four bytes either way, and to find that out of all values costs most of all.
+
+def decimals(sample: Sequence[float], width: int) -> tuple[int, list[int]] | None:
+    """How many digits behind the point floats of `width` bytes have, and what they are without the point.
+
+    Divided by that power of ten the integers give back every bit of the sample. None: too many digits, or not finite,
+    or no gain. A single float with enough digits is always a decimal; spread over more than two bytes' range it takes
+    its four bytes either way, and to find that out of all values costs most of all.
     """
-    if not all(map(math.isfinite, sample)):
+    if not math.isfinite(sum(sample)):
         return None
-    fits = _is_single_decimal if width == 4 else _is_decimal
-    digits = 0
-    for value in sample:
-        while not fits(value, 10.0**digits):
-            digits += 1
-            if digits > _DIGITS:
-                return None
-    if width == 4 and (max(sample) - min(sample)) * 10.0**digits > 0xFFFF:
-        return None
-    return digits
-
-
-def _is_decimal(value: float, power: float) -> bool:
-    scaled = value * power
-    return -_EXACT < scaled < _EXACT and round(scaled) / power == value
-
-
-def _is_single_decimal(value: float, power: float) -> bool:
-    scaled = value * power
-    return -_EXACT < scaled < _EXACT and _F32.unpack(_F32.pack(round(scaled) / power))[0] == value
+    first, low, high = sample[0], min(sample), max(sample)
+    layout = f"<{len(sample)}{'f' if width == 4 else 'd'}"
+    stored = struct.pack(layout, *sample)
+    for digits, power in enumerate(_POWERS):
+        if low * power <= -_EXACT or high * power >= _EXACT or (width == 4 and (high - low) * power > 0xFFFF):
+            return None
+        # Most columns need more digits than the first tries, and their first value shows it.
+        if struct.pack(layout[-1], round(first * power) / power) != struct.pack(layout[-1], first):
+            continue
+        scaled = [round(value * power) for value in sample]
+        if struct.pack(layout, *[number / power for number in scaled]) == stored:
+            return digits, scaled
+    return None

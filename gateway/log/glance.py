@@ -13,6 +13,7 @@ import numpy as np
 
 from gateway.contract.batch import ValueType
 from gateway.log import blocks, codec, columns
+from gateway.log.batches import decode_values
 from gateway.log.blocks import BlockHead, Key
 from gateway.log.columns import Reader
 from gateway.log.errors import LogFormatError
@@ -100,7 +101,7 @@ def _pass_batches(key: Key, reader: Reader) -> tuple[list[str], list[int], list[
     except ValueError:
         raise LogFormatError(f"value type {key.type} is not known to this version; a newer version wrote it") from None
     if type.dtype == object:
-        codec.decode_values(reader, type, total)
+        decode_values(reader, type, total)
     else:
         columns.pass_over(reader, total, type.dtype)
     if key.original_times:

@@ -20,7 +20,7 @@ from gateway.log.encodings import (
     OFFSETS,
     RANGE,
     RAW,
-    decimal_digits,
+    decimals,
     narrow_width,
     usable_scale,
 )
@@ -28,14 +28,13 @@ from gateway.log.encodings import (
 MOST: Final = 20
 """values up to which this is the faster way"""
 _LAYOUT: Final = {1: "B", 2: "H", 4: "I"}
-_LEAST, _GREATEST = -(1 << 63), (1 << 63) - 1
 
 
 def encode_floats(raw: bytes, values: Sequence[float], width: int) -> bytes:
     """See `columns.encode_floats`; `raw` and `values` are the same, little-endian and as Python has them."""
     if raw[width:] == raw[:-width]:
         return bytes((CONSTANT,)) + raw[:width]
-    decimal = _decimal(raw, values, width)
+    decimal = _decimal(values, width)
     if decimal is not None and len(decimal) < len(raw):
         return decimal
     return bytes((RAW,)) + planes(raw, width)
@@ -81,17 +80,10 @@ def _narrowed(values: Sequence[int], low: int, width: int, scale: int, narrow: i
     return base.to_bytes(width, "little") + NARROW.pack(scale, narrow) + data
 
 
-def _decimal(raw: bytes, values: Sequence[float], width: int) -> bytes | None:
+def _decimal(values: Sequence[float], width: int) -> bytes | None:
     """The values as integers over a power of ten, where dividing them gives back every bit; else None."""
-    digits = decimal_digits(values[:: max(1, len(values) // 8)][:8], width)
-    if digits is None:
+    found = decimals(values, width)
+    if found is None:
         return None
-    power = 10.0**digits
-    try:
-        scaled = [round(value * power) for value in values]
-        back = struct.pack(f"<{len(values)}{'f' if width == 4 else 'd'}", *[number / power for number in scaled])
-    except (OverflowError, ValueError):  # not finite, or beyond the type
-        return None
-    if back != raw or not min(scaled) >= _LEAST or not max(scaled) <= _GREATEST:
-        return None
+    digits, scaled = found
     return bytes((DECIMAL, digits)) + encode_integers(struct.pack(f"<{len(scaled)}q", *scaled), scaled, 8)
