@@ -95,7 +95,7 @@ class _Gathering:
     nbytes: int = 0
     """of all shares"""
     readings: bool = False
-    """there is more in it than the gateway's own entries and events"""
+    """there is more in it than entries, events and notes"""
 
 
 class Writer:
@@ -319,7 +319,7 @@ class Writer:
             gathering.calls.append(records)
             gathering.shares[share] = gathering.shares.get(share, 0) + nbytes
             gathering.nbytes += nbytes
-            if share != _NOW_SHARE and not gathering.readings:
+            if not gathering.readings and any(isinstance(record, BatchRecord) for record in records):
                 gathering.readings = True
                 self._signal.notify()
         return LogReceipt(gathering.future)

@@ -16,7 +16,7 @@ import pytest
 from gateway.contract.batch import Batch, ValueType
 from gateway.contract.clock import SystemClock
 from gateway.log import LogError, LogFullError, LogIOError, LogStore, Tail, Writer, codec
-from gateway.log.records import BatchRecord, Record, Segment, Series
+from gateway.log.records import BatchRecord, NoteRecord, Record, Segment, Series
 from tests.support.logs import STREAM, T0, SetClock, batch, definitions, event, offsets, open_log, reading, small_disk
 from tests.support.wait import eventually
 
@@ -154,7 +154,7 @@ async def test_readings_do_not_wait_for_the_commit_of_entries_that_went_before_t
     """As at a start: definitions and gaps are committed at once, and the first readings come right after them."""
     stub, clock = StubStore(), WatchedClock()
     async with writing(stub, commit_s=2.0, clock=clock) as writer:
-        await writer.write_now(definitions()).durable()
+        await (await writer.write([*definitions(), NoteRecord("a", {})], 100, "a")).durable()
         await (await writer.write([fresh()], 100, "a")).durable()
         assert len(stub.commits) == 2, "the clock stands still"
         entry = writer.write_now([event(-1)])
