@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +22,6 @@ from adapters.modbus.totals import Totals
 from adapters.modbus.values import Read, scalar_reader
 from gateway.contract import Basis, Batch, Point, ValueType
 from gateway.contract.status import BAD_SENSOR_FAILURE, GOOD
-
-_LOW_FIRST: Final = np.dtype("<u2")
-_NO_BITS: Final = np.zeros(0, np.uint8)
 
 
 class Replies(NamedTuple):
@@ -62,13 +59,16 @@ class _Column(NamedTuple):
     """Everything fixed about the batch of one value type."""
 
     type: ValueType
+    dtype: np.dtype[Any]
     points: npt.NDArray[np.int32]
     block: npt.NDArray[np.intp]
     """number of each point's block"""
     groups: tuple[_Group, ...]
     scalars: tuple[_Scalar, ...]
-    sentinels: bool
-    """some points have numbers that stand for no value"""
+    judged: bool
+    """some points may turn out to be Bad: text that is none, numbers that stand for no value"""
+    epoch: npt.NDArray[np.int64]
+    """int64[n] of 0: a time of all is added to it"""
     valid: npt.NDArray[np.bool_]
     status: npt.NDArray[np.uint32]
     basis: npt.NDArray[np.uint8]
@@ -103,6 +103,7 @@ class Layout:
         for place in _places(points, blocks):
             by_type.setdefault(place.config.value_type, []).append(place)
         self._columns = [_column(type, by_type[type]) for type in sorted(by_type)]
+        self._has_bits = any(self._in_bits)
 
     def decode(self, replies: Replies, received_ns: int, monotonic_ns: int) -> list[Batch]:
         """Batches of all points whose block was tried, one per value type.
@@ -111,7 +112,7 @@ class Layout:
         block's size, which the client checks.
         """
         cells = self._join(replies.payloads)
-        times = np.array(replies.time_ns, dtype=np.int64)
+        times = replies.time_ns
         if all(replies.read) and not any(replies.status):
             batches = [self._batch(column, cells, times, received_ns, monotonic_ns) for column in self._columns]
         else:
@@ -126,27 +127,30 @@ class Layout:
         return batches if self._totals is None else [_marked(batch, self._totals) for batch in batches]
 
     def _join(self, payloads: Sequence[bytes | None]) -> Cells:
-        registers: list[bytes] = []
-        bits: list[bytes] = []
-        for payload, in_bits, size in zip(payloads, self._in_bits, self._sizes, strict=True):
-            (bits if in_bits else registers).append(bytes(size) if payload is None else payload)
-        raw = b"".join(registers)
-        swapped = np.frombuffer(raw, _LOW_FIRST)
-        unpacked = np.unpackbits(np.frombuffer(b"".join(bits), np.uint8), bitorder="little") if bits else _NO_BITS
-        return Cells(swapped.byteswap(), swapped, unpacked, raw)
+        sent = [
+            bytes(size) if payload is None else payload for payload, size in zip(payloads, self._sizes, strict=True)
+        ]
+        if not self._has_bits:
+            return Cells(b"".join(sent), b"")
+        registers = [payload for payload, in_bits in zip(sent, self._in_bits, strict=True) if not in_bits]
+        bits = [payload for payload, in_bits in zip(sent, self._in_bits, strict=True) if in_bits]
+        return Cells(b"".join(registers), b"".join(bits))
 
-    def _batch(
-        self, column: _Column, cells: Cells, times: npt.NDArray[np.int64], received_ns: int, monotonic_ns: int
-    ) -> Batch:
-        values = np.empty(len(column.points), column.type.dtype)
+    def _batch(self, column: _Column, cells: Cells, times: Sequence[int], received_ns: int, monotonic_ns: int) -> Batch:
         valid, status = column.valid, column.status
-        if column.scalars or column.sentinels:
+        if column.judged:
             valid, status = valid.copy(), status.copy()
-        for group in column.groups:
-            values[group.part], invalid = group.read(cells)
-            if invalid is not None and invalid.any():
-                valid[group.part][invalid] = False
-                status[group.part][invalid] = BAD_SENSOR_FAILURE
+        groups = [group.read(cells) for group in column.groups]
+        if len(groups) == 1 and not column.scalars:
+            values = groups[0].values.astype(column.dtype, copy=False)
+        else:
+            values = np.empty(len(column.points), column.dtype)
+            for group, found in zip(column.groups, groups, strict=True):
+                values[group.part] = found.values
+        for group, found in zip(column.groups, groups, strict=True) if column.judged else ():
+            if found.invalid is not None and found.invalid.any():
+                valid[group.part][found.invalid] = False
+                status[group.part][found.invalid] = BAD_SENSOR_FAILURE
         for scalar in column.scalars:
             source = cells.bits if scalar.in_bits else cells.raw
             values[scalar.place], bad = scalar.read(source[scalar.start : scalar.end])
@@ -159,7 +163,7 @@ class Layout:
             values=values,
             valid=valid,
             status=status,
-            source_time=times[column.block],
+            source_time=column.epoch + times[0] if len(times) == 1 else np.array(times, np.int64)[column.block],
             basis=column.basis,
             flags=column.flags,
             received_time=received_ns,
@@ -230,11 +234,13 @@ def _column(type: ValueType, places: Sequence[_Place]) -> _Column:
     n = len(ordered)
     return _Column(
         type,
+        type.dtype,
         _fixed([place.point.index for place in ordered], np.int32),
         np.array([place.block for place in ordered], np.intp),
         tuple(groups),
         tuple(scalars),
-        any(place.config.invalid for place in ordered),
+        bool(scalars) or any(place.config.invalid for place in ordered),
+        _fixed([0] * n, np.int64),
         _fixed([True] * n, np.bool_),
         _fixed([GOOD] * n, np.uint32),
         _fixed([Basis.GATEWAY] * n, np.uint8),

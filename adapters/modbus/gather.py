@@ -1,6 +1,7 @@
 """Values that one gather decodes for all points of a kind: bits, integers, floats, numbers with a sign bit. Pure.
 
-For each kind there is an array of word positions, least significant word first, so one gather and one view decode all
+Numbers that lie one behind the other, their bytes in an order that numpy knows, are looked at where they are. Otherwise
+there is for each kind an array of word positions, least significant word first, so one gather and one view decode all
 points of that kind, whatever their word order; byte order only decides which of two views of the same bytes is
 gathered from. Registers travel most significant byte first (MODBUS Application Protocol V1.1b3, 4.2).
 """
@@ -8,6 +9,7 @@ gathered from. Registers travel most significant byte first (MODBUS Application 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -18,17 +20,28 @@ from adapters.modbus.point import ModbusPointConfig, RegisterType
 Columns = npt.NDArray[Any]
 
 
-class Cells(NamedTuple):
-    """The joined replies of one cycle, seen in the ways that decoders need."""
+class Cells:
+    """The joined replies of one cycle, seen in the ways that decoders need: each is made for the first who needs it."""
 
-    words: Columns
-    """uint16[n]: registers, high byte sent first"""
-    swapped: Columns
-    """uint16[n]: the same with the low byte first"""
-    bits: Columns
-    """uint8[n] of 0 or 1"""
-    raw: bytes
-    """the registers' bytes as sent"""
+    def __init__(self, raw: bytes, packed: bytes) -> None:
+        """`raw`: the registers' bytes as sent; `packed`: the bytes of the bits, least significant bit first."""
+        self.raw = raw
+        self._packed = packed
+
+    @cached_property
+    def words(self) -> Columns:
+        """uint16[n]: registers, high byte sent first."""
+        return self.swapped.byteswap()
+
+    @cached_property
+    def swapped(self) -> Columns:
+        """uint16[n]: the same with the low byte first."""
+        return np.frombuffer(self.raw, _LOW_FIRST)
+
+    @cached_property
+    def bits(self) -> Columns:
+        """uint8[n] of 0 or 1."""
+        return np.unpackbits(np.frombuffer(self._packed, np.uint8), bitorder="little")
 
 
 class Place(NamedTuple):
@@ -42,6 +55,7 @@ class Gathered(NamedTuple):
     """Values of all points of a kind, and which of them are none because the device says so by a special number."""
 
     values: Columns
+    """nobody else's: whoever asked may keep it"""
     invalid: npt.NDArray[np.bool_] | None
 
 
@@ -91,15 +105,30 @@ def _raw(places: Sequence[Place]) -> Callable[[Cells], Columns]:
         return lambda cells: (words(cells, starts) & masks) != 0
     if type in (RegisterType.INT8, RegisterType.UINT8):
         return lambda cells: words(cells, starts).astype(np.uint8).view(type.value)
-    # least significant word first: the value is then little-endian whatever the host and the device are
+    # the value is little-endian whatever the host and the device are
+    dtype = np.dtype(type.value).newbyteorder("<")
+    if config.sign == "magnitude":
+        dtype = np.dtype(f"<u{dtype.itemsize}")
+    if (sent := _sent_as(places, dtype)) is not None:
+        count, offset = len(places), 2 * places[0].start
+        return lambda cells: np.frombuffer(cells.raw, sent, count, offset).astype(dtype)
     offsets = np.arange(config.words, dtype=np.intp)
     index = np.array(
         [place.start + (offsets if place.config.swaps_words else offsets[::-1]) for place in places], np.intp
     ).reshape(-1)
-    dtype = np.dtype(type.value).newbyteorder("<")
-    if config.sign == "magnitude":
-        dtype = np.dtype(f"<u{dtype.itemsize}")
     return lambda cells: words(cells, index).view(dtype)
+
+
+def _sent_as(places: Sequence[Place], dtype: np.dtype[Any]) -> np.dtype[Any] | None:
+    """How numpy reads numbers of a kind where they are; None if they are not neighbours, or it cannot."""
+    words = dtype.itemsize // 2
+    first = places[0].start
+    if any(place.start != first + number * words for number, place in enumerate(places)):
+        return None
+    low_byte_first = places[0].config.swaps_bytes  # which is one of a kind
+    if words > 1 and any(place.config.swaps_words != low_byte_first for place in places):
+        return None
+    return dtype if low_byte_first else dtype.newbyteorder(">")
 
 
 def _sign_magnitude(numbers: Columns) -> Columns:
@@ -132,6 +161,7 @@ def _invalid(places: Sequence[Place], type: RegisterType) -> Callable[[Columns],
 
 
 _MANY: Final = 500
+_LOW_FIRST: Final = np.dtype("<u2")
 _GATHERED = frozenset(RegisterType) - {
     RegisterType.BCD,
     RegisterType.STRING,

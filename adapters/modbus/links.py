@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
+from weakref import WeakKeyDictionary
 
 from adapters.lines import Line, Opener, Shared
 from adapters.lines.listen import Listener
 from adapters.lines.ports import serial, tcp, udp
 from adapters.modbus.config import ModbusConnectionConfig, ModbusDeviceConfig, TlsConfig
+from adapters.modbus.deadlines import Deadlines
 from adapters.modbus.framing import Ascii, Framing, Rtu
 from adapters.modbus.link import LateReplies, LineLink, Link
 from adapters.modbus.mbap import MbapLink
@@ -22,6 +25,8 @@ _SHARED: Final[Shared[Link]] = Shared()
 _LISTENERS: Final[Shared[Listener]] = Shared()
 LATE: Final[dict[tuple[str, str, int], LateReplies]] = {}
 """per wire, for as long as the process lives"""
+_DEADLINES: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, Deadlines]] = WeakKeyDictionary()
+"""of all connections of an event loop"""
 _FRAMINGS: Final[dict[str, Framing]] = {"rtu": Rtu(), "ascii": Ascii()}
 
 _LINGER_S: Final = 60.0
@@ -53,6 +58,7 @@ def _make(config: ModbusDeviceConfig, opener: Opener, clock: Clock) -> Link:
         return MbapLink(
             opener,
             clock,
+            _DEADLINES.setdefault(asyncio.get_running_loop(), Deadlines(clock)),
             open_timeout_s=connection.timeout_s,
             outstanding=config.load.outstanding,
             datagrams=place.scheme == "udp",

@@ -12,36 +12,46 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections import deque
-from typing import Final, NamedTuple
-
-from pymodbus.framer import FramerSocket
-from pymodbus.pdu import DecodePDU
+from typing import Final
 
 from adapters.lines import CannotConnect, Disconnected, NoReply, Opener, Port, Turns
 from adapters.lines.line import why
+from adapters.modbus.deadlines import Deadlines
 from adapters.modbus.link import Reply, Terms
 from adapters.modbus.pdu import BadReply, Request, check_reply
 from gateway.contract import Clock
 
 MBAP_LENGTH: Final = range(2, 255)
 """what the header's length field may say: unit and PDU (Messaging on TCP/IP V1.0b, 3.1.3). 2 is too short, but some
-stacks send it with exceptions and the framer knows them"""
+stacks send it with exceptions, which have a byte more"""
 _STALE_AFTER: Final = 3
 """timeouts in a row, whichever station was asked, after which the connection may be half open and is made anew"""
-_FRAMER: Final = FramerSocket(DecodePDU(False))
-_HEADER: Final = struct.Struct(">2xHH")
-"""protocol id and length, behind the transaction id"""
+_HEADER: Final = struct.Struct(">HHHB")
+"""transaction id, protocol id (0), length of what follows it, unit (Messaging on TCP/IP V1.0b, 3.1.3)"""
+_TOLD: Final = 6
+"""bytes up to the end of the length"""
+_SHORTEST: Final = _HEADER.size + 1
+_MISTOLD: Final = (_SHORTEST, _SHORTEST + 1)
+"""what an exception's header says that it is long, and what it is, where the length is 2"""
 
 
 class MbapLink:
     """Stations behind one connection, at most one open at any time, with a number of requests on their way."""
 
     def __init__(
-        self, opener: Opener, clock: Clock, *, open_timeout_s: float, outstanding: int = 1, datagrams: bool = False
+        self,
+        opener: Opener,
+        clock: Clock,
+        deadlines: Deadlines,
+        *,
+        open_timeout_s: float,
+        outstanding: int = 1,
+        datagrams: bool = False,
     ) -> None:
         """`datagrams`: what comes has message boundaries, and what does not fit says nothing of what follows."""
         self._opener = opener
         self._clock = clock
+        self._deadlines = deadlines
         self._open_timeout_s = open_timeout_s
         self._datagrams = datagrams
         self._turns = Turns(outstanding)
@@ -87,16 +97,15 @@ class MbapLink:
     async def _ask(self, stream: _Stream, station: int, request: Request, timeout_s: float) -> Reply:
         # never re-used within 65,535 requests, over connections too: an old reply cannot have a new one's number
         self._transaction = transaction = self._transaction % 0xFFFF + 1
-        loop = asyncio.get_running_loop()
-        asked = _Asked(station, loop.create_future())
+        asked = _Asked(self, stream, station, timeout_s)
         sent_ns = self._clock.monotonic_ns()
         stream.ask(transaction, asked, request.pdu)
-        timer = loop.call_later(timeout_s, self._time_out, stream, asked, timeout_s)
+        self._deadlines.add(asked, sent_ns, timeout_s)
         try:
             pdu, received_ns = await asked.reply
-        finally:
-            timer.cancel()
-            stream.answered(transaction)
+        except BaseException:
+            stream.forget(transaction)
+            raise
         try:
             answer = check_reply(request, pdu)
         except BadReply:
@@ -105,12 +114,9 @@ class MbapLink:
         self._silent = 0
         return Reply(answer, sent_ns, received_ns)
 
-    def _time_out(self, stream: _Stream, asked: _Asked, timeout_s: float) -> None:
-        if asked.reply.done():
-            return
+    def on_silence(self, stream: _Stream) -> None:
+        """A request was not answered in time."""
         self._silent += 1
-        came = f"only {len(stream.buffer)} bytes came" if stream.buffer else "no reply came"
-        asked.fail(NoReply(f"{came} within {timeout_s:g} s"))
         # A station of its own that is silent may be a connection that died; so may be silence of all behind one.
         if len(self._stations) == 1 or self._silent >= _STALE_AFTER or stream.buffer:
             stream.give_up(Disconnected("the connection was given up: nobody answered on it"))
@@ -139,12 +145,30 @@ class MbapLink:
         return stream
 
 
-class _Asked(NamedTuple):
+class _Asked:
     """A request on its way."""
 
-    station: int
-    reply: asyncio.Future[tuple[bytes, int]]
-    """the reply's PDU, and when it came"""
+    __slots__ = ("_link", "_stream", "_timeout_s", "reply", "station", "until_ns")
+
+    def __init__(self, link: MbapLink, stream: _Stream, station: int, timeout_s: float) -> None:
+        self._link = link
+        self._stream = stream
+        self._timeout_s = timeout_s
+        self.station = station
+        self.until_ns = 0
+        self.reply: asyncio.Future[tuple[bytes, int]] = asyncio.get_running_loop().create_future()
+        """the reply's PDU, and when it came"""
+
+    @property
+    def over(self) -> bool:
+        """See `deadlines.Waiting`."""
+        return self.reply.done()
+
+    def time_out(self) -> None:
+        """See `deadlines.Waiting`."""
+        came = f"only {len(self._stream.buffer)} bytes came" if self._stream.buffer else "no reply came"
+        self.fail(NoReply(f"{came} within {self._timeout_s:g} s"))
+        self._link.on_silence(self._stream)
 
     def fail(self, fault: Exception) -> None:
         """Let whoever waits know why there will be no reply."""
@@ -173,10 +197,10 @@ class _Stream:
         if self.broken or self.port is None:
             raise Disconnected("the connection was closed")
         self._waiting[transaction] = asked
-        self.port.write(_FRAMER.encode(pdu, asked.station, transaction))
+        self.port.write(_HEADER.pack(transaction, 0, len(pdu) + 1, asked.station) + pdu)
 
-    def answered(self, transaction: int) -> None:
-        """Nobody waits for this reply any more."""
+    def forget(self, transaction: int) -> None:
+        """Nobody waits for this reply any more, though it may still come."""
         if self._waiting.pop(transaction, None) is not None:
             self._late.append(transaction)
 
@@ -206,14 +230,16 @@ class _Stream:
         received_ns = self._clock.monotonic_ns()
         buffer = self.buffer + data if self.buffer else data
         while len(buffer) >= _HEADER.size and not self.broken:
-            protocol, length = _HEADER.unpack_from(buffer)
+            transaction, protocol, length, station = _HEADER.unpack_from(buffer)
             if protocol or length not in MBAP_LENGTH:
                 self._garbled(f"what came is not Modbus TCP: {buffer[:16].hex(' ')}")
                 break
-            used, station, transaction, pdu = _FRAMER.decode(buffer)
-            if not used:
+            end = _TOLD + length
+            if (end, len(buffer)) == _MISTOLD:
+                end += 1
+            if len(buffer) < end:
                 break
-            buffer = buffer[used:]
+            pdu, buffer = buffer[_HEADER.size : end], buffer[end:]
             self._take(station, transaction, pdu, received_ns)
         self.buffer = b"" if self._datagrams else buffer
 

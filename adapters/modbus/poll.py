@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 from adapters.lines import CannotConnect, LineFault, NoReply
@@ -39,6 +40,19 @@ NO_ANSWER = (0x0A, 0x0B)
 
 class _Cycle:
     """The outcomes of one cycle so far, one per block."""
+
+    __slots__ = (
+        "answered",
+        "first_ns",
+        "last_ns",
+        "middle_ns",
+        "payloads",
+        "read",
+        "recovered",
+        "refused",
+        "relayed",
+        "status",
+    )
 
     def __init__(self) -> None:
         self.payloads: list[bytes | None] = []
@@ -105,10 +119,7 @@ class ModbusAdapter:
         """See `gateway.contract.Adapter.run`. Raises LinkLost."""
         self._station.bad_in_a_row = self._station.silent_in_a_row = 0
         load = self._config.load
-
-        async def cycle(link: Link, poll: Poll, due_ns: int) -> None:
-            await self.cycle(link, poll, due_ns, sink)
-
+        cycle = partial(self.cycle, sink=sink)
         lost: LinkLost | None = None
         with open_links(self._config, self._clock, len(self._polls)) as links:
             opened = sum(link.opened for link in links)
@@ -310,13 +321,15 @@ def epoch_offset_ns(clock: Clock) -> int:
     Whoever is interrupted between a look at one clock and at the other takes the pause for a step of time, and a
     point's reading would be earlier than the one before it: of some looks the least interrupted counts.
     """
-    looks = []
+    least = None
     for _ in range(_LOOKS):
         before_ns, epoch_ns, after_ns = clock.monotonic_ns(), clock.time_ns(), clock.monotonic_ns()
-        looks.append((after_ns - before_ns, epoch_ns - before_ns))
-        if looks[-1][0] < _AT_ONCE_NS:
-            break
-    return min(looks)[1]
+        if after_ns - before_ns < _AT_ONCE_NS:
+            return epoch_ns - before_ns
+        look = after_ns - before_ns, epoch_ns - before_ns
+        least = look if least is None else min(least, look)
+    assert least is not None
+    return least[1]
 
 
 def _first(faults: BaseExceptionGroup[LineFault]) -> LineFault:

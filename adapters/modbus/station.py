@@ -78,7 +78,10 @@ class Station:
             if attempt or self.silent_in_a_row or self.bad_in_a_row or self.doubtful:
                 # who did not answer well waits behind the neighbours, and behind all that they ask for one timeout long
                 due_ns = self._clock.monotonic_ns() + int(self._terms.timeout_s * 1e9)
-            await self._admit()
+            if self._pacer is None:
+                self._counters.requests += 1
+            else:
+                await self._admit()
             try:
                 reply = await link.read(self._number, request, self._terms, due_ns)
             except CannotConnect:

@@ -118,8 +118,9 @@ class Batch:
     @property
     def nbytes(self) -> int:
         """Memory held by the columns, in bytes; object values are estimated at 64 bytes each."""
-        values = self.values.nbytes if self.values.dtype != object else 64 * len(self.values)
-        return len(self.points) * (19 if self.original_time is None else 27) + values
+        values, n = self.values, len(self.points)
+        size = 64 * n if values.dtype.hasobject else values.nbytes
+        return size + n * (19 if self.original_time is None else 27)
 
     def take(self, rows: npt.NDArray[Any]) -> Batch:
         """The readings that `rows` (bool mask or index array) selects, in order."""

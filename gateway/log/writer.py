@@ -261,10 +261,10 @@ class Writer:
 
     def _may_pass(self, share: str, nbytes: int) -> bool:
         """Is there memory, and would nobody be overtaken: of the same share, or waiting for the total?"""
-        return (
-            self._share_free(share, nbytes)
-            and self._total_free(nbytes)
-            and not any(other == share or self._share_free(other, size) for _, other, size in self._waiting)
+        if not (self._share_free(share, nbytes) and self._total_free(nbytes)):
+            return False
+        return not self._waiting or not any(
+            other == share or self._share_free(other, size) for _, other, size in self._waiting
         )
 
     def _take(self, share: str, nbytes: int) -> None:
@@ -326,7 +326,9 @@ class Writer:
 
     def _place(self, share: str, nbytes: int) -> _Gathering:
         """The first commit with room for a call, but none before what its share has queued already."""
-        earliest = max((k for k, gathering in enumerate(self._gatherings) if share in gathering.shares), default=0)
+        earliest = max(0, len(self._gatherings) - 1)
+        while earliest and share not in self._gatherings[earliest].shares:
+            earliest -= 1
         for gathering in itertools.islice(self._gatherings, earliest, None):
             if self._has_room(gathering, share, nbytes):
                 return gathering

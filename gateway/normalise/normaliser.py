@@ -53,13 +53,14 @@ class Normaliser:
 
     def records(self, batches: Sequence[Batch], origin: Origin | None = None) -> list[BatchRecord]:
         """The canonical records for what an adapter offered together."""
-        shapes = [self._shapes.get(id(batch.points)) for batch in batches]
-        if all(shape is not None and shape.type is batch.type for shape, batch in zip(shapes, batches, strict=True)):
-            return [
-                BatchRecord(shape.stream, shape.fit(batch), origin)
-                for shape, batch in zip(shapes, batches, strict=True)
-                if shape is not None
-            ]
+        records = []
+        for batch in batches:
+            shape = self._shapes.get(id(batch.points))
+            if shape is None or shape.type is not batch.type:
+                break
+            records.append(BatchRecord(shape.stream, shape.fit(batch), origin))
+        else:
+            return records
         records = self._records(batches, origin)
         for batch in batches:
             self._remember(batch)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 import orjson
 
 from gateway.contract.adapter import Filled, Gap, OpenGap, Origin, Receipt, Remembered
@@ -89,12 +90,16 @@ class DeviceSink:
         self._link = link
         self._describe = describe
         self._left = left
-        self._covered: int | None = None
+        self._said: tuple[int, list[npt.NDArray[np.int64]]] | None = None
+        """when the device itself said something of now, and the source times of that; the last time"""
 
     @property
     def covered_until(self) -> int | None:
         """ns since the epoch: how far the device's own readings of this run reach; None before the first."""
-        return self._covered
+        if self._said is None:
+            return None
+        arrived, times = self._said
+        return covered_until(max(int(column.max()) for column in times), arrived)
 
     @property
     def commit_s(self) -> float:
@@ -103,21 +108,29 @@ class DeviceSink:
 
     async def offer(self, batches: Sequence[Batch], origin: Origin | None = None) -> Receipt:
         """See `gateway.contract.Sink.offer`."""
-        receipt = await self._write(batches, origin)
-        # What came from the device's history says nothing of now.
-        present = [batch for batch in batches if not _from_history(batch)]
-        if not present:
-            return receipt
-        arrived = self._counters.last_received = max(batch.received_time for batch in present)
-        if newest := [int(np.maximum.reduce(batch.source_time)) for batch in present if _answered(batch)]:
-            self._covered = covered_until(max(newest), arrived)
+        receipt = await self._accept(batches, origin)
+        arrived = 0
+        times = []
+        for batch in batches:
+            good = self._count(batch)
+            if not _from_history(batch):  # which says nothing of now
+                arrived = max(arrived, batch.received_time)
+                if good or _answered(batch):
+                    times.append(batch.source_time)
+        if arrived:
+            self._counters.last_received = arrived
+        if times:
+            self._said = arrived, times
             if self._gaps.is_open:
                 self._gaps.end(arrived)
         return receipt
 
     async def offer_outage(self, batches: Sequence[Batch]) -> Receipt:
         """Offer the gateway's own Bad readings of an outage: they are accepted, but they do not end it."""
-        return await self._write(batches, None)
+        receipt = await self._accept(batches, None)
+        for batch in batches:
+            self._count(batch)
+        return receipt
 
     def online(self) -> None:
         """See `gateway.contract.Sink.online`."""
@@ -160,18 +173,23 @@ class DeviceSink:
         """See `gateway.contract.Sink.describe`."""
         self._describe(enumerations)
 
-    async def _write(self, batches: Sequence[Batch], origin: Origin | None) -> Receipt:
-        records = self._normaliser.records(batches, origin)
-        receipt = await self._writer.write(records, sum(batch.nbytes for batch in batches), self._device)
+    async def _accept(self, batches: Sequence[Batch], origin: Origin | None) -> Receipt:
+        nbytes = 0
         for batch in batches:
-            self._counters.readings += len(batch)
-            if not np.count_nonzero(batch.status):
-                self._counters.quality[0] += len(batch)
-                continue
-            severities = np.bincount(batch.status >> 30, minlength=4)
-            for severity in np.flatnonzero(severities).tolist():
-                self._counters.quality[severity] += int(severities[severity])
-        return receipt
+            nbytes += batch.nbytes
+        return await self._writer.write(self._normaliser.records(batches, origin), nbytes, self._device)
+
+    def _count(self, batch: Batch) -> bool:
+        """Count the readings of a batch that was accepted; whether all are Good."""
+        counters, readings = self._counters, len(batch.points)
+        counters.readings += readings
+        if not np.count_nonzero(batch.status):
+            counters.quality[0] += readings
+            return True
+        severities = np.bincount(batch.status >> 30, minlength=4)
+        for severity in np.flatnonzero(severities).tolist():
+            counters.quality[severity] += int(severities[severity])
+        return False
 
 
 def _from_history(batch: Batch) -> bool:
@@ -181,6 +199,4 @@ def _from_history(batch: Batch) -> bool:
 
 def _answered(batch: Batch) -> bool:
     """Whether the device itself said anything of this: a Bad reading of its own is data, silence is not."""
-    if not np.count_nonzero(batch.status):
-        return True
     return not bool(np.isin(batch.status & np.uint32(CODE_MASK), _SILENCE).all())
