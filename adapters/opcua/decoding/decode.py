@@ -42,7 +42,7 @@ from adapters.opcua.decoding.variant import (
     read_elements,
     read_length,
 )
-from adapters.opcua.decoding.walk import Places, ReadItem, find_items, run_length
+from adapters.opcua.decoding.walk import Places, find_items, run_length
 from gateway.contract.status import BAD_DECODING_ERROR
 
 _SMALLEST_ITEM: Final = HANDLE + 1
@@ -136,10 +136,10 @@ def _decode(
         return variable.read(data, offset, end, order, other) - shared
 
     places = find_items(data, offset, end, count, read, shared)
-    return _by_type([*_gather(data, places, shared, read), *variable.items()]), places.end
+    return _by_type([*_gather(data, places, shared, other), *variable.items()]), places.end
 
 
-def _gather(data: bytes, places: Places, shared: int, read: ReadItem) -> list[Items]:
+def _gather(data: bytes, places: Places, shared: int, other: OtherVariant) -> list[Items]:
     """The items that were stepped over, type by type."""
     octets = np.frombuffer(data, np.uint8)
     order = np.delete(np.arange(len(places.offsets)), places.read)
@@ -158,14 +158,10 @@ def _gather(data: bytes, places: Places, shared: int, read: ReadItem) -> list[It
     found: list[Items] = []
     for variant, (start, end) in zip(variants[starts[:-1]].tolist(), itertools.pairwise(starts), strict=True):
         rows = slice(start, end)
-        if variant == EXTENSION_OBJECT:
-            for at, place in zip(offsets[rows].tolist(), order[rows].tolist(), strict=True):
-                read(at, place)
-            continue
-        values, there = _values(data, offsets[rows] + _VARIANT + 1, variant)
+        values, there = _values(data, offsets[rows] + _VARIANT, variant, other)
         columns = (order[rows], handles[rows], values, *(tail[rows] for tail in tails))
         items = Items(variant & _TYPE, bool(variant & ARRAY), *columns)
-        if there is None:
+        if there is None or there.all():
             found.append(items)
             continue
         nothing = items.take(~there)
@@ -198,19 +194,25 @@ def _tail(
 
 
 def _values(
-    data: bytes, starts: npt.NDArray[np.int64], variant: int
+    data: bytes, variants: npt.NDArray[np.int64], variant: int, other: OtherVariant
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.bool_] | None]:
-    """The values of one type that begin at `starts`, and which of them are not null; None = all."""
+    """The values of the variants of one type at `variants`, and which of them are not null; None = all."""
     if variant == NULL:
-        return np.zeros(len(starts)), None
+        return np.zeros(len(variants)), None
+    starts = variants + 1
     if variant in FIXED:
         values = _at(data, starts, FIXED[variant])
         # Any other byte than 0 is true (Part 6, 5.2.2.1).
         return (values != 0 if variant == BOOLEAN else values), None
+    column = np.empty(len(variants), object)
+    if variant == EXTENSION_OBJECT:
+        end = len(data)
+        structures = [other(data, at, end) for at in variants.tolist()]
+        column[:] = [found.value for found in structures]
+        return column, np.array([found.type != NULL for found in structures])
     lengths = _at(data, starts, "<i4").astype(np.int64)
     there = lengths >= 0
     starts, lengths = starts + 4, np.maximum(lengths, 0)
-    column = np.empty(len(starts), object)
     if variant & ARRAY:
         type, end = variant & _TYPE, len(data)
         for row, (at, n) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
@@ -219,7 +221,7 @@ def _values(
         column[:] = [data[at : at + n] for at, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
     else:
         column[:] = _texts(data, starts, lengths)
-    return column, None if there.all() else there
+    return column, there
 
 
 def _texts(data: bytes, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> list[str]:

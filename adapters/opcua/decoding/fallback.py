@@ -47,6 +47,8 @@ from adapters.opcua.decoding.variant import (
     read_text,
 )
 
+_FOUR_BYTES: Final = 1
+"""encoding of a node id of namespace and number that are short (Part 6, 5.2.2.9)"""
 _LAST_RESERVED: Final = 31
 _DEEPEST: Final = 32
 """nesting of variants and structures that we follow"""
@@ -103,10 +105,10 @@ class _Decoder:
 
     def _one(self, type: int, offset: int, end: int) -> tuple[Any, int]:
         """One value of a rarer type, JSON-able; takes at least one byte."""
-        if type in (NODEID, EXPANDED_NODEID):
-            return read_node_id(self._data, offset, end)
         if type == EXTENSION_OBJECT:
             return self._extension_object(offset, end)
+        if type in (NODEID, EXPANDED_NODEID):
+            return read_node_id(self._data, offset, end)
         if type == DATA_VALUE:
             return self._data_value(offset, end)
         if type == VARIANT:
@@ -189,6 +191,9 @@ class _Decoder:
                 there, bit = mask & bit, bit << 1
                 if not there:
                     continue
+            if field.type == STRING and field.rank < 0:
+                values[field.name], offset = read_text(self._data, offset, end)
+                continue
             values[field.name], offset = self._deeper().field(field, offset, end)
         return values, offset
 
@@ -207,8 +212,6 @@ class _Decoder:
 
     def field(self, field: Field, offset: int, end: int) -> tuple[Any, int]:
         """The value of a field."""
-        if field.rank < 0 and field.type == STRING:
-            return read_text(self._data, offset, end)
         read = functools.partial(self._element, field)
         if field.rank < 0:
             return read(offset, end)
@@ -247,6 +250,8 @@ def read_node_id(data: bytes, offset: int, end: int) -> tuple[str, int]:
     """A node id's text form (Part 6, 5.2.2.9 and 5.3.1.10), and where it ends."""
     if offset >= end:
         raise DecodeError("the message ends before a node id")
+    if data[offset] == _FOUR_BYTES and offset + 4 <= end:
+        return _four_byte_id(data[offset + 1 : offset + 4]), offset + 4
     kind = data[offset] & 0x3F
     sizes = {0: 2, 1: 4, 2: 7, 3: 3, 4: 19, 5: 3}
     if kind not in sizes or offset + sizes[kind] > end:
@@ -271,6 +276,13 @@ def read_node_id(data: bytes, offset: int, end: int) -> tuple[str, int]:
         prefix = f"svr={struct.unpack_from('<I', data, offset)[0]};{prefix}"
         offset += 4
     return prefix + text, offset
+
+
+@functools.lru_cache(maxsize=1000)
+def _four_byte_id(raw: bytes) -> str:
+    """The form that nearly all type ids have: those of structures come with every value."""
+    number = f"i={raw[1] | raw[2] << 8}"
+    return f"ns={raw[0]};{number}" if raw[0] else number
 
 
 _DIAGNOSTIC_FIELDS: Final = ((1, "symbolic_id"), (2, "namespace_uri"), (8, "locale"), (4, "localized_text"))

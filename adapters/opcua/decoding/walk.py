@@ -141,22 +141,25 @@ class _Walk:
         self._know(start)
         begins, nexts, chains = self._chains(start, stop)
         places, ends = begins.data, chains.data
-        found = np.zeros(stop - start, np.bool_)
+        single: list[int] = []
         at, row, chain = start, 0, 0
         while at < stop and self._done < self._count:
             while row < len(places) and places[row] < at:
                 row += 1
             if row == len(places) or places[row] > at:
-                found[at - start] = True
+                single.append(at)
                 at = self._one(at)
                 continue
             while ends[chain] <= row:
                 chain += 1
             last = min(ends[chain], row + self._count - self._done)
-            found[begins[row:last] - start] = True
+            if single:
+                self.offsets.append(np.array(single, np.int64))
+                single = []
+            self.offsets.append(begins[row:last])
             self._done += last - row
             at, row = int(nexts[last - 1]), last
-        self.offsets.append(np.flatnonzero(found) + start)
+        self.offsets.append(np.array(single, np.int64))
         return at
 
     def _one(self, at: int) -> int:
