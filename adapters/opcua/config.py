@@ -5,12 +5,11 @@ from __future__ import annotations
 import base64
 import binascii
 import difflib
-import math
 import re
 import sys
 import uuid
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -30,7 +29,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 from adapters.opcua.profiles import DEFAULT, PROFILES
 from gateway.contract import DeviceConfig, Duration, PointConfig
 from gateway.contract.config import StrictModel
-from gateway.contract.quantities import parse_duration
+from gateway.contract.quantities import DeadbandRule, parse_duration
 
 POLICIES = ("Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss")
 """Policies that are not deprecated; servers write some of them with underscores, which are accepted too."""
@@ -252,39 +251,6 @@ class ConnectionConfig(StrictModel):
         return self.security.partition("/")[0] in DEPRECATED_POLICIES
 
 
-class Deadband(NamedTuple):
-    """How far a value must move before the server sends it (Part 4, 7.22.2; Part 8, 6.2 for percent of EURange)."""
-
-    value: float
-    percent: bool
-
-
-def _parse_deadband(value: Any) -> Any:
-    """`0.5` in the point's own unit, `1%` of its EURange."""
-    if isinstance(value, Deadband):
-        return value
-    text = str(value).strip()
-    percent = text.endswith("%")
-    try:
-        number = float(text.removesuffix("%"))
-    except ValueError:
-        number = -1.0
-    if isinstance(value, bool) or not 0 < number < math.inf or (percent and number > 100):
-        raise ValueError(
-            f'expected a number above 0 in the unit of the point, or percent of its range such as "1%", found {value!r}'
-        )
-    return Deadband(number, percent)
-
-
-DeadbandRule = Annotated[
-    Deadband,
-    BeforeValidator(_parse_deadband),
-    WithJsonSchema(
-        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[0-9.]+\s*%?$"}]}
-    ),
-]
-
-
 def _parse_poll(value: Any, parse: ValidatorFunctionWrapHandler) -> Any:
     try:
         return parse(value)
@@ -335,10 +301,15 @@ class OpcUaPointConfig(PointConfig):
     queue: Duration | None = Field(default=None, description="this point's own queue at the server")
     discard: Discard | None = Field(default=None, description="what this point's full queue loses")
     trigger: Trigger | None = Field(default=None, description="what makes the server send this point")
-    deadband: DeadbandRule | None = Field(default=None, description="this point's own deadband")
+    deadband: DeadbandRule | None = Field(default=None, description="this point's own deadband, kept by the server")
     poll: PollRule | None = Field(
         default=None, description="read this point at this interval instead of subscribing to it; never = subscribe"
     )
+
+    @property
+    def recorded_deadband(self) -> None:
+        """The server keeps the deadband: what it leaves out never travels."""
+        return
 
 
 class OpcUaDeviceConfig(DeviceConfig):

@@ -6,11 +6,12 @@ A device file is checked against its adapter's `device_model`. Unknown keys are 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Literal
+from math import isfinite
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from gateway.contract.quantities import Duration
+from gateway.contract.quantities import Deadband, DeadbandRule, Duration
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """Gateway, device and point names: they become topic levels, and brokers disagree about anything else."""
@@ -65,6 +66,41 @@ class AnyPointConfig(StrictModel):
     description: str | None = None
     id: str | None = Field(default=None, description="identifier of this point instead of the pattern's")
     governance: Governance | None = None
+    range: tuple[float, float] | None = Field(
+        default=None,
+        description="lowest and highest value in the unit of the point, such as [0, 1.6]; a Good reading outside "
+        "travels as Uncertain (out_of_range)",
+    )
+    deadband: DeadbandRule | None = Field(
+        default=None, description='smallest change that is recorded, such as 0.5, or "1%" of the range; off: every one'
+    )
+    max_silence: Duration | None = Field(
+        default=None,
+        description="record only readings that changed, and one at least this often; with a deadband the longest wait",
+    )
+
+    @model_validator(mode="after")
+    def _range_and_deadband(self) -> Self:
+        if self.range is not None and not (self.range[0] < self.range[1] and all(map(isfinite, self.range))):
+            low, high = self.range
+            raise ValueError(f"range: the lower number comes first, such as [0, 100]; found [{low:g}, {high:g}]")
+        if self.recorded_deadband is not None and self.recorded_deadband.percent and self.range is None:
+            raise ValueError("deadband: percent of what? Add range: [LOW, HIGH], or write it in the unit of the point")
+        return self
+
+    @property
+    def recorded_deadband(self) -> Deadband | None:
+        """What the gateway leaves out; None where the source does that itself, or nobody."""
+        return self.deadband
+
+    @property
+    def smallest_change(self) -> float | None:
+        """The change above which a reading is recorded, in the unit of the point; None = every reading is."""
+        deadband = self.recorded_deadband
+        if deadband is None:
+            return None if self.max_silence is None else 0.0
+        low, high = self.range or (0.0, 100.0)
+        return deadband.value * (high - low) / 100 if deadband.percent else deadband.value
 
 
 class PointConfig(AnyPointConfig):
@@ -74,17 +110,43 @@ class PointConfig(AnyPointConfig):
     offset: float | None = None
 
 
+class WindowConfig(StrictModel):
+    """One value for each stretch of time, made of all readings in it."""
+
+    of: Name = Field(description="a point of this device")
+    over: Duration = Field(description="1s to 1h; windows begin at whole multiples of it (UTC)")
+    kind: Literal["min", "max", "mean", "last", "count"]
+
+    @model_validator(mode="after")
+    def _length(self) -> Self:
+        if not 1 <= self.over <= 3600:
+            raise ValueError("over: expected 1s to 1h")
+        return self
+
+
 class DerivedPointConfig(AnyPointConfig):
     """A point that is computed from points of the same device, before the log."""
 
-    expression: str = Field(
+    expression: str | None = Field(
+        default=None,
         description='over names of points of this device, such as "(p_in - p_out) * 1000": + - * / ** %, comparisons, '
-        "and, or, not, A if CONDITION else B, abs, max, min, sqrt; {t-1} is the point t-1"
+        "and, or, not, A if CONDITION else B, abs, max, min, sqrt; {t-1} is the point t-1",
+    )
+    window: WindowConfig | None = Field(
+        default=None, description="instead of an expression: a value per stretch of time"
     )
     max_age: Duration | None = Field(
         default=None,
         description="an operand that is older than this makes the result Bad; left out, the last value holds",
     )
+
+    @model_validator(mode="after")
+    def _either(self) -> Self:
+        if (self.expression is None) == (self.window is None):
+            raise ValueError("a derived point has an expression or a window, one of them")
+        if self.window is not None and self.max_age is not None:
+            raise ValueError("max_age is for an expression; a window holds nothing but its own readings")
+        return self
 
     @property
     def scale(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import BeforeValidator, WithJsonSchema
 
@@ -49,3 +50,36 @@ Size = Annotated[
     WithJsonSchema({"type": "string", "pattern": r"^[0-9]+(\.[0-9]+)?\s*([KMGT]B|[KMG]iB|B)$", "examples": ["256KB"]}),
 ]
 """A size in bytes, written with its unit."""
+
+
+class Deadband(NamedTuple):
+    """How far a value must move to be worth a reading (OPC UA Part 4, 7.22.2; percent of a range: Part 8, 6.2)."""
+
+    value: float
+    percent: bool
+
+
+def _parse_deadband(value: Any) -> Any:
+    """`0.5` in the point's own unit, `1%` of its EURange."""
+    if isinstance(value, Deadband):
+        return value
+    text = str(value).strip()
+    percent = text.endswith("%")
+    try:
+        number = float(text.removesuffix("%"))
+    except ValueError:
+        number = -1.0
+    if isinstance(value, bool) or not 0 < number < math.inf or (percent and number > 100):
+        raise ValueError(
+            f'expected a number above 0 in the unit of the point, or percent of its range such as "1%", found {value!r}'
+        )
+    return Deadband(number, percent)
+
+
+DeadbandRule = Annotated[
+    Deadband,
+    BeforeValidator(_parse_deadband),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "string", "pattern": r"^[0-9.]+\s*%?$"}]}
+    ),
+]

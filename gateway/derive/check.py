@@ -23,7 +23,7 @@ class Finding(NamedTuple):
 
 def operands(point: DerivedPointConfig) -> tuple[str, ...]:
     """Names of the points that it is computed from. Raises `ExpressionError`."""
-    return Expression(point.expression).names
+    return (point.window.of,) if point.window else Expression(point.expression or "").names
 
 
 def in_order(derived: Sequence[DerivedPointConfig]) -> list[int]:
@@ -47,11 +47,18 @@ def check_derived(points: Sequence[AnyPointConfig], derived: Sequence[DerivedPoi
     names = {point.point for point in (*points, *derived)}
     sound = []
     for place, point in enumerate(derived):
+        if point.window is not None:
+            if (of := point.window.of) in names:
+                sound.append(place)
+            else:
+                hint = nearest(of, names) or "a window is over a point of its own device"
+                findings.append(Finding(("derived", place, "window", "of"), f"this device has no point {of}", hint))
+            continue
         path = ("derived", place, "expression")
         try:
-            expression = Expression(point.expression)
+            expression = Expression(point.expression or "")
         except ExpressionError as error:
-            findings.append(Finding(path, f"{error}, in {_shown(point.expression, error.character)}", error.hint))
+            findings.append(Finding(path, f"{error}, in {_shown(point.expression or '', error.character)}", error.hint))
             continue
         unknown = [name for name in expression.names if name not in names]
         for name in unknown:
@@ -77,7 +84,8 @@ def _circles(derived: Sequence[DerivedPointConfig]) -> Iterator[Finding]:
             continue  # it only leads to a circle, or its circle was told of
         told |= set(way)
         text = " needs ".join((*way, way[0]))
-        yield Finding(("derived", place, "expression"), f"a circle: {text}", "no point can be computed from itself")
+        key = "window" if derived[place].window else "expression"
+        yield Finding(("derived", place, key), f"a circle: {text}", "no point can be computed from itself")
 
 
 def labels_of_derived(

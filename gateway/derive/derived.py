@@ -12,8 +12,7 @@ is no number makes it Bad, and so does a result that is no finite number. A Bad 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, NamedTuple
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,59 +23,48 @@ from gateway.contract.status import (
     BAD_NO_DATA,
     BAD_OUT_OF_RANGE,
     BAD_TYPE_MISMATCH,
-    BAD_WAITING_FOR_INITIAL_DATA,
     CODE_MASK,
 )
 from gateway.derive.check import in_order
 from gateway.derive.expression import Expression
+from gateway.derive.filters import outside
+from gateway.derive.rows import NEVER, Rows, joined
+from gateway.derive.windows import Window
 from gateway.log.records import BatchRecord
-from gateway.points.table import PointTable
 
 _NUMBERS: Final = (ValueType.BOOL, ValueType.INT64, ValueType.UINT64, ValueType.FLOAT32, ValueType.FLOAT64)
 _CARRIED: Final = np.uint8(Flag.MAINTENANCE)
 """of the flags of an operand the one that is true of the result too"""
 
 
-class Rows(NamedTuple):
-    """Readings of one point by source time, which is strictly increasing; the value of a Bad one is NaN."""
-
-    time: npt.NDArray[np.int64]
-    value: npt.NDArray[np.float64]
-    status: npt.NDArray[np.uint32]
-    basis: npt.NDArray[np.uint8]
-    flags: npt.NDArray[np.uint8]
-
-    def take(self, rows: Any) -> Rows:
-        """Those that `rows` selects."""
-        return Rows(*(column[rows] for column in self))
-
-
-_NEVER: Final = Rows(
-    np.array([np.iinfo(np.int64).min]),
-    np.array([np.nan]),
-    np.array([BAD_WAITING_FOR_INITIAL_DATA], np.uint32),
-    np.zeros(1, np.uint8),
-    np.zeros(1, np.uint8),
-)
-"""of an operand that never had a reading"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Point:
+class _Derived(Protocol):
     """One derived point."""
 
-    name: str
-    expression: Expression
-    max_age: int | None
-    """ns"""
+    operands: tuple[str, ...]
+    type: ValueType
 
     def compute(self, held: Mapping[str, Rows], new: Mapping[str, Rows]) -> Rows | None:
-        """Its readings for what its operands have anew; None where none of them has."""
-        fresh = [new[name].time for name in self.expression.names if name in new]
+        """Its readings for what its operands have anew; None where that makes none."""
+        ...
+
+
+class _Computed:
+    """A point with an expression."""
+
+    def __init__(self, text: str, max_age: float | None) -> None:
+        self.expression = Expression(text)
+        self.operands = self.expression.names
+        self.type = ValueType.BOOL if self.expression.is_bool else ValueType.FLOAT64
+        self.max_age = None if max_age is None else round(max_age * 1e9)
+        """ns"""
+
+    def compute(self, held: Mapping[str, Rows], new: Mapping[str, Rows]) -> Rows | None:
+        """See `_Derived`."""
+        fresh = [new[name].time for name in self.operands if name in new]
         if not fresh:
             return None
         steps = fresh[0] if len(fresh) == 1 else np.unique(np.concatenate(fresh))
-        operands = [_at(steps, held.get(name, _NEVER), new.get(name)) for name in self.expression.names]
+        operands = [_at(steps, held.get(name, NEVER), new.get(name)) for name in self.operands]
         time = np.maximum.reduce([each.time for each in operands])
         last = np.append(time[1:] != time[:-1], True)
         if not last.all():
@@ -85,7 +73,7 @@ class _Point:
 
     def _result(self, time: npt.NDArray[np.int64], operands: Sequence[Rows]) -> Rows:
         columns, statuses = {}, []
-        for name, operand in zip(self.expression.names, operands, strict=True):
+        for name, operand in zip(self.operands, operands, strict=True):
             columns[name], status = operand.value, operand.status
             if self.max_age is not None:
                 # Never had any: too old, but that is not what is wrong with it.
@@ -102,43 +90,39 @@ class _Point:
 class Deriver:
     """Computes the derived points of one device from its canonical records."""
 
-    def __init__(self, device: str, derived: Sequence[DerivedPointConfig], table: PointTable) -> None:
+    def __init__(self, device: str, derived: Sequence[DerivedPointConfig]) -> None:
         self._device = device
-        self._table = table
-        self._points = [_made(derived[place]) for place in in_order(derived)]
-        self._operands = sorted({name for point in self._points for name in point.expression.names})
+        ordered = [derived[place] for place in in_order(derived)]
+        self._points = {config.point: _made(config) for config in ordered}
+        self._ranges = {config.point: config.range for config in ordered if config.range is not None}
+        self._operands = sorted({name for point in self._points.values() for name in point.operands})
         self._held: dict[str, Rows] = {}
-        self._version = -1
         self._slot = np.zeros(0, np.int32)
-        self._entries: dict[str, tuple[int, str]] = {}
+        self._entries: Mapping[str, tuple[int, str]] = {}
 
     def records(self, records: Sequence[BatchRecord]) -> list[BatchRecord]:
         """The records of the derived points that follow from what was offered together."""
-        if self._version != self._table.version(self._device):
-            self._learn()
         new = self._gathered(records)
         if not new:
             return []
         made: dict[str, Rows] = {}
-        for point in self._points:
+        for name, point in self._points.items():
             if (rows := point.compute(self._held, new)) is not None:
-                new[point.name] = made[point.name] = rows
+                if name in self._ranges:
+                    rows = rows._replace(status=outside(rows.value, rows.status, *self._ranges[name]))
+                new[name] = made[name] = rows
         for name in self._operands:
             if name in new:
                 self._held[name] = new[name].take(slice(-1, None))
         return self._batches(made, records)
 
-    def _learn(self) -> None:
-        """Where operands and results stand in the point table now; indexes change when a source changes a type."""
-        self._version = self._table.version(self._device)
-        entries = self._table.points(self._device)
-        self._entries = {
-            record.point: (index, record.stream) for index, record in entries.items() if record.retired_at is None
-        }
-        self._slot = np.full(max(entries, default=-1) + 1, -1, np.int32)
+    def learn(self, entries: Mapping[str, tuple[int, str]], size: int) -> None:
+        """Where points stand now: index and stream by name, and one more than the highest index."""
+        self._entries = entries
+        self._slot = np.full(size, -1, np.int32)
         for slot, name in enumerate(self._operands):
-            if name in self._entries:
-                self._slot[self._entries[name][0]] = slot
+            if name in entries:
+                self._slot[entries[name][0]] = slot
 
     def _gathered(self, records: Sequence[BatchRecord]) -> dict[str, Rows]:
         """New readings of operands that are read, by name."""
@@ -153,7 +137,7 @@ class Deriver:
         if not parts:
             return {}
         slot = slots[0] if len(slots) == 1 else np.concatenate(slots)
-        all_rows = _joined(parts)
+        all_rows = joined(parts)
         order = np.lexsort((all_rows.time, slot))
         slot, all_rows = slot[order], all_rows.take(order)
         found: dict[str, Rows] = {}
@@ -168,11 +152,9 @@ class Deriver:
     def _batches(self, made: Mapping[str, Rows], records: Sequence[BatchRecord]) -> list[BatchRecord]:
         """One record for all results of the same stream and type."""
         groups: dict[tuple[str, ValueType], list[tuple[int, Rows]]] = {}
-        for point in self._points:
-            if point.name in made:
-                index, stream = self._entries[point.name]
-                type = ValueType.BOOL if point.expression.is_bool else ValueType.FLOAT64
-                groups.setdefault((stream, type), []).append((index, made[point.name]))
+        for name, rows in made.items():
+            index, stream = self._entries[name]
+            groups.setdefault((stream, self._points[name].type), []).append((index, rows))
         received = max(record.batch.received_time for record in records)
         monotonic = max(record.batch.monotonic for record in records)
         return [
@@ -183,14 +165,13 @@ class Deriver:
 
 def value_types(derived: Iterable[DerivedPointConfig]) -> dict[str, ValueType]:
     """What the readings of derived points are, by name."""
-    return {
-        point.point: ValueType.BOOL if Expression(point.expression).is_bool else ValueType.FLOAT64 for point in derived
-    }
+    return {config.point: _made(config).type for config in derived}
 
 
-def _made(config: DerivedPointConfig) -> _Point:
-    age = None if config.max_age is None else round(config.max_age * 1e9)
-    return _Point(config.point, Expression(config.expression), age)
+def _made(config: DerivedPointConfig) -> _Derived:
+    if config.window is not None:
+        return Window(config.window)
+    return _Computed(config.expression or "", config.max_age)
 
 
 def _rows(batch: Batch, rows: npt.NDArray[np.intp]) -> Rows:
@@ -221,14 +202,7 @@ def _at(steps: npt.NDArray[np.int64], held: Rows, new: Rows | None) -> Rows:
     if len(new.time) == len(steps):
         return new  # steps are the times of all operands, so these are the same
     last = np.searchsorted(new.time, steps, "right")
-    return _joined([held, new]).take(last)
-
-
-def _joined(parts: Sequence[Rows]) -> Rows:
-    if len(parts) == 1:
-        return parts[0]
-    columns: Iterable[Any] = zip(*parts, strict=True)
-    return Rows(*map(np.concatenate, columns))
+    return joined([held, new]).take(last)
 
 
 def _worst(statuses: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]:
@@ -241,7 +215,7 @@ def _worst(statuses: Sequence[npt.NDArray[np.uint32]]) -> npt.NDArray[np.uint32]
 
 def _batch(device: str, type: ValueType, group: Sequence[tuple[int, Rows]], received: int, monotonic: int) -> Batch:
     counts = [len(rows.time) for _, rows in group]
-    rows = _joined([rows for _, rows in group])
+    rows = joined([rows for _, rows in group])
     valid = ~np.isnan(rows.value)
     values = np.where(valid, rows.value, 0.0)
     return Batch(

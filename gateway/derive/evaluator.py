@@ -23,9 +23,10 @@ class Evaluator(SimpleEval):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__(operators=_OPERATORS, functions=_FUNCTIONS, names={})
         kept = (ast.Name, ast.Constant, ast.UnaryOp, ast.BinOp, ast.Call)
-        theirs: dict[type[ast.AST], Callable[[Any], Any]] = self.nodes
-        ours = {ast.Compare: self._compare, ast.BoolOp: self._combine, ast.IfExp: self._choose}
-        self.nodes = {node: theirs[node] for node in kept} | ours
+        ours: dict[Any, Callable[[Any], Any]] = {
+            ast.Compare: self._compare, ast.BoolOp: self._combine, ast.IfExp: self._choose
+        }  # fmt: skip
+        self.nodes = {**{node: self.nodes[node] for node in kept}, **ours}
 
     def _compare(self, node: ast.Compare) -> Any:
         values = [self._eval(each) for each in (node.left, *node.comparators)]

@@ -13,9 +13,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from adapters.opcua.config import Deadband, Discard, OpcUaDeviceConfig, OpcUaPointConfig, Trigger, polled_every
+from adapters.opcua.config import Discard, OpcUaDeviceConfig, OpcUaPointConfig, Trigger, polled_every
 from adapters.opcua.decoding import layouts
 from adapters.opcua.session.limits import Limits
+from gateway.contract.quantities import Deadband
 
 ORDER_PAYS: Final = 500
 """points from which on the order of types is worth asking the server for it: measured, docs/opcua-subscriptions.md"""

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.contract import Basis, Batch, Flag, ValueType
+from gateway.contract import Basis, Batch, DeviceConfig, Flag, PointConfig, ValueType
 from gateway.contract.config import DerivedPointConfig
 from gateway.contract.status import (
     BAD_NO_DATA,
@@ -23,7 +23,7 @@ from gateway.contract.status import (
     UNCERTAIN_LAST_USABLE,
     UNCERTAIN_SUBSTITUTE,
 )
-from gateway.derive.derived import Deriver
+from gateway.derive.stage import stage_of
 from gateway.log.records import BatchRecord
 from gateway.points.registry import PointDefinition
 from tests.unit.test_normaliser import GRADE_2, Bench, batch, define
@@ -50,11 +50,16 @@ class Device:
         read = [define(name) for name in "abc"]
         self.bench.bind(*read, *(PointDefinition(config, GRADE_2, None) for config in configs))
         self.names = {index: record.point for index, record in self.bench.table.points("d").items()}
-        self.deriver = Deriver("d", configs, self.bench.table)
+        config = DeviceConfig(
+            device="d", adapter="test", points=[PointConfig(point=name) for name in "abc"], derived=configs
+        )
+        stage = stage_of(config, self.bench.table, self.bench.registry)
+        assert stage is not None
+        self.stage = stage
 
     def records(self, *batches: Batch) -> list[BatchRecord]:
         stream = self.bench.table.points("d")[0].stream
-        return self.deriver.records([BatchRecord(stream, each) for each in batches])
+        return list(self.stage.records([BatchRecord(stream, each) for each in batches]))[len(batches) :]
 
     def offer(self, *batches: Batch) -> list[Read]:
         """What is derived from an offer, in the order of points and times."""

@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.opcua.acquiring.plan import Plan, make_plan, requests_per_s
-from adapters.opcua.config import Deadband, OpcUaDeviceConfig
+from adapters.opcua.config import OpcUaDeviceConfig
 from adapters.opcua.decoding import layouts
 from adapters.opcua.session.limits import Limits
-from gateway.contract.quantities import parse_duration
+from gateway.contract.quantities import Deadband, parse_duration
 
 UNBOUNDED = Limits(queue=10**6)
 

@@ -1,0 +1,43 @@
+"""Readings of one point as columns, as derived points take them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from gateway.contract.status import BAD_WAITING_FOR_INITIAL_DATA
+
+
+class Rows(NamedTuple):
+    """Readings of one point by source time, which is strictly increasing; the value of a Bad one is NaN."""
+
+    time: npt.NDArray[np.int64]
+    value: npt.NDArray[np.float64]
+    status: npt.NDArray[np.uint32]
+    basis: npt.NDArray[np.uint8]
+    flags: npt.NDArray[np.uint8]
+
+    def take(self, rows: Any) -> Rows:
+        """Those that `rows` selects."""
+        return Rows(*(column[rows] for column in self))
+
+
+NEVER: Final = Rows(
+    np.array([np.iinfo(np.int64).min]),
+    np.array([np.nan]),
+    np.array([BAD_WAITING_FOR_INITIAL_DATA], np.uint32),
+    np.zeros(1, np.uint8),
+    np.zeros(1, np.uint8),
+)
+"""of an operand that never had a reading"""
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """One after the other."""
+    if len(parts) == 1:
+        return parts[0]
+    columns: Iterable[Any] = zip(*parts, strict=True)
+    return Rows(*map(np.concatenate, columns))
