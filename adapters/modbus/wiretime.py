@@ -101,7 +101,7 @@ def load_plan(devices: Sequence[ModbusDeviceConfig]) -> LoadPlan:
         text.append(f"{config.device}: {place} station {config.connection.station}")
         for period_ns, blocks in blocks_by_period(config).items():
             text += _add(wire, config, period_ns / 1e9, blocks)
-        remarks += _over_budget(config, number)
+        remarks += (*_over_budget(config, number), *_same_cells(config, number))
     for wire in wires.values():
         remarks += _overload(wire, devices)
         text.append(_in_words(wire, devices))
@@ -179,6 +179,20 @@ def _over_budget(config: ModbusDeviceConfig, number: int) -> list[Remark]:
             f"a longer `every` ({_seconds(config.every * asked / allowed)}), a larger budget or a larger max_gap",
         )
     ]
+
+
+def _same_cells(config: ModbusDeviceConfig, number: int) -> list[Remark]:
+    """Points that are another point once more: the same cells taken for the same."""
+    first: dict[object, str] = {}
+    found = []
+    for place, point in enumerate(config.points):
+        order, sizes = (point.type, point.order, point.sign, point.format), (point.length, point.count, point.bit)
+        other = first.setdefault((point.address, order, sizes), point.point)
+        if other != point.point:
+            message = f"point {other} reads the same: {point.address}"
+            hint = "correct the address, or remove one of them"
+            found.append(Remark(number, ("points", place, "address"), message, hint))
+    return found
 
 
 def _disagreements(devices: Sequence[ModbusDeviceConfig], wire: _Wire, number: int) -> list[Remark]:

@@ -15,7 +15,9 @@ from typing import Any
 from adapters.opcua.config import DEFAULT_PKI, OpcUaDeviceConfig
 from gateway.contract import Adapter, AdapterType, Clock, DeviceConfig, Point
 from gateway.contract.certificates import Certificates
+from gateway.contract.plan import LoadPlan
 from gateway.contract.tools import Tools
+from gateway.contract.trial import Trial
 
 
 class OpcUaAdapterType:
@@ -43,6 +45,18 @@ class OpcUaAdapterType:
         from adapters.opcua.connecting.certificates import certificate_expires  # noqa: PLC0415 - see the class docstring
 
         return certificate_expires(config.connection)
+
+    def plan(self, devices: Sequence[Any]) -> LoadPlan:
+        """What is doubtful in the device files; see `gateway.contract.plan.HasPlan`."""
+        from adapters.opcua.plan import load_plan  # noqa: PLC0415 - `run` does not need it before its devices
+
+        return load_plan(devices)
+
+    async def try_out(self, config: Any) -> Trial:
+        """`check --connect`; see `gateway.contract.trial.HasTrial`."""
+        from adapters.opcua.tools.trial import try_out  # noqa: PLC0415 - see the class docstring
+
+        return await try_out(config)
 
     def tools(self) -> Tools:
         """`browse` and `read` from a URL alone; see `gateway.contract.tools.HasTools`."""

@@ -5,30 +5,37 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from gateway.config import ConfigProblems, LoadedConfig, Problem, load_config
+from gateway.commands import check_connect
+from gateway.config import ConfigProblems, LoadedConfig, Problem
+from gateway.config.cross import CheckedDevice
 from gateway.config.effective import effective_device
+from gateway.config.load import load_checked
 from gateway.config.quantities import days_text, duration_text, size_text
 from gateway.log.forecast import rate_of_points, recent_rate
 from gateway.log.records import Labels
 from gateway.log.storage import budget_bytes, commit_default_s, kind_of
-from gateway.publishing.clearance import Rule
-from gateway.publishing.config import DestinationConfig
+from gateway.publishing.clearance import rule_of
 
 OK = 0
+FAILED = 1
 WRONG = 2
+PARTLY = 3
 
 
-def main(config_dir: Path, *, as_json: bool = False, plan: bool = False) -> int:
+def main(config_dir: Path, *, as_json: bool = False, plan: bool = False, connect: bool = False) -> int:
     """Check and report; returns 0 (warnings allowed) or 2 (the config is wrong).
 
-    `plan`: say also what devices will be asked, request by request.
+    `plan`: say also what devices will be asked, request by request. `connect`: ask every point of every device once;
+    then 1 says that no device was reached, and 3 that some device or point does not answer as it should.
     """
     config: LoadedConfig | None = None
+    devices: Sequence[CheckedDevice] = ()
     try:
-        config = load_config(config_dir)
+        config, devices = load_checked(config_dir)
         problems = config.warnings
     except ConfigProblems as error:
         problems = error.problems
@@ -37,13 +44,25 @@ def main(config_dir: Path, *, as_json: bool = False, plan: bool = False) -> int:
         report = {"ok": config is not None, "problems": [p.as_dict() for p in problems], "summary": summary}
         if plan and config:
             report["plan"] = config.load.text
-        sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
     else:
         sys.stdout.write("".join(f"{problem}\n" for problem in problems))
         sys.stdout.write(_in_words(summary) if summary else _refusal(problems))
         if plan and config:
             sys.stdout.write("".join(f"{line}\n" for line in ("plan:", *config.load.text)))
-    return OK if config else WRONG
+        sys.stdout.flush()
+    tried = check_connect.try_all(devices) if connect and config else []
+    if as_json:
+        report |= {"connect": check_connect.report(tried)} if connect and config else {}
+        sys.stdout.write(json.dumps(report, ensure_ascii=False, indent=2) + "\n")
+    else:
+        sys.stdout.write("".join(f"{line}\n" for line in check_connect.in_words(tried)))
+    return _code(tried) if config else WRONG
+
+
+def _code(tried: Sequence[check_connect.Tried]) -> int:
+    if all(each.good for each in tried):
+        return OK
+    return PARTLY if any(each.trial.problem is None for each in tried) else FAILED
 
 
 def effective(config_dir: Path, device: str, *, as_json: bool = False) -> int:
@@ -89,7 +108,7 @@ def _summary(config: LoadedConfig) -> dict[str, Any]:
                 "grade": labels.grade,
                 "class": labels.data_class,
                 "points": count,
-                "destinations": [each.name for each in destinations if _rule(each).entitles(labels)],
+                "destinations": [each.name for each in destinations if rule_of(each).entitles(labels)],
             }
             for labels, count in sorted(streams.items())
         ],
@@ -108,15 +127,6 @@ def _summary(config: LoadedConfig) -> dict[str, Any]:
             "when_full": log.when_full,
         },
     }
-
-
-def _rule(destination: DestinationConfig) -> Rule:
-    classes, domains = destination.classes, destination.domains
-    return Rule(
-        destination.max_grade,
-        None if classes is None else frozenset(classes),
-        None if domains is None else frozenset(domains),
-    )
 
 
 def _in_words(summary: dict[str, Any]) -> str:

@@ -56,6 +56,7 @@ def check(
     config_dir: ConfigDir,
     json: Annotated[bool, typer.Option("--json", help="report as JSON")] = False,
     plan: Annotated[bool, typer.Option("--plan", help="show what devices will be asked, request by request")] = False,
+    connect: Annotated[bool, typer.Option("--connect", help="ask every point once; only reads")] = False,
     effective: Annotated[
         str | None, typer.Option("--effective", metavar="DEVICE", help="show a device with its template filled in")
     ] = None,
@@ -65,7 +66,7 @@ def check(
 
     if effective is not None:
         raise typer.Exit(command.effective(config_dir, effective, as_json=json))
-    raise typer.Exit(command.main(config_dir, as_json=json, plan=plan))
+    raise typer.Exit(command.main(config_dir, as_json=json, plan=plan, connect=connect))
 
 
 @app.command()

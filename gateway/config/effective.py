@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path as FilePath
 from typing import Any
 
 from gateway.config.device_file import flow_lines, scalar
-from gateway.config.load import Loading
+from gateway.config.load import load_checked
 from gateway.config.problems import ConfigProblems, Path, Place, Problem
 from gateway.config.sources import TABLES, Overlay, Source
 from gateway.config.words import nearest
@@ -30,19 +29,15 @@ def effective_device(
     `adapters` and `environment` as in `load_config`. Raises `ConfigProblems` when the config is wrong or has no such
     device.
     """
-    loading = Loading(folder, adapters, os.environ if environment is None else environment)
-    config = loading.load()
-    problems = loading.told()
-    if config is None or any(problem.severity == "error" for problem in problems):
-        raise ConfigProblems(problems)
-    names = [checked.config.device for checked in loading.devices]
+    config, devices = load_checked(folder, adapters=adapters, environment=environment)
+    names = [checked.config.device for checked in devices]
     if device not in names:
         near = nearest(device, names)
         message = f'there is no device "{device}"' + (f', did you mean "{near}"?' if near else "")
         there = ", ".join(names[:10]) + (" ..." if len(names) > 10 else "")
         raise ConfigProblems([Problem.at(Place(str(folder / "devices")), message, f"devices: {there}")])
     place = names.index(device)
-    return "".join(f"{line}\n" for line in _lines(loading.devices[place].source, config.devices[place].identifiers))
+    return "".join(f"{line}\n" for line in _lines(devices[place].source, config.devices[place].identifiers))
 
 
 def _lines(source: Source, identifiers: tuple[str | None, ...]) -> Iterator[str]:

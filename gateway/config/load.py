@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib.metadata import entry_points
 from pathlib import Path as FilePath
@@ -15,6 +15,7 @@ from gateway.config import cross
 from gateway.config.identify import resolve_identifiers
 from gateway.config.models import GatewayFile, IdentifiersConfig
 from gateway.config.problems import ConfigProblems, Place, Problem, tidy
+from gateway.config.receivers import check_receivers
 from gateway.config.secrets import Secrets
 from gateway.config.sources import Overlay, Plain, Source
 from gateway.config.templates import Template
@@ -76,12 +77,26 @@ def load_config(
     `adapters` by name stand in for the installed ones; `for_run` makes an unwritable log folder an error, which it is
     not on the machine where the config is merely checked. Raises `ConfigProblems` with everything that is wrong.
     """
+    return load_checked(folder, adapters=adapters, environment=environment, for_run=for_run)[0]
+
+
+def load_checked(
+    folder: FilePath,
+    *,
+    adapters: Mapping[str, AdapterType] | None = None,
+    environment: Mapping[str, str] | None = None,
+    for_run: bool = False,
+) -> tuple[LoadedConfig, Sequence[cross.CheckedDevice]]:
+    """As `load_config`, with the sources of its devices in the same order, for those who point into files.
+
+    They hold the texts of all files, which a running gateway does not need.
+    """
     loading = Loading(folder, adapters, os.environ if environment is None else environment)
     config = loading.load(for_run)
     problems = loading.told()
     if config is None or any(problem.severity == "error" for problem in problems):
         raise ConfigProblems(problems)
-    return replace(config, warnings=tuple(problems))
+    return replace(config, warnings=tuple(problems)), loading.devices
 
 
 class Loading:
@@ -134,6 +149,7 @@ class Loading:
         if gateway is None or len(labels) != len(devices):
             return None
         # Half a plant, or one with a device twice, says nothing of what will be asked of it.
+        self.problems += check_receivers(devices, labels, gateway, source) if source else []
         right = not any(problem.severity == "error" for problem in self.problems)
         load, found = cross.plan_load(devices) if right else (NOTHING_PLANNED, [])
         self.problems += found
