@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from gateway import __version__
-from gateway.commands import certs_cli, log_cli, points_cli
+from gateway.commands import certs_cli, control_cli, log_cli, points_cli
 
 app = typer.Typer(
     name="edge-gateway",
@@ -22,6 +22,7 @@ app = typer.Typer(
 
 app.add_typer(certs_cli.app, name="certs")
 app.add_typer(log_cli.app, name="log")
+control_cli.register(app)
 app.add_typer(points_cli.app, name="points")
 
 ConfigDir = Annotated[Path, typer.Argument(metavar="CONFIG_DIR", help="the folder with gateway.yaml and devices/")]

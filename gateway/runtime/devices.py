@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,7 @@ from gateway.points.registry import DeviceDefinition, PointDefinition, Registry
 from gateway.points.streams import Streams
 from gateway.points.table import PointTable
 from gateway.runtime.gaps import Gaps, covered_until
+from gateway.runtime.gate import Gate
 from gateway.runtime.housekeeping import Space
 from gateway.runtime.sink import DeviceCounters, DeviceSink
 from gateway.runtime.supervisor import DeviceState, Supervisor
@@ -40,18 +41,26 @@ class Device:
     """when our certificate for this device expires, in seconds since the epoch; None where there is none"""
     facts: Callable[[], Facts]
     """what the adapter knows of the device as of now"""
+    points: int = 0
+    period_s: float | None = None
+    """how often the device is to be asked, where its config says that for all of it"""
+    gate: Gate = field(default_factory=Gate)
+    """shut while the device must not be asked"""
 
     async def run(self, space: Space) -> None:
-        """Acquire until cancelled, while there is space."""
-        while True:
-            await space.free.wait()
-            async with asyncio.TaskGroup() as group:
-                work = self.supervisor.run(self.sink, self.covered_until)
-                acquiring = group.create_task(work, name=f"device {self.name} acquiring")
-                await space.full.wait()
-                acquiring.cancel()
-            text = "the log is full and `when_full` is stop-acquiring: see to the destinations, or give it more budget"
-            await self.supervisor.pause(self.sink, self.covered_until, "log-full", text)
+        """Acquire until cancelled, while there is space and nobody has paused the device."""
+        with space.keeps(self.gate):
+            while True:
+                if (held := self.gate.held) is not None:
+                    await self.supervisor.pause(self.sink, self.covered_until, held.reason, held.text)
+                    self.gate.quiet.set()
+                    await self.gate.open.wait()
+                    self.supervisor.resumed()
+                async with asyncio.TaskGroup() as group:
+                    work = self.supervisor.run(self.sink, self.covered_until)
+                    acquiring = group.create_task(work, name=f"device {self.name} acquiring")
+                    await self.gate.shut.wait()
+                    acquiring.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +143,18 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
     expires = partial(_certificate_expires, loaded)
     facts = adapter.facts if isinstance(adapter, HasFacts) else Facts
     return Device(
-        name, loaded.config.adapter, state, counters, sink, supervisor, last or clock.time_ns(), expires, facts
+        name,
+        loaded.config.adapter,
+        state,
+        counters,
+        sink,
+        supervisor,
+        last or clock.time_ns(),
+        expires,
+        facts,
+        len(points),
+        # A key that adapters which poll have; one that subscribes is told by the server.
+        getattr(loaded.config, "every", None),
     )
 
 

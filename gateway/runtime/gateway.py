@@ -12,6 +12,7 @@ from gateway import __version__
 from gateway.config.load import LoadedConfig
 from gateway.contract.clock import Clock
 from gateway.contract.errors import GatewayError
+from gateway.control import ControlServer
 from gateway.log import LogError, LogStore, Writer, budget_bytes, commit_default_s, kind_of, on_flash
 from gateway.log.records import Record, StreamRecord
 from gateway.memory import give_back, stay_small
@@ -23,10 +24,13 @@ from gateway.publishing.config import DestinationConfig
 from gateway.publishing.publisher import Publisher
 from gateway.publishing.removed import end_accounts
 from gateway.runtime.compaction import Compaction
+from gateway.runtime.desk import Desk, Live
 from gateway.runtime.devices import Device, Parts, build_devices
 from gateway.runtime.housekeeping import Housekeeping
 from gateway.runtime.opening import Opened, Unopened, open_log
+from gateway.runtime.pauses import Pauses
 from gateway.runtime.report import Report
+from gateway.runtime.status import Status
 from gateway.runtime.timekeeping import Timekeeper, synchronised
 
 log = logging.getLogger(__name__)
@@ -51,6 +55,7 @@ class Gateway:
         self._devices: list[Device] = []
         self._unopened = Unopened(__version__, clock, config)
         self._face: Unopened | Report = self._unopened
+        self._desk = Desk(config.gateway.gateway.id, clock, lambda: self._unopened.why)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then leave within 5 s with everything accepted in the log.
@@ -60,10 +65,23 @@ class Gateway:
         """
         metrics = self._config.gateway.metrics
         async with Endpoint(metrics.host, metrics.port, registry_of(self._samples), self._healthy, self._ready):
-            while (error := await self._session(stop)) is not None:
-                self._face = self._unopened
-                if await _stopped_within(stop, self._unopened.failed(error)):
-                    return
+            control = ControlServer(self._config.gateway.log.path, self._desk.handlers(), {})
+            failure: GatewayError | None = None
+            async with asyncio.TaskGroup() as group:
+                controlling = group.create_task(control.run(), name="control")
+                try:
+                    await self._sessions(stop)
+                except GatewayError as error:  # as it is, without the group around it
+                    failure = error
+                controlling.cancel()
+            if failure is not None:
+                raise failure
+
+    async def _sessions(self, stop: asyncio.Event) -> None:
+        while (error := await self._session(stop)) is not None:
+            self._face = self._unopened
+            if await _stopped_within(stop, self._unopened.failed(error)):
+                return
 
     def _samples(self) -> Iterable[Sample]:
         return self._face.samples()
@@ -83,6 +101,8 @@ class Gateway:
                 await self._run(opened, stop)
         except* GatewayError as group:
             failure = _first(group)
+        finally:
+            self._desk.live = None
         if isinstance(failure, LogError) and failure.retry and not stop.is_set():
             return failure
         if failure is not None:
@@ -104,6 +124,10 @@ class Gateway:
         async with writer:
             streams = self._streams(opened, writer)
             self._devices += self._build_devices(opened, writer, streams)
+            pauses = Pauses(file.log.path, self._clock)
+            for device in self._devices:
+                if (pause := pauses.of(device.name)) is not None:
+                    device.gate.hold(pause.held)
             budget = budget_bytes(file.log.path, file.log.budget or "auto", used=opened.store.size())
             housekeeping = Housekeeping(
                 opened.store,
@@ -122,8 +146,12 @@ class Gateway:
             ]
             self._unopened.over()
             self._face = report
+            status = Status(
+                self._clock, self._devices, self._publishers, file.log.path, opened.store, writer, housekeeping, dict
+            )
+            self._desk.live = Live(self._devices, status, pauses)
             timekeeper = Timekeeper(self._clock, streams.open, writer.write_now, synchronised)
-            await self._operate(opened.store, writer, housekeeping, report, timekeeper, stop)
+            await self._operate(opened.store, writer, housekeeping, report, timekeeper, status, stop)
 
     def _streams(self, opened: Opened, writer: Writer) -> Streams:
         """The streams that go on, once those that cannot are closed."""
@@ -196,6 +224,7 @@ class Gateway:
         housekeeping: Housekeeping,
         report: Report,
         timekeeper: Timekeeper,
+        status: Status,
         stop: asyncio.Event,
     ) -> None:
         async with asyncio.TaskGroup() as outer:
@@ -204,6 +233,7 @@ class Gateway:
                 *self._compaction(outer, store),
                 outer.create_task(housekeeping.run(), name="housekeeping"),
                 outer.create_task(report.run(), name="report"),
+                outer.create_task(status.run(), name="status"),
                 outer.create_task(timekeeper.run(), name="clock"),
                 outer.create_task(stay_small(), name="memory"),
             ]

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import shutil
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from gateway.contract.clock import Clock
 from gateway.log import WEAR_UNKNOWN, DataFile, LogStore, Wear, WearMeter
 from gateway.log.records import SeriesHead
+from gateway.runtime.gate import Gate, Held
 
 log = logging.getLogger(__name__)
 
@@ -46,21 +48,39 @@ class Usage(NamedTuple):
     """of the storage"""
 
 
+_FULL: Final = Held(
+    "log-full", "the log is full and `when_full` is stop-acquiring: see to the destinations, or give it more budget"
+)
+
+
 class Space:
-    """Whether devices may acquire: two events, one of which is set."""
+    """Whether devices may acquire: holds their gates shut while the log is full."""
 
     def __init__(self) -> None:
-        self.full = asyncio.Event()
-        self.free = asyncio.Event()
-        self.free.set()
+        self.full = False
+        self._gates: list[Gate] = []
+
+    @contextlib.contextmanager
+    def keeps(self, gate: Gate) -> Iterator[None]:
+        """Hold this gate too, while it is full."""
+        self._gates.append(gate)
+        if self.full:
+            gate.hold(_FULL)
+        try:
+            yield
+        finally:
+            self._gates.remove(gate)
 
     def tell(self, full: bool) -> None:
         """The log is full, or is not."""
-        if full == self.full.is_set():
+        if full == self.full:
             return
-        (set, clear) = (self.full, self.free) if full else (self.free, self.full)
-        clear.clear()
-        set.set()
+        self.full = full
+        for gate in self._gates:
+            if full:
+                gate.hold(_FULL)
+            else:
+                gate.release(_FULL.reason)
         if full:
             log.error("log: over its budget with readings that wait: devices stop (when_full: stop-acquiring)")
         else:

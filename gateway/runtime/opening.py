@@ -94,6 +94,11 @@ class Unopened:
         self._since = 0
         self._backoff = Backoff(first_s=AGAIN_FIRST_S, most_s=AGAIN_MOST_S)
 
+    @property
+    def why(self) -> str | None:
+        """Why it is not open, once that is known."""
+        return self._why
+
     def failed(self, error: LogError) -> float:
         """The log could not be opened, or is not open any more: one log line for all attempts. Returns how many seconds
         to wait before the next.

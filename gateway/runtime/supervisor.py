@@ -116,6 +116,11 @@ class Supervisor:
         error.state, error.status = "paused", BAD_OUT_OF_SERVICE
         await self._down(sink, error, sink.covered_until or covered_until, reason)
 
+    def resumed(self) -> None:
+        """The gateway acquires again after `pause`."""
+        self._backoff.reset()
+        self._enter("starting", None)
+
     async def _attempt(self, sink: DeviceSink) -> AdapterError:
         self._unwell = None
         try:

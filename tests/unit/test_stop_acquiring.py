@@ -8,6 +8,7 @@ from pathlib import Path
 
 from gateway.contract import Facts, Sink, SystemClock
 from gateway.runtime.devices import Device
+from gateway.runtime.gate import Gate
 from gateway.runtime.housekeeping import Housekeeping, Space, cut_position
 from tests.support.wait import eventually
 from tests.unit.test_housekeeping import Destination, Store, files, usage
@@ -33,12 +34,11 @@ async def test_a_full_log_stops_devices_until_something_is_delivered(tmp_path: P
         store, tmp_path, [slow], budget_bytes=20, keep_s=1e10, clock=SystemClock(), drop_undelivered=False
     )
     await keeping.tidy()
-    assert keeping.space.full.is_set()
+    assert keeping.space.full
     assert store.calls == [], "nothing is dropped"
     slow.undelivered = 150
     await keeping.tidy()
-    assert keeping.space.free.is_set()
-    assert not keeping.space.full.is_set()
+    assert not keeping.space.full
     assert store.calls[-1] == "trim 101"
 
 
@@ -55,13 +55,15 @@ async def test_a_log_over_its_budget_at_the_start_stops_nobody_before_it_is_know
     keeping = Housekeeping(
         store, tmp_path, [late], budget_bytes=20, keep_s=1e10, clock=SystemClock(), drop_undelivered=False
     )
-    stopped = asyncio.create_task(keeping.space.full.wait())
-    running = asyncio.create_task(keeping.run())
-    await eventually(lambda: store.calls[-1:] == ["trim 101"] or stopped.done())
-    assert not stopped.done(), "devices were stopped"
-    for task in (running, stopped):
-        task.cancel()
-    await asyncio.wait([running, stopped])
+    gate = Gate()
+    with keeping.space.keeps(gate):
+        stopped = asyncio.create_task(gate.shut.wait())
+        running = asyncio.create_task(keeping.run())
+        await eventually(lambda: store.calls[-1:] == ["trim 101"] or stopped.done())
+        assert not stopped.done(), "devices were stopped"
+        for task in (running, stopped):
+            task.cancel()
+        await asyncio.wait([running, stopped])
 
 
 async def test_devices_pause_with_a_gap_that_ends_when_there_is_space_again() -> None:

@@ -1,0 +1,53 @@
+"""Arguments of the commands that talk to the running gateway; the work is done in modules of their own."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Folder = Annotated[Path, typer.Argument(metavar="CONFIG_DIR", help="the config's folder, or the log's")]
+Devices = Annotated[list[str] | None, typer.Argument(metavar="DEVICE...", help="names of devices")]
+All = Annotated[bool, typer.Option("--all", help="every device")]
+Json = Annotated[bool, typer.Option("--json", help="report as JSON")]
+
+
+class Language(StrEnum):
+    """Of what is printed for people."""
+
+    EN = "en"
+    ZH = "zh"
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (status, pause, resume):
+        app.command()(command)
+
+
+def status(
+    config_dir: Folder,
+    watch: Annotated[bool, typer.Option("--watch", help="show it again and again until Ctrl-C")] = False,
+    lang: Annotated[Language, typer.Option("--lang", help="language of the words")] = Language.EN,
+    json: Json = False,
+) -> None:
+    """Show how the running gateway is: devices, destinations, log."""
+    from gateway.commands import status as command  # noqa: PLC0415 - only what is called is imported
+
+    raise typer.Exit(command.main(config_dir, as_json=json, watch=watch, language=lang.value))
+
+
+def pause(config_dir: Folder, devices: Devices = None, all: All = False, json: Json = False) -> None:
+    """Send nothing to devices any more, until resumed; also after a restart."""
+    from gateway.commands import running as command  # noqa: PLC0415 - only what is called is imported
+
+    raise typer.Exit(command.pause(config_dir, devices or [], all_of_them=all, as_json=json))
+
+
+def resume(config_dir: Folder, devices: Devices = None, all: All = False, json: Json = False) -> None:
+    """Have paused devices be asked again."""
+    from gateway.commands import running as command  # noqa: PLC0415 - only what is called is imported
+
+    raise typer.Exit(command.resume(config_dir, devices or [], all_of_them=all, as_json=json))
