@@ -199,4 +199,6 @@ def _from_history(batch: Batch) -> bool:
 
 def _answered(batch: Batch) -> bool:
     """Whether the device itself said anything of this: a Bad reading of its own is data, silence is not."""
+    if np.count_nonzero(batch.status) < len(batch):
+        return True  # something is Good, as nearly always
     return not bool(np.isin(batch.status & np.uint32(CODE_MASK), _SILENCE).all())
