@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from gateway.contract.adapter import Origin
+from gateway.contract.batch import Batch
 from gateway.contract.config import DeviceConfig
 from gateway.derive.derived import Deriver, value_types
 from gateway.derive.filters import Ranges, ReportByException
 from gateway.log.records import BatchRecord
+from gateway.normalise import Normaliser
 from gateway.points.registry import Registry
 from gateway.points.table import PointTable
 
@@ -51,6 +54,18 @@ class Stage:
         for part in (self._ranges, self._deriver, self._filter):
             if part:
                 part.learn(entries, max(table, default=-1) + 1)
+
+
+class StagedNormaliser(Normaliser):
+    """A normaliser whose records go through a stage."""
+
+    def __init__(self, config: DeviceConfig, table: PointTable, registry: Registry, stage: Stage) -> None:
+        super().__init__(config.device, table, registry)
+        self._stage = stage
+
+    def records(self, batches: Sequence[Batch], origin: Origin | None = None) -> list[BatchRecord]:
+        """See `Normaliser.records`."""
+        return list(self._stage.records(super().records(batches, origin)))
 
 
 def stage_of(config: Any, table: PointTable, registry: Registry) -> Stage | None:

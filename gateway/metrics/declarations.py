@@ -45,6 +45,12 @@ DECLARATIONS = (
         ("device", "adapter"),
     ),
     Declaration(
+        "edge_gateway_readings_filtered_total",
+        "counter",
+        "Readings since this start that a deadband or max_silence left out before they were accepted.",
+        ("adapter",),
+    ),
+    Declaration(
         "edge_gateway_device_certificate_expiry_timestamp_seconds",
         "gauge",
         "When our certificate for a device with encryption expires, seconds since the Unix epoch; minus time(), "

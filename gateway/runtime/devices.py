@@ -12,6 +12,7 @@ from gateway.config.load import LoadedConfig, LoadedDevice
 from gateway.contract.adapter import Facts, HasFacts, Remembered
 from gateway.contract.certificates import HasCertificates
 from gateway.contract.clock import Clock
+from gateway.derive.stage import StagedNormaliser, stage_of
 from gateway.log import Writer
 from gateway.log.records import Series
 from gateway.normalise import Normaliser
@@ -46,6 +47,8 @@ class Device:
     """how often the device is to be asked, where its config says that for all of it"""
     gate: Gate = field(default_factory=Gate)
     """shut while the device must not be asked"""
+    filtered: Callable[[], int] = int
+    """readings since this start that were left out before acceptance, because they said nothing new"""
 
     async def run(self, space: Space) -> None:
         """Acquire until cancelled, while there is space and nobody has paused the device."""
@@ -109,10 +112,16 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
             points=[
                 PointDefinition(config, labels, identifier)
                 for config, labels, identifier in zip(
-                    loaded.config.points, loaded.labels, loaded.identifiers, strict=True
+                    loaded.config.every_point, loaded.labels, loaded.identifiers, strict=True
                 )
             ],
         )
+    )
+    stage = stage_of(loaded.config, parts.table, parts.registry)
+    normaliser = (
+        Normaliser(name, parts.table, parts.registry)
+        if stage is None
+        else StagedNormaliser(loaded.config, parts.table, parts.registry, stage)
     )
     gaps = Gaps(
         name,
@@ -127,7 +136,7 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
     supervisor = Supervisor(name, adapter, points, gaps, state, clock)
     sink = DeviceSink(
         name,
-        Normaliser(name, parts.table, parts.registry),
+        normaliser,
         parts.writer,
         gaps,
         counters,
@@ -155,6 +164,7 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
         len(points),
         # A key that adapters which poll have; one that subscribes is told by the server.
         getattr(loaded.config, "every", None),
+        filtered=int if stage is None else lambda: stage.filtered,
     )
 
 

@@ -111,6 +111,7 @@ class Report:
         outages: Counter[str] = Counter()
         bridged: dict[str, float] = {}
         lost_copies: Counter[str] = Counter()
+        filtered: Counter[str] = Counter()
         polled: dict[str, list[Facts]] = {}
         for device in self._devices:
             labels = (device.name, device.adapter)
@@ -124,6 +125,7 @@ class Report:
             if facts.bridged_s is not None:
                 bridged[device.adapter] = min(facts.bridged_s, bridged.get(device.adapter, facts.bridged_s))
             lost_copies[device.adapter] += facts.lost_copies
+            filtered[device.adapter] += device.filtered()
             if facts.polls is not None:
                 polled.setdefault(device.adapter, []).append(facts)
             states[device.adapter, device.state.state] += 1
@@ -138,6 +140,8 @@ class Report:
             yield Sample("edge_gateway_bridged_seconds", seconds, (adapter,))
         for adapter, count in lost_copies.items():
             yield Sample("edge_gateway_lost_copies_total", count, (adapter,))
+        for adapter, count in filtered.items():
+            yield Sample("edge_gateway_readings_filtered_total", count, (adapter,))
         for adapter, all_facts in polled.items():
             yield from _poll_samples(adapter, all_facts)
         for name, count in quality.items():
