@@ -10,7 +10,7 @@ import ctypes
 import gc
 from typing import Final
 
-EVERY_S: Final = 30.0
+EVERY_S: Final = 10.0
 """threads that make messages and blocks each keep what they once needed: on a small box tens of MB after a minute"""
 
 
@@ -28,7 +28,7 @@ def trim() -> None:
 
 
 async def stay_small() -> None:
-    """Trim every half minute until cancelled, beside the event loop."""
+    """Trim again and again until cancelled, beside the event loop."""
     while True:
         await asyncio.sleep(EVERY_S)
         await asyncio.to_thread(trim)

@@ -8,7 +8,6 @@ point says next is mostly near to what it said before, which no compressor sees 
 from __future__ import annotations
 
 import struct
-import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -42,9 +41,6 @@ BATCH: Final = 4
 
 _BOOL, _U8, _U16, _U32 = np.dtype(np.bool_), np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.uint32)
 _I32, _I64, _U64 = np.dtype(np.int32), np.dtype(np.int64), np.dtype(np.uint64)
-
-_local = threading.local()
-"""zstandard's objects, which must not be shared between threads"""
 
 
 class Source(NamedTuple):
@@ -411,10 +407,8 @@ def _read_json(reader: Reader) -> Any:
 
 
 def _compress(raw: bytes) -> bytes:
-    compressor: zstandard.ZstdCompressor | None = getattr(_local, "compressor", None)
-    if compressor is None:
-        compressor = _local.compressor = zstandard.ZstdCompressor(level=LEVEL)
-    return compressor.compress(raw)
+    # Not kept: at this level a compressor holds many megabytes, and a small box needs one every two minutes.
+    return zstandard.ZstdCompressor(level=LEVEL).compress(raw)
 
 
 def blockwise(sources: Iterable[Source]) -> Iterator[list[Source]]:

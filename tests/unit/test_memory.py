@@ -47,3 +47,47 @@ def test_what_a_thread_has_freed_goes_back(action: str) -> None:
     command = [sys.executable, "-c", SCRIPT.replace("{action}", action)]
     found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     assert int(found) > 40_000_000
+
+
+BLOCK = """
+import threading
+import numpy as np
+from gateway import memory
+from gateway.contract.batch import Batch, ValueType
+from gateway.log import blocks, codec
+from gateway.log.records import BatchRecord
+
+def resident():
+    with open("/proc/self/statm") as file:
+        return int(file.read().split()[1]) * 4096
+
+def block(count):
+    values = np.random.default_rng(1).integers(0, 1 << 20, count) / 1024
+    batch = Batch.of("m", ValueType.FLOAT64, np.arange(count), values, received_time=1, monotonic=1, source_time=1)
+    records = [BatchRecord("01KAAAAAAAAAAAAAAAAAAAAAAA", batch, None, 0)]
+    head, body, _ = codec.encode_segment(records, 1, 1)
+    return blocks.encode_block([blocks.Source(codec.decode_head(head, 1), len(head) + len(body), records)])
+
+def settle():
+    block(100_000)
+    emptied.set()
+    finished.wait()
+
+block(10)
+emptied, finished = threading.Event(), threading.Event()
+memory.trim()
+before = resident()
+thread = threading.Thread(target=settle)
+thread.start()
+emptied.wait()
+memory.trim()
+print(resident() - before)
+finished.set()
+thread.join()
+"""
+
+
+def test_a_thread_that_has_made_a_block_keeps_no_compressor_of_blocks() -> None:
+    """12 MB with it; what is left are the small one of segments and pages of the program."""
+    found = subprocess.run([sys.executable, "-c", BLOCK], capture_output=True, text=True, check=True).stdout
+    assert int(found) < 8_000_000
