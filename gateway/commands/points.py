@@ -79,7 +79,8 @@ def main_import(wanted: Wanted, *, apply: bool, remove: bool, all: bool, as_json
             found.append(one)
     if not found and not problems:
         problems.append(TableProblem(str(wanted.file), 0, "", "no sheet has a row of headings", _HEADINGS))
-    problems += [problem for _, changes in found for problem in changes.problems]
+    for _, changes in found:
+        problems += sorted(changes.problems, key=lambda problem: problem.row)
     texts = {} if problems else _texts(found, remove=remove)
     refused: tuple[Problem, ...] = ()
     warnings: tuple[Problem, ...] = ()

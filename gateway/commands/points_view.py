@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from gateway.config import Problem
@@ -38,9 +38,9 @@ def changes_text(
             f"{each.device}: {len(each.new):,} new, {len(each.changed):,} changed, {len(each.gone):,} gone, "
             f"{each.unchanged:,} unchanged"
         )
-        yield from _some([_new(change) for change in each.new], all)
-        yield from _some([_changed(change) for change in each.changed], all)
-        yield from _some([_gone(change, remove=remove) for change in each.gone], all)
+        yield from _some(each.new, _new, all)
+        yield from _some(each.changed, _changed, all)
+        yield from _some(each.gone, _removed if remove else _gone, all)
     for problem in problems:
         yield str(problem)
     for wrong in config_problems:
@@ -91,11 +91,11 @@ def changes_json(
     }
 
 
-def _some(lines: Sequence[str], all: bool) -> Iterator[str]:
-    shown = len(lines) if all or len(lines) <= MOST + 1 else MOST
-    yield from lines[:shown]
-    if shown < len(lines):
-        yield f"  ... and {len(lines) - shown:,} more like these (--all shows them)"
+def _some(changes: Sequence[PointChange], line: Callable[[PointChange], str], all: bool) -> Iterator[str]:
+    shown = len(changes) if all or len(changes) <= MOST + 1 else MOST
+    yield from map(line, changes[:shown])
+    if shown < len(changes):
+        yield f"  ... and {len(changes) - shown:,} more like these (--all shows them)"
 
 
 def _new(change: PointChange) -> str:
@@ -111,9 +111,12 @@ def _changed(change: PointChange) -> str:
     return f"  ~ {_called(change)}, row {change.row}: {'; '.join(parts)}"
 
 
-def _gone(change: PointChange, *, remove: bool) -> str:
-    what = "is taken out" if remove else "is not in the table; it stays (--remove takes it out)"
-    return f"  - {_called(change)} {what}"
+def _gone(change: PointChange) -> str:
+    return f"  - {_called(change)} is not in the table; it stays (--remove takes it out)"
+
+
+def _removed(change: PointChange) -> str:
+    return f"  - {_called(change)} is taken out"
 
 
 def _called(change: PointChange) -> str:

@@ -107,7 +107,8 @@ class _Comparison:
             self._change(row, values, old)
         for row in fresh:
             self._add(row)
-        broken = len(cells) - len(self._matched) - len(fresh)
+        # A row that could not be read may have been any of the points that seem to be gone.
+        broken = self._table.problems or len(cells) > len(self._matched) + len(fresh)
         for point in self._points:
             if point.point not in self._matched and place_of(point) is not None and not broken:
                 self._changes.gone.append(PointChange(point.point, point.tag, 0))

@@ -22,7 +22,8 @@ _LONG = frozenset({"int32", "uint32", "float32", "int64", "uint64", "float64"})
 """types of more than one register, which have an order of words"""
 _PLACE = ("address", "function")
 _NOTES = re.compile(
-    r"(说明|备注|注|附注|注意|编制|校对|审核|批准|设计|日期|版本|合计|共|制表|note|remark|prepared|checked|approved|rev)",
+    r"(?:说明|备注|注|附注|注意|编制|校对|校核|审核|批准|审定|设计|日期|版本|合计|共计|制表|note|remarks?|prepared|checked|approved|rev)"
+    r"人?(?:by)?\s*(?:[:、.(0-9]|$)",
     re.IGNORECASE,
 )
 _RANGE = re.compile(r"(-?[0-9.]+(?:e[-+]?[0-9]+)?)\s*(?:-|~|…|\.\.|to|至|到|,)\s*(-?[0-9.]+(?:e[-+]?[0-9]+)?)")
@@ -97,7 +98,7 @@ class _Converter:
         self._sheet = sheet
         self._headings = headings
         self._fields = model.model_fields
-        self._adapter = adapter
+        self._adapter = adapter if isinstance(adapter, HasTables) else None
         self._base = base
         self._order = order
         self._converted: list[int] = []
@@ -161,9 +162,11 @@ class _Converter:
         said = [(index, text) for index, cell in enumerate(cells) if (text := cell_text(cell))]
         ours = {column.place: column.key for column in self._columns}
         places = [index for index, _ in said if ours.get(index) in ("address", "node")]
+        if all(_NOTES.match(plain(text)) for _, text in said):
+            return said[0][1]
         if places:
             return None
-        if _NOTES.match(said[0][1]) or (len(said) > 1 and all(_NOTES.match(text) for _, text in said)):
+        if _NOTES.match(plain(said[0][1])):
             return said[0][1]
         if len(said) > 1 and len({text for _, text in said}) > 1:
             return None
@@ -184,8 +187,9 @@ class _Converter:
                 continue
             if column.key in _PLACE:
                 place[column.key] = self._plain(index, text)
-                if isinstance(cell, float) and not cell.is_integer() and column.key == "address":
-                    right = self._check_bit(index, column, text) and right
+                if column.key == "address" and isinstance(cell, float) and not self._check_bit(index, column, text):
+                    del place["address"]
+                    right = False
                 continue
             try:
                 self._take(row.keys, index, column, cell, text)
@@ -194,8 +198,8 @@ class _Converter:
                 self._problem(index, column, error.message, error.hint)
         row.cleared -= row.keys.keys()
         row.cleared.discard("function")
-        if right and place.get("address") and isinstance(self._adapter, HasTables):
-            right = self._locate(index, row, place)
+        if place.get("address") and self._adapter:
+            right = self._locate(index, row, place, self._adapter) and right
         elif place.get("address"):
             row.keys["address"] = place["address"]
         if "low" in row.keys or "high" in row.keys:
@@ -239,13 +243,13 @@ class _Converter:
         )
         return False
 
-    def _locate(self, index: int, row: Row, place: dict[str, str]) -> bool:
+    def _locate(self, index: int, row: Row, place: dict[str, str], adapter: HasTables) -> bool:
         """Where the point is, in the words of the adapter."""
         cells = place | {key: row.keys[key] for key in ("type", "order") if key in row.keys}
         if "order" not in cells and self._order and cells.get("type") in _LONG:
             cells["order"] = self._order
         try:
-            keys = self._adapter.table_keys(cells, self._base)  # type: ignore[attr-defined]
+            keys = adapter.table_keys(cells, self._base)
         except CellRefused as error:
             column = next(each for each in self._columns if each.key == error.column)
             self._problem(index, column, error.message, error.hint)

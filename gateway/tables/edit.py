@@ -225,14 +225,14 @@ def _skip(events: Iterator[Any], event: Any) -> int:
 
 def flow(value: Any) -> str:
     """A value on one line that reads back as the same."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {flow(each)}" for key, each in value.items()) + "}"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(flow, value)) + "]"
     if isinstance(value, str):
         if _DURATION.fullmatch(value):
             return value
         return scalar(value.replace("${", "$ {"))  # the loader would take it for a reference to a secret
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}: {flow(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(flow, value)) + "]"
     return json.dumps(value)
 
 

@@ -29,11 +29,13 @@ def as_sheet(name: str, points: Sequence[PointConfig], lang: str, notes: list[st
     notes += [f"{name}: the key {key} is not in the table; an import leaves it as it is" for key in left_out]
     words = CHINESE if lang == "zh" else ENGLISH
     rows: list[list[Cell]] = [[words.get(key, words["every"] if key == "sampling" else key) for key in columns]]
-    rows += [[_cell(written(point, key)) for key in columns] for point in points]
+    rows += [[_cell(key, written(point, key)) for key in columns] for point in points]
     return Sheet(name, rows)
 
 
-def _cell(value: Any) -> Cell:
+def _cell(key: str, value: Any) -> Cell:
+    if key == "range" and value is not None:
+        return "~".join(str(int(end) if float(end).is_integer() else end) for end in value)
     if value is None or isinstance(value, str | bool | int | float):
         return value
     return json.dumps(value, ensure_ascii=False)

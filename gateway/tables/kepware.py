@@ -23,8 +23,9 @@ _TYPES = {
     "string": "string", "bcd": "bcd", "lbcd": "bcd", "date": "string",
 }  # fmt: skip
 _HEADINGS = {
-    "tag name": "位号", "address": "地址", "data type": "数据类型", "scan rate": "读取周期(ms)", "scaling": "倍率",
-    "raw low": "偏移", "eng units": "单位", "eng. units": "单位", "description": "名称", "scaled low": "长度",
+    "tag name": "Tag", "address": "Address", "data type": "Data Type", "scan rate": "Scan Rate(ms)", "scaling": "Scale",
+    "raw low": "Offset", "eng units": "Eng Units", "eng. units": "Eng. Units", "description": "Description",
+    "scaled low": "Length",
 }  # fmt: skip
 """what stands in each column after the change; scale, offset and length take columns that are used up"""
 _SHORT = re.compile(r"([0134])([0-9]{1,3})(?![0-9])(.*)", re.DOTALL)
@@ -41,7 +42,7 @@ def as_table(sheet: Sheet) -> tuple[Sheet, list[TableProblem], list[str]]:
     head = {cell_text(cell).casefold(): index for index, cell in enumerate(sheet.rows[0])}
     problems: list[TableProblem] = []
     notes: list[str] = []
-    rows: list[list[Cell]] = [[_HEADINGS.get(cell_text(cell).casefold(), "序号") for cell in sheet.rows[0]]]
+    rows: list[list[Cell]] = [[_HEADINGS.get(cell_text(cell).casefold(), "No.") for cell in sheet.rows[0]]]
     for index, cells in enumerate(sheet.rows[1:], 1):
         said = {name: cell_text(cells[at]) for name, at in head.items() if at < len(cells)}
         row: list[Cell] = [None] * len(sheet.rows[0])
