@@ -9,49 +9,130 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from gateway.config.descriptions import Language, described
 from gateway.config.load import ADAPTERS_GROUP
 from gateway.config.models import GatewayFile
 from gateway.config.quantities import duration_text
+from gateway.config.sources import TABLES
 
 FOLDER = Path("config/schema")
 _DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_PLACEHOLDER = {"type": "string", "pattern": r"\{ *[A-Za-z0-9]"}
+_VALUE = {"type": ["string", "number", "boolean"]}
+_PARAMETERS = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "string"}},
+        {
+            "type": "object",
+            "propertyNames": {"pattern": "^[A-Za-z][A-Za-z0-9_]*$"},
+            "additionalProperties": {
+                "anyOf": [
+                    _VALUE,
+                    {"type": "null"},
+                    {
+                        "type": "object",
+                        "properties": {"default": _VALUE, "description": {"type": "string"}},
+                        "additionalProperties": False,
+                    },
+                ]
+            },
+        },
+    ]
+}
+"""how a template declares its parameters: `gateway.config.templates`"""
+
+
+class Group(NamedTuple):
+    """The schema of one kind of file."""
+
+    name: str
+    """such as "gateway", "device-modbus" or "template-modbus" """
+    schema: dict[str, Any]
+    untranslated: tuple[str, ...]
+    """descriptions that chinese.yaml lacks"""
+
+
+def groups(language: Language) -> Iterator[Group]:
+    """The schemas of gateway.yaml, and of device files and templates for each installed adapter."""
+    yield _group("gateway", GatewayFile, _tidy, language)
+    for entry in sorted(entry_points(group=ADAPTERS_GROUP), key=lambda each: each.name):
+        adapter = entry.load()
+        for kind, change in (("device", _of_device), ("template", _of_template)):
+            group = _group(f"{kind}-{adapter.name}", adapter.device_model, change, language)
+            group.schema["properties"]["adapter"]["const"] = adapter.name
+            yield group
 
 
 def schemas() -> dict[str, str]:
-    """Every schema's text by file name: gateway, and one per installed adapter."""
-    result = {"gateway.schema.json": _text(_schema(GatewayFile))}
-    for entry in sorted(entry_points(group=ADAPTERS_GROUP), key=lambda each: each.name):
-        adapter = entry.load()
-        schema = _with_template(_schema(adapter.device_model))
-        schema["properties"]["adapter"] = {"const": adapter.name}
-        result[f"device-{adapter.name}.schema.json"] = _text(schema)
-    return result
+    """Every schema's text by file name: gateway, and a device file and a template per installed adapter."""
+    return {f"{group.name}.schema.json": _text(group.schema) for group in groups("both")}
 
 
-def _schema(model: type[BaseModel]) -> dict[str, Any]:
-    schema = model.model_json_schema(by_alias=True)
-    return {"$schema": _DIALECT, **_tidy(schema)}
+def _group(
+    name: str, model: type[BaseModel], change: Callable[[dict[str, Any]], dict[str, Any]], language: Language
+) -> Group:
+    schema = {"$schema": _DIALECT, **model.model_json_schema(by_alias=True)}
+    untranslated = described(schema, model.__name__, language)
+    return Group(name, change(schema), tuple(untranslated))
+
+
+def _of_device(schema: dict[str, Any]) -> dict[str, Any]:
+    return _with_template(_tidy(schema))
+
+
+def _of_template(schema: dict[str, Any]) -> dict[str, Any]:
+    """What device files share: nothing is required but names of points, and every value may be a placeholder."""
+    schema = _tidy(schema)
+    for group in (schema, *schema["$defs"].values()):
+        group["required"] = [key for key in group.get("required", ()) if key == "point"]
+        if not group["required"]:
+            del group["required"]
+        for key, value in group.get("properties", {}).items():
+            group["properties"][key] = _or_placeholder(value)
+    for key in ("device", "template", "without"):
+        del schema["properties"][key]
+    schema["properties"]["points"].pop("minItems", None)
+    described = {"description": schema["properties"]["parameters"]["description"]}
+    schema["properties"]["parameters"] = described | _PARAMETERS
+    return schema
+
+
+def _or_placeholder(value: dict[str, Any]) -> dict[str, Any]:
+    """A single value, or a text such as "{unit}"; groups and lists stay as they are."""
+    if "$ref" in value or value.get("type") in ("object", "array"):
+        return value
+    around = {key: value[key] for key in ("description", "default", "examples") if key in value}
+    inner = {key: each for key, each in value.items() if key not in around}
+    return around | {"anyOf": [*inner.get("anyOf", [inner]), _PLACEHOLDER]}
 
 
 def _with_template(schema: dict[str, Any]) -> dict[str, Any]:
     """A device file that names a template may leave out what the template has."""
-    full = schema["properties"]["points"]
-    point = full["items"]["$ref"].rpartition("/")[2]
-    partial = {**schema["$defs"][point], "required": ["point"]}
-    override = f"{point}Override"
     required = schema.pop("required")
-    schema["$defs"][override] = partial
-    schema["properties"]["points"] = {"type": "array", "items": {"$ref": f"#/$defs/{override}"}}
+    full, partial = {}, {}
+    for table in TABLES:
+        whole = schema["properties"][table]
+        point = whole["items"]["$ref"].rpartition("/")[2]
+        override = f"{point}Override"
+        schema["$defs"][override] = {**schema["$defs"][point], "required": ["point"]}
+        full[table] = whole
+        partial[table] = {
+            "type": "array",
+            "items": {"$ref": f"#/$defs/{override}"},
+            "description": whole["description"],
+        }
+    schema["properties"] |= partial
     return schema | {
         "if": {"required": ["template"]},
         "then": {"required": ["device"]},
-        "else": {"required": required, "properties": {"points": full}},
+        "else": {"required": required, "properties": full},
     }
 
 

@@ -40,7 +40,8 @@ def test_labels_are_inherited_and_identifiers_expanded(tmp_path: Path) -> None:
     )
     assert loaded.identifiers == ("88.118.8/boiler-1.pressure", "88.118.8/boiler-1.running", "88.118.8/own")
     assert config.gateway.log.path == tmp_path / "log"
-    assert config.warnings == ()
+    (warning,) = config.warnings
+    assert "no destination may carry operation, grade 3, general: boiler-1/level stays on this box" in warning.message
 
 
 def test_without_identifiers_points_have_none(tmp_path: Path) -> None:
