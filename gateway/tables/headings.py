@@ -150,11 +150,12 @@ def _of_two(upper: str, lower: str, fields: Collection[str]) -> tuple[str | None
 def _key(heading: str, fields: Collection[str]) -> str | None:
     """What a heading means: a key, "" for what nobody needs, None when nothing is known of it."""
     text = plain(heading).casefold()
-    if text in fields:
-        return text
     bare = re.sub(r"\([^)]*\)|\[[^\]]*\]", "", text) or text
     bare = re.sub(r"[\s_\-.*:/]+", "", bare)
-    return _KEYS.get(bare)
+    # What people call columns goes first: a plant's "Description" is the name of the point.
+    if bare in _KEYS:
+        return _KEYS[bare]
+    return text if text in fields else None
 
 
 def _unit(heading: str) -> str | None:
