@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
@@ -26,6 +27,8 @@ UNIX_EPOCH_TICKS: Final = 116_444_736_000_000_000
 """1970 in 100 ns ticks since 1601"""
 _CREDIBLE_FROM: Final = UNIX_EPOCH_TICKS + 946_684_800 * 10**7
 """2000: nothing in a plant was measured before; a clock that says so was never set"""
+_ORDER_BITS: Final = 40
+"""more than the place of any item in its notification has"""
 _DAY: Final = 86_400 * 10**7
 _LAST: Final = UNIX_EPOCH_TICKS + 253_402_300_799 * 10**7
 """9999-12-31T23:59:59Z; what a server sends as the greatest number means this or later (Part 6, 5.2.2.5)"""
@@ -98,6 +101,7 @@ class _Times(NamedTuple):
 
 
 class _Part(NamedTuple):
+    type: ValueType
     items: Items
     values: npt.NDArray[Any]
     valid: npt.NDArray[np.bool_]
@@ -157,7 +161,7 @@ class BatchBuilder:
 
     def build(self, decoded: Sequence[Items], moment: Moment) -> Built:
         """Turn one notification's items into batches, one per value type, in each the order of the notification."""
-        parts: dict[ValueType, list[_Part]] = {}
+        parts: list[_Part] = []
         strangers = 0
         nulls: list[Items] = []
         for found in decoded:
@@ -171,9 +175,8 @@ class BatchBuilder:
             self._null(items, parts)
         built = Built([], [], strangers, np.empty(0, np.int64))
         vanished = []
-        for type, group in parts.items():
-            part = _join(group, type)
-            batch, dead = self._batch(type, part, moment, built.gaps)
+        for part in _joined(parts):
+            batch, dead = self._batch(part, moment, built.gaps)
             built.batches.append(batch)
             if len(dead):
                 vanished.append(dead)
@@ -187,7 +190,7 @@ class BatchBuilder:
             return items
         return items.take((handles < len(self._known)) & self._known[np.minimum(handles, len(self._known) - 1)])
 
-    def _typed(self, items: Items, parts: dict[ValueType, list[_Part]]) -> None:
+    def _typed(self, items: Items, parts: list[_Part]) -> None:
         if self._any_expected:
             expected = self._expected[items.handles]
             other = (expected != layouts.NULL) & ((expected != items.type) | items.array)
@@ -198,10 +201,10 @@ class BatchBuilder:
                 if not len(items):
                     return
         type = ValueType.JSON if items.array else _VALUE_TYPES.get(items.type, ValueType.JSON)
-        self._last_type[items.handles] = type
-        parts.setdefault(type, []).append(_Part(items, _values(items, type), np.ones(len(items), np.bool_)))
+        self._last_type[items.handles] = int(type)
+        parts.append(_Part(type, items, _values(items, type), np.ones(len(items), np.bool_)))
 
-    def _cast(self, items: Items, wanted: int, parts: dict[ValueType, list[_Part]]) -> None:
+    def _cast(self, items: Items, wanted: int, parts: list[_Part]) -> None:
         """The server sends another type than the config says: cast what loses nothing, mark the rest."""
         type = _VALUE_TYPES[wanted]
         values, fits = _lossless(items, wanted, type)
@@ -209,20 +212,16 @@ class BatchBuilder:
         marked = Items(
             items.type, items.array, items.order, items.handles, items.values, status, items.source, items.server
         )
-        parts.setdefault(type, []).append(_Part(marked, values, fits))
+        parts.append(_Part(type, marked, values, fits))
 
-    def _null(self, items: Items, parts: dict[ValueType, list[_Part]]) -> None:
+    def _null(self, items: Items, parts: list[_Part]) -> None:
         last = self._last_type[items.handles]
         for code in np.unique(last).tolist():
             type = ValueType(code)
             rows = items.take(last == code)
-            parts.setdefault(type, []).append(
-                _Part(rows, np.zeros(len(rows), type.dtype), np.zeros(len(rows), np.bool_))
-            )
+            parts.append(_Part(type, rows, np.zeros(len(rows), type.dtype), np.zeros(len(rows), np.bool_)))
 
-    def _batch(
-        self, type: ValueType, part: _Part, moment: Moment, gaps: list[Gap]
-    ) -> tuple[Batch, npt.NDArray[np.int64]]:
+    def _batch(self, part: _Part, moment: Moment, gaps: list[Gap]) -> tuple[Batch, npt.NDArray[np.int64]]:
         items = part.items
         times, basis, original = self._times(items, moment)
         flags = np.zeros(len(items), np.uint8)
@@ -239,7 +238,7 @@ class BatchBuilder:
         self._last_time[items.handles] = times
         batch = Batch(
             self._device,
-            type,
+            part.type,
             items.handles.astype(np.int32),
             part.values,
             part.valid,
@@ -314,27 +313,37 @@ def _vanished(items: Items) -> npt.NDArray[np.int64]:
     return points
 
 
-def _join(group: list[_Part], type: ValueType) -> _Part:
-    if len(group) == 1:
-        return group[0]
-    order = np.argsort(np.concatenate([part.items.order for part in group]), kind="stable")
+def _joined(parts: list[_Part]) -> Iterator[_Part]:
+    """One part per value type, each in the order of the notification: their columns are joined and sorted at once."""
+    if len(parts) <= 1:
+        yield from parts
+        return
+    parts.sort(key=_type)
+    lengths = [len(part.items) for part in parts]
+    order = np.concatenate([part.items.order for part in parts])
+    types = np.repeat(np.array([*map(_type, parts)]), lengths)
+    rows = np.argsort(types << _ORDER_BITS | order, kind="stable")  # which takes what is sorted already as it is
+    handles = np.concatenate([part.items.handles for part in parts])[rows]
+    status = np.concatenate([part.items.status for part in parts])[rows]
+    source = np.concatenate([part.items.source for part in parts])[rows]
+    server = np.concatenate([part.items.server for part in parts])[rows]
+    valid = np.concatenate([part.valid for part in parts])[rows]
+    order = order[rows]
+    start = 0
+    for type, group in itertools.groupby(parts, _type):
+        columns = [part.values for part in group]
+        end = start + sum(map(len, columns))
+        one = slice(start, end)
+        values = columns[0]
+        if len(columns) > 1:
+            values = np.concatenate(columns)[rows[one] - start].astype(type.dtype, copy=False)
+        items = Items(layouts.NULL, False, order[one], handles[one], values, status[one], source[one], server[one])
+        yield _Part(type, items, values, valid[one])
+        start = end
 
-    def column(read: Callable[[_Part], npt.NDArray[Any]]) -> npt.NDArray[Any]:
-        joined: npt.NDArray[Any] = np.concatenate([read(part) for part in group])[order]
-        return joined
 
-    values = column(lambda part: part.values).astype(type.dtype, copy=False)
-    items = Items(
-        layouts.NULL,
-        False,
-        column(lambda part: part.items.order),
-        column(lambda part: part.items.handles),
-        values,
-        column(lambda part: part.items.status),
-        column(lambda part: part.items.source),
-        column(lambda part: part.items.server),
-    )
-    return _Part(items, values, column(lambda part: part.valid))
+def _type(part: _Part) -> ValueType:
+    return part.type
 
 
 def _values(items: Items, type: ValueType) -> npt.NDArray[Any]:

@@ -37,9 +37,9 @@ from adapters.opcua.decoding.layouts import (
 from adapters.opcua.decoding.variant import (
     DecodeError,
     OtherVariant,
+    as_list,
     decode_text,
     decode_variant,
-    read_elements,
     read_length,
 )
 from adapters.opcua.decoding.walk import Places, find_items, run_length
@@ -214,14 +214,23 @@ def _values(
     there = lengths >= 0
     starts, lengths = starts + 4, np.maximum(lengths, 0)
     if variant & ARRAY:
-        type, end = variant & _TYPE, len(data)
-        for row, (at, n) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
-            column[row], _ = read_elements(data, at, end, type, n)
+        for length in np.unique(lengths).tolist():
+            rows = np.flatnonzero(lengths == length)
+            column[rows] = _arrays(data, starts[rows], length, variant & _TYPE)
     elif variant == BYTESTRING:
         column[:] = [data[at : at + n] for at, n in zip(starts.tolist(), lengths.tolist(), strict=True)]
     else:
         column[:] = _texts(data, starts, lengths)
     return column, there
+
+
+def _arrays(data: bytes, starts: npt.NDArray[np.int64], length: int, type: int) -> npt.NDArray[Any]:
+    """object[n] of lists: the arrays of `length` elements of a type of fixed width that begin at `starts`."""
+    format = FIXED[type]
+    raw = _at(data, starts, f"V{length * np.dtype(format).itemsize}") if length else np.empty(0, format)
+    elements = as_list(type, raw.view(format))
+    arrays = (elements[row * length : (row + 1) * length] for row in range(len(starts)))
+    return np.fromiter(arrays, object, len(starts))  # a list of lists would be read as a matrix
 
 
 def _texts(data: bytes, starts: npt.NDArray[np.int64], lengths: npt.NDArray[np.int64]) -> list[str]:

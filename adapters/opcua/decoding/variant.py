@@ -10,10 +10,13 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from adapters.opcua.decoding.layouts import (
     ARRAY,
+    BOOLEAN,
     BYTESTRING,
+    DATETIME,
     DIMENSIONS,
     FIXED,
     FORMATS,
@@ -174,10 +177,19 @@ def read_elements(data: bytes, offset: int, end: int, type: int, count: int) -> 
         raise DecodeError("an array is longer than the message")
     if type in FORMATS:  # half the time of numpy for short arrays
         return list(struct.unpack_from(f"<{count}{FORMATS[type]}", data, offset)), after
-    column = np.frombuffer(data, dtype, count, offset)
-    if type == GUID:
-        return [format_guid(raw.tobytes()) for raw in column], after
-    return [format_ticks(ticks) for ticks in column.tolist()], after
+    return as_list(type, np.frombuffer(data, dtype, count, offset)), after
+
+
+def as_list(type: int, column: npt.NDArray[Any]) -> list[Any]:
+    """A column of a type of fixed width as JSON-able values."""
+    if type == BOOLEAN:
+        column = column != 0  # any other byte than 0 is true (Part 6, 5.2.2.1)
+    elif type == GUID:
+        return [format_guid(raw.tobytes()) for raw in column]
+    elif type == DATETIME:
+        return [format_ticks(ticks) for ticks in column.tolist()]
+    values: list[Any] = column.tolist()
+    return values
 
 
 def _sequence(data: bytes, offset: int, end: int, type: int, count: int) -> tuple[list[Any], int]:
