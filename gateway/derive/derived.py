@@ -28,7 +28,7 @@ from gateway.contract.status import (
 from gateway.derive.check import in_order
 from gateway.derive.expression import Expression
 from gateway.derive.filters import outside
-from gateway.derive.rows import NEVER, Rows, joined
+from gateway.derive.rows import NEVER, Rows, joined, widened
 from gateway.derive.windows import Window
 from gateway.log.records import BatchRecord
 
@@ -179,7 +179,9 @@ def _rows(batch: Batch, rows: npt.NDArray[np.intp]) -> Rows:
     status = batch.status[rows] & np.uint32(CODE_MASK)
     if batch.type in _NUMBERS:
         valid = batch.valid[rows]
-        value = np.where(valid, batch.values[rows].astype(np.float64), np.nan)
+        values = batch.values[rows]
+        wide = widened(values) if batch.type is ValueType.FLOAT32 else values.astype(np.float64)
+        value = np.where(valid, wide, np.nan)
         status = np.where(valid | (status >= 0x80000000), status, np.uint32(BAD_NO_DATA))
     else:
         value = np.full(len(rows), np.nan)

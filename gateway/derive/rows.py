@@ -41,3 +41,23 @@ def joined(parts: Sequence[Rows]) -> Rows:
         return parts[0]
     columns: Iterable[Any] = zip(*parts, strict=True)
     return Rows(*map(np.concatenate, columns))
+
+
+def widened(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """float32 as float64 by their decimals, as they are printed: 20.1 stays 20.1 and is not 20.100000381469727.
+
+    With the fewest significant digits, seven to nine, that give the same float32 back; below 1e-13 some stay as they are.
+    """
+    wide = values.astype(np.float64)
+    result = wide
+    with np.errstate(all="ignore"):
+        place = np.floor(np.log10(np.abs(wide)))
+        for digits in (6, 7, 8):
+            # Powers of ten are exact up to 22, so that the quotient is the float64 nearest to the decimal.
+            up, down = 10.0 ** np.clip(digits - place, 0, 22), 10.0 ** np.clip(place - digits, 0, 32)
+            decimal = np.rint(wide * up / down) * down / up
+            same = decimal.astype(np.float32) == values
+            result = np.where((result == wide) & same, decimal, result)
+            if same.all():
+                break
+    return result

@@ -23,6 +23,7 @@ from gateway.contract.status import (
     UNCERTAIN_LAST_USABLE,
     UNCERTAIN_SUBSTITUTE,
 )
+from gateway.derive.rows import widened
 from gateway.derive.stage import stage_of
 from gateway.log.records import BatchRecord
 from gateway.points.registry import PointDefinition
@@ -182,6 +183,22 @@ def test_the_result_has_the_worst_clock_and_says_that_it_was_maintenance() -> No
     assert record.batch.flags.tolist() == [Flag.MAINTENANCE]
     assert record.batch.basis.tolist() == [Basis.GATEWAY]
     assert record.batch.received_time == 1_000
+
+
+def test_float32_operands_count_as_the_decimals_that_they_are_printed_as() -> None:
+    device = Device(derived("same", "a * 1"))
+    values = [20.1, -0.0015, 1.7e-12, 16777217.0, 3.4e38, 123456.79]
+    times = [i * S for i in range(len(values))]
+    found = device.offer(batch(ValueType.FLOAT32, [0] * len(values), values, source_time=times))
+    assert [read.value for read in found] == [float(str(np.float32(value))) for value in values]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
+def test_what_is_widened_is_the_same_float32(values: list[float]) -> None:
+    single = np.array(values, np.float32)
+    with np.errstate(over="ignore"):
+        assert (widened(single).astype(np.float32) == single).all()
 
 
 def test_a_point_whose_type_changed_is_found_under_its_new_index() -> None:
