@@ -2,7 +2,8 @@
 
 Every value carries its tick and its item, so that a receiver can tell distinct, missing, repeated and mixed-up values
 apart: `tick * SPAN + item` is the integer in it, scrambled to look like noise. Floats hold a fraction of it that is
-exact in binary and prints with decimals as measurements do. Kinds that are too narrow for both show a remainder.
+exact in binary and prints with decimals as measurements do. Kinds that are too narrow for both show a remainder, and
+"measured" is as a plant's transmitters are and says neither: see `measured`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.load import measured
 from benchmarks.load.scramble import scramble, unscramble
 
 Ints = npt.NDArray[np.int64]
@@ -87,6 +89,7 @@ _SCALARS: Final = {
         Kind("double", 11, 8),
         Kind("string", 12, 4 + STRING_DIGITS),
         Kind("enumeration", 6, 4),
+        Kind("measured", 11, 8),
     )
 }
 FIELDS: Final = (
@@ -179,6 +182,8 @@ def numbers(kind: str, tick: int | Ints, items: Ints) -> npt.NDArray[Any]:
         return scramble(tick % INT_TICKS * SPAN + items, INT_BITS).astype(kind)
     if kind == "float":
         return (scramble(tick % FLOAT_TICKS * SPAN + items, FLOAT_BITS) / FLOAT_FRACTION).astype(np.float32)
+    if kind == "measured":
+        return measured.shown(int(tick), measured.DOUBLES + items)
     if kind == "double":
         return scramble(tick * SPAN + items, DOUBLE_BITS) / DOUBLE_FRACTION
     return tick * SPAN + items

@@ -5,7 +5,8 @@
 Each device listens on a port of its own and answers function codes 3 and 4 (MODBUS Application Protocol V1.1b3, 6.3
 and 6.4) for any station. All share one image of 65,536 registers that changes every 50 ms: the float32 at register 2k
 (ABCD) carries slot k and the image's tick, see `slot_values`. With --apart device d begins elsewhere in the image
-(`shift_of`), so that a value of one device is wrong in another. Commands on standard input: `stats`; `cycles`: when
+(`shift_of`), so that a value of one device is wrong in another; with --measured the values are those of transmitters,
+anew each second (`measured`). Commands on standard input: `stats`; `cycles`: when
 register 0 was asked for since it was asked last; `restart`, and then `cadence PERIOD_S`: the cycles that devices were
 asked for since, and those that were left out.
 """
@@ -17,6 +18,7 @@ import asyncio
 import struct
 import time
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, cast
 
@@ -24,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 import uvloop
 
+from benchmarks.load import measured
 from benchmarks.load.cadence import Cadence
 from benchmarks.load.scramble import scramble, unscramble
 from benchmarks.rig import control
@@ -36,6 +39,7 @@ TICKS: Final = 400
 BITS: Final = 24
 FRACTION: Final = 128.0
 CHANGE_S: Final = 0.05
+SECOND_S: Final = 1.0
 MOST_STARTS: Final = 10_000
 """cycles whose beginnings are kept"""
 
@@ -67,7 +71,8 @@ def shift_of(device: int) -> int:
 class Image:
     """The registers as they go over the wire, and what was read of them."""
 
-    def __init__(self) -> None:
+    def __init__(self, values: Callable[[int, npt.NDArray[np.int64]], npt.NDArray[Any]] = slot_values) -> None:
+        self._values = values
         self.tick = 0
         self.data = b""
         self.requests = self.registers = self.refused = self.connections = 0
@@ -78,7 +83,7 @@ class Image:
     def change(self) -> None:
         """Move on to the next tick."""
         self.tick += 1
-        data = slot_values(self.tick, _SLOTS).astype(">f4").tobytes()
+        data = self._values(self.tick, _SLOTS).astype(">f4").tobytes()
         self.data = data + data[: 2 * _MOST_REGISTERS]  # a read that begins near the end goes on at the beginning
 
     def asked(self, device: int, start: int, count: int) -> None:
@@ -158,7 +163,8 @@ class Device(asyncio.Protocol):
 async def run(arguments: argparse.Namespace) -> None:
     """Serve until standard input ends."""
     loop = asyncio.get_running_loop()
-    image = Image()
+    image = Image(measured.shown if arguments.measured else slot_values)
+    period = SECOND_S if arguments.measured else CHANGE_S
     servers = [
         await loop.create_server(
             partial(Device, image, device, shift_of(device) if arguments.apart else 0),
@@ -172,7 +178,7 @@ async def run(arguments: argparse.Namespace) -> None:
 
     def change() -> None:
         image.change()
-        loop.call_later(CHANGE_S, change)
+        loop.call_later(period, change)
 
     if not arguments.still:
         change()
@@ -192,6 +198,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="of the first device; 0 = any free ones")
     parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--apart", action="store_true", help="each device has values of its own")
+    parser.add_argument("--measured", action="store_true", help="values as of a plant's transmitters")
     parser.add_argument("--still", action="store_true", help="the registers never change")
     parser.add_argument("--seconds", type=float, default=None, help="end after so long; else with standard input")
     uvloop.run(run(parser.parse_args()))

@@ -139,7 +139,7 @@ class Receiver:
         self._lanes[lane] += count
         if self._marked is None and offsets.received > known:
             self._marked = time.monotonic()
-        group = next((group for prefix, group in self._groups.items() if device.startswith(prefix)), None)
+        group = self._group_of(device)
         if group is not None:
             group.came(offsets.received - known, time.monotonic())
         delayed = device.startswith(self._delays_of) and (self._any_lane or lane == "live")
@@ -157,18 +157,26 @@ class Receiver:
             # Only a backlog is sent in the order of the log
             group.check.check(items, body["v"], follow=lane == "backlog")
         elif group is not None and not columns:
-            numbers = np.array([int(reading["p"][1:]) for reading in body["readings"]], np.int64)
+            name = device.decode()
+            numbers = np.array(
+                [group.check.item(name, int(reading["p"][1:])) for reading in body["readings"]], np.int64
+            )
             group.check.check(numbers, [reading["v"] for reading in body["readings"]], follow=False)
+
+    def _group_of(self, device: bytes) -> Group | None:
+        return next((group for prefix, group in self._groups.items() if device.startswith(prefix)), None)
 
     def _take_catalogue(self, body: Any) -> None:
         """Points are called p0, p1 ...: their number is the item's."""
         device = body["device"].encode()
+        group = self._group_of(device)
         known = self._items.get(device, np.zeros(0, np.int64))
         highest = max((point["index"] for point in body["points"]), default=-1)
         items = np.full(max(len(known), highest + 1), -1, np.int64)
         items[: len(known)] = known
         for point in body["points"]:
-            items[point["index"]] = int(point["p"][1:])
+            number = int(point["p"][1:])
+            items[point["index"]] = number if group is None else group.check.item(body["device"], number)
         self._items[device] = items
 
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from benchmarks.load import kinds, modbus_devices
+from benchmarks.load import kinds, measured, modbus_devices
 from benchmarks.receive import plant
 
 Ints = npt.NDArray[np.int64]
@@ -21,8 +21,9 @@ class ValueCheck:
     """Counts readings whose value is not their item's, and ticks that an item skipped or repeated: with doubles, and
     rounds of changes with a plant, of which type, value, status and time are checked.
 
-    `source` is "modbus", "modbus-apart" (what device m<d> must show is not what the others show) or an OPC UA load's
-    type. Ticks are only followed while every reading is passed in.
+    `source` is "modbus", "modbus-apart" (what device m<d> must show is not what the others show), "modbus-measured"
+    (apart, and values as of a plant's transmitters) or an OPC UA load's type. Ticks are only followed while every
+    reading is passed in.
     """
 
     def __init__(self, source: str) -> None:
@@ -34,7 +35,7 @@ class ValueCheck:
 
     def item(self, device: str, number: int) -> int:
         """What `check` is to be given for the point of that number of a device."""
-        if self._source != "modbus-apart":
+        if self._source not in ("modbus-apart", "modbus-measured"):
             return number
         return (number + modbus_devices.shift_of(int(device[1:]))) % modbus_devices.SLOTS
 
@@ -55,6 +56,10 @@ class ValueCheck:
         numbers = np.array(values, np.float64)
         if self._source in ("modbus", "modbus-apart"):
             self.wrong += int((modbus_devices.slots_of(numbers) != items).sum())
+            return
+        if self._source in ("measured", "modbus-measured"):
+            points = items if self._source == "modbus-measured" else measured.DOUBLES + items
+            self.wrong += int(measured.wrong_readings(points, numbers).sum())
             return
         ticks, carried = kinds.ticks_and_items(self._source, numbers)
         self.wrong += int((carried != items).sum())

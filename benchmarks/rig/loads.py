@@ -16,11 +16,17 @@ def opcua_server(
 
 
 def modbus_devices(
-    bench: Bench, devices: int, apart: bool = False, *, still: bool = False, name: str = "load"
+    bench: Bench,
+    devices: int,
+    apart: bool = False,
+    *,
+    still: bool = False,
+    measured: bool = False,
+    name: str = "load",
 ) -> tuple[Child, list[int]]:
     """Modbus devices and their ports; `apart`: each has its own values, which the receiver's "modbus-apart" checks;
-    `still`: their registers never change.
+    `still`: their registers never change; `measured`: values as of a plant's transmitters.
     """
-    options = [*["--apart"] * apart, *["--still"] * still]
+    options = [*["--apart"] * apart, *["--still"] * still, *["--measured"] * measured]
     load = bench.python(name, "load.modbus_devices", "--devices", devices, *options)
     return load, list(load.ask()["ports"])
