@@ -46,7 +46,8 @@ def joined(parts: Sequence[Rows]) -> Rows:
 def widened(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
     """float32 as float64 by their decimals, as they are printed: 20.1 stays 20.1 and is not 20.100000381469727.
 
-    With the fewest significant digits, seven to nine, that give the same float32 back; below 1e-13 some stay as they are.
+    With the fewest significant digits, seven to nine, that give the same float32 back;
+    below 1e-13 and above 1e28 some stay as they are.
     """
     wide = values.astype(np.float64)
     result = wide
