@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from gateway.config import Problem
@@ -41,8 +42,11 @@ def changes_text(
         yield from _some(each.new, _new, all)
         yield from _some(each.changed, _changed, all)
         yield from _some(each.gone, _removed if remove else _gone, all)
+    hint = ""
     for problem in problems:
-        yield str(problem)
+        # A column that is wrong all the way down needs its advice once.
+        yield str(replace(problem, hint="") if problem.hint == hint else problem)
+        hint = problem.hint
     for wrong in config_problems:
         yield str(wrong)
     count = len(problems) + sum(problem.severity == "error" for problem in config_problems)

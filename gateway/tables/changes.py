@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from gateway.config.quantities import duration_text
 from gateway.contract import PointConfig
 from gateway.contract.config import StrictModel
-from gateway.tables.convert import Row, Table, TableProblem
+from gateway.tables.convert import LONG, Row, Table, TableProblem
 from gateway.tables.naming import Names
 
 _PLACE = ("address", "node", "bit")
@@ -107,6 +107,8 @@ class _Comparison:
             self._change(row, values, old)
         for row in fresh:
             self._add(row)
+        if "order" in self._model.model_fields:
+            self._note_order()
         # A row that could not be read may have been any of the points that seem to be gone.
         broken = self._table.problems or len(cells) > len(self._matched) + len(fresh)
         for point in self._points:
@@ -164,6 +166,15 @@ class _Comparison:
         values = {"point": name} | {key: value for key, value in row.keys.items() if key != "point"}
         if self._fits(row, values):
             self._changes.new.append(PointChange(name, row.keys.get("tag"), row.number, values=values))
+
+    def _note_order(self) -> None:
+        """The commonest mistake with a new device: nobody said in which order its words come."""
+        silent = [new for new in self._changes.new if new.values.get("type") in LONG and "order" not in new.values]
+        if silent:
+            self._changes.notes.append(
+                f"{self._table.sheet}: {len(silent):,} new values of 32 or 64 bits have no byte order, first in row "
+                f"{silent[0].row}: ABCD is taken; --order CDAB for another (`edge-gateway read` shows a value in all)"
+            )
 
     def _fits(self, row: Row, keys: Mapping[str, Any]) -> bool:
         """Whether the keys together make a point."""

@@ -18,7 +18,7 @@ from gateway.tables.words import half_width, is_nothing, order_word, period_word
 TEXTS = frozenset({"tag", "name", "unit", "id", "description", "node"})
 NUMBERS = frozenset({"scale", "offset"})
 WHOLE_NUMBERS = frozenset({"bit", "length", "count"})
-_LONG = frozenset({"int32", "uint32", "float32", "int64", "uint64", "float64"})
+LONG = frozenset({"int32", "uint32", "float32", "int64", "uint64", "float64"})
 """types of more than one register, which have an order of words"""
 _PLACE = ("address", "function")
 _NOTES = re.compile(
@@ -246,7 +246,7 @@ class _Converter:
     def _locate(self, index: int, row: Row, place: dict[str, str], adapter: HasTables) -> bool:
         """Where the point is, in the words of the adapter."""
         cells = place | {key: row.keys[key] for key in ("type", "order") if key in row.keys}
-        if "order" not in cells and self._order and cells.get("type") in _LONG:
+        if "order" not in cells and self._order and cells.get("type") in LONG:
             cells["order"] = self._order
         try:
             keys = adapter.table_keys(cells, self._base)

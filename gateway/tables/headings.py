@@ -41,6 +41,8 @@ _WORDS = {
 }
 """what columns are called, by their key; the key "" is of numbers that nobody needs"""
 _KEYS = {word: key for key, words in _WORDS.items() for word in words.split()}
+_WEAK = frozenset({"类型", "type", "参数", "变量名", "编号", "区"})
+"""headings that mean something else where the table has a plainer one: 类型 is AI or DI beside 数据类型"""
 CHINESE = {
     "point": "本地名", "tag": "位号", "name": "名称", "address": "地址", "node": "节点", "type": "数据类型",
     "order": "字节序", "bit": "位", "length": "长度", "count": "数量", "scale": "倍率", "offset": "偏移",
@@ -131,7 +133,12 @@ def _headings(index: int, upper: Sequence[str], lower: Sequence[str], fields: Co
             if heading:
                 unknown.append((column_letter(number), heading))
         elif key in taken:
-            unknown.append((column_letter(number), f"{heading}, a second time"))
+            first = next(column for column in columns if column.key == key)
+            if plain(first.heading).casefold() in _WEAK:
+                columns[columns.index(first)] = Column(number, key, heading, _unit(heading))
+                unknown.append((first.letter, first.heading))
+            else:
+                unknown.append((column_letter(number), heading))
         elif key:
             taken.add(key)
             columns.append(Column(number, key, heading, _unit(heading)))

@@ -6,7 +6,7 @@ import re
 import unicodedata
 
 TYPES = {
-    "bool": "bool boolean bit 开关量 开关 布尔 布尔量 布尔型 位 数字量",
+    "bool": "bool boolean bit di do 开关量 开关 布尔 布尔量 布尔型 位 数字量",
     "int8": "int8 sint char 有符号字节",
     "uint8": "uint8 usint byte 字节 无符号字节",
     # IEC 61131-3, table 10: INT has 16 bits, DINT 32; a PLC table means that, not the int of C.

@@ -89,6 +89,5 @@ def test_what_cannot_be_taken_over_is_named(plant: Plant) -> None:
         "boiler-1, row 2, column G (Scaling): scaling Square Root cannot be done with a scale and an offset\n"
         "    set Linear or None there\n"
         "boiler-1, row 3, column G (Scaling): Raw Low and Raw High are both 5\n"
-        "    set Linear or None there\n"
         "boiler-1, row 4, column C (Data Type): 'Foo' is no data type that is known here\n"
     ) in said

@@ -177,3 +177,20 @@ def test_two_rows_for_one_point(plant: Plant) -> None:
         "boiler-1, row 3: rows 2 and 3 are both point steam_pressure\n"
         "    a point has one row: delete one of them, or correct its address or tag\n"
     ) in said
+
+
+def test_the_kind_of_a_signal_is_not_its_type(plant: Plant) -> None:
+    """As exported by many a DCS: 类型 is AI or DI, and 数据类型 stands further on."""
+    table = (
+        "点名,描述,类型,寄存器地址,数据类型\nPT3101,汽包压力,AI,40101,FLOAT\nP3-RUN,给水泵,DI,10003,BOOL\n备用,,,,\n"
+    )
+    code, said = plant.run("import", plant.csv(table), plant.config, "--device", "boiler-1")
+    assert code == 0
+    assert said.splitlines()[:5] == [
+        "note: boiler-1: column C ('类型') means nothing here and is left out",
+        "note: boiler-1: row 4 is no point and is left out: '备用'",
+        "note: boiler-1: 1 new values of 32 or 64 bits have no byte order, first in row 2: ABCD is taken; --order CDAB "
+        "for another (`edge-gateway read` shows a value in all)",
+        "boiler-1: 2 new, 0 changed, 3 gone, 0 unchanged",
+        "  + {point: PT3101, tag: PT3101, name: 汽包压力, type: float32, address: modicon 40101}",
+    ]
