@@ -18,7 +18,7 @@ from adapters.modbus.url import SCHEMES
 from gateway.contract import Adapter, Clock, DeviceConfig, Point
 from gateway.contract.plan import LoadPlan
 from gateway.contract.registers import RegisterTools
-from gateway.contract.trial import Trial
+from gateway.contract.trial import TryOut
 
 
 class ModbusAdapterType:
@@ -46,11 +46,11 @@ class ModbusAdapterType:
 
         return table_keys(cells, base)
 
-    async def try_out(self, config: Any) -> Trial:
+    def trial(self) -> TryOut:
         """`check --connect`; see `gateway.contract.trial.HasTrial`."""
         from adapters.modbus.tools.trial import try_out  # noqa: PLC0415 - keeps the protocol library out of `check`
 
-        return await try_out(config)
+        return try_out
 
     def plan(self, devices: Sequence[Any]) -> LoadPlan:
         """What the devices will be asked, and what cannot be met; see `gateway.contract.plan.HasPlan`."""

@@ -17,7 +17,7 @@ from gateway.contract import Adapter, AdapterType, Clock, DeviceConfig, Point
 from gateway.contract.certificates import Certificates
 from gateway.contract.plan import LoadPlan
 from gateway.contract.tools import Tools
-from gateway.contract.trial import Trial
+from gateway.contract.trial import TryOut
 
 
 class OpcUaAdapterType:
@@ -52,11 +52,11 @@ class OpcUaAdapterType:
 
         return load_plan(devices)
 
-    async def try_out(self, config: Any) -> Trial:
+    def trial(self) -> TryOut:
         """`check --connect`; see `gateway.contract.trial.HasTrial`."""
         from adapters.opcua.tools.trial import try_out  # noqa: PLC0415 - see the class docstring
 
-        return await try_out(config)
+        return try_out
 
     def tools(self) -> Tools:
         """`browse` and `read` from a URL alone; see `gateway.contract.tools.HasTools`."""

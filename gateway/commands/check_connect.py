@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from gateway.config.cross import CheckedDevice
 from gateway.contract import AdapterError, ConfigError
-from gateway.contract.trial import HasTrial, Trial
+from gateway.contract.trial import HasTrial, Trial, TryOut
 
 _AT_ONCE = 16
 """devices that are asked at the same time"""
@@ -33,25 +33,28 @@ def try_all(devices: Sequence[CheckedDevice]) -> list[Tried]:
     """Ask all devices, several at a time, each within its budget; what goes wrong is in the result."""
     # What goes wrong is in the result; the protocol library's own words beside it would only confuse.
     logging.basicConfig(handlers=[logging.NullHandler()])
-    return asyncio.run(_try_all(devices))
+    adapters = {device.adapter.name: device.adapter for device in devices}
+    # Libraries are loaded before the first connection: that takes longer than some devices are waited for.
+    trials = {name: adapter.trial() for name, adapter in adapters.items() if isinstance(adapter, HasTrial)}
+    return asyncio.run(_try_all(devices, trials))
 
 
-async def _try_all(devices: Sequence[CheckedDevice]) -> list[Tried]:
+async def _try_all(devices: Sequence[CheckedDevice], trials: Mapping[str, TryOut]) -> list[Tried]:
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def one(device: CheckedDevice) -> Tried:
         async with turns:
             began = time.monotonic()
-            return Tried(device, await _try(device), time.monotonic() - began)
+            return Tried(device, await _try(device, trials.get(device.adapter.name)), time.monotonic() - began)
 
     return list(await asyncio.gather(*(one(device) for device in devices)))
 
 
-async def _try(device: CheckedDevice) -> Trial:
-    if not isinstance(device.adapter, HasTrial):
+async def _try(device: CheckedDevice, try_out: TryOut | None) -> Trial:
+    if try_out is None:
         return Trial((), 0, f"the adapter {device.adapter.name} cannot try its points out")
     try:
-        return await device.adapter.try_out(device.config)
+        return await try_out(device.config)
     except (AdapterError, ConfigError) as error:
         return Trial((), 0, str(error))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from gateway.contract.adapter import AdapterType
@@ -27,13 +28,17 @@ class Trial(NamedTuple):
     """why the device as a whole was not reached; None = it answered"""
 
 
+TryOut = Callable[[Any], Awaitable[Trial]]
+"""Asks each point of a checked device config once, within the device's load budget; only reads.
+
+Raises AdapterError when the device is not reached, ConfigError when the config cannot work here.
+"""
+
+
 @runtime_checkable
 class HasTrial(AdapterType, Protocol):
     """Adapter types that can ask every point once."""
 
-    async def try_out(self, config: Any) -> Trial:
-        """Ask each point of a checked device config once, within the device's load budget; only reads.
-
-        Raises AdapterError when the device is not reached, ConfigError when the config cannot work here.
-        """
+    def trial(self) -> TryOut:
+        """What asks; the protocol library is imported here, so that no device waits for that."""
         ...

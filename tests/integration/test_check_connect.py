@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -150,6 +151,31 @@ points:
     assert "BadNodeIdUnknown" in lines["typo"]
     assert lines["folder"].endswith('"Objects" is a folder or an object without a value; a point needs a variable')
     assert "does not know this namespace" in lines["elsewhere"]
+
+
+async def test_libraries_are_loaded_before_the_first_device_is_waited_for(tmp_path: Path) -> None:
+    device = ModbusDevice()
+    async with device.serve(), OpcUaDevice({"T": (ua.VariantType.Double, 1.5)}) as server:
+        folder = modbus(tmp_path, device.port)
+        text = f"""\
+device: reactor
+adapter: opcua
+connection: {{url: "{server.url}", timeout: 20s}}
+points: [{{point: t, node: "{server.node_text("T")}"}}]
+"""
+        (folder / "devices" / "reactor.yaml").write_text(text)
+        slow = (folder / "devices" / "meter.yaml").read_text().replace("300ms", "20s")
+        (folder / "devices" / "meter.yaml").write_text(slow)
+        # In a process of its own, where nothing is loaded yet; the order of events is what counts, not the time.
+        code = (
+            "import asyncio, sys; from gateway.commands.main import main; run = asyncio.run;"
+            "asyncio.run = lambda task: (print('loaded', {'asyncua', 'pymodbus'} <= set(sys.modules)), run(task))[1];"
+            f"sys.exit(main(['check', {str(folder)!r}, '--connect']))"
+        )
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)
+        out, _ = await process.communicate()
+    assert "loaded True" in out.decode()
+    assert process.returncode == 0, out.decode()
 
 
 async def test_opcua_that_is_not_there(tmp_path: Path, check: Check) -> None:

@@ -22,7 +22,7 @@ _MOST_SILENT: Final = 2
 
 
 async def try_out(config: ModbusDeviceConfig) -> Trial:
-    """See `gateway.contract.trial.HasTrial`."""
+    """See `gateway.contract.trial.TryOut`."""
     clock = SystemClock()
     station = Station(config, clock, Counters(), Pacer(config.load.requests_per_s or _RATE))
     blocks = [block for blocks in blocks_by_period(config).values() for block in blocks]

@@ -19,7 +19,7 @@ _BAD = 2
 
 
 async def try_out(config: OpcUaDeviceConfig) -> Trial:
-    """See `gateway.contract.trial.HasTrial`."""
+    """See `gateway.contract.trial.TryOut`."""
     async with contextlib.AsyncExitStack() as stack:
         async with diagnose(config.connection):
             profile = PROFILES[config.profile]
