@@ -67,10 +67,21 @@ def value_fragments(type: ValueType, values: npt.NDArray[Any], valid: npt.NDArra
 
 def value_block(type: ValueType, values: npt.NDArray[Any], valid: npt.NDArray[np.bool_]) -> bytes:
     """The same as one text with commas between, without brackets."""
-    if 0 not in valid.tobytes():
-        text = _plain(values.tolist()) if type in _OBJECTS else orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
-        if text is not None and b"null" not in text:  # which orjson writes for what is not finite
-            return text[1:-1]
+    nulls = valid.tobytes().count(0)
+    text: bytes | None
+    if type in _FLOATS:
+        written = np.where(valid, values, values.dtype.type(math.nan)) if nulls else values
+        text = orjson.dumps(written, option=orjson.OPT_SERIALIZE_NUMPY)
+    elif nulls or type in _OBJECTS:
+        found = values.tolist()
+        for k in np.flatnonzero(~valid).tolist() if nulls else ():
+            found[k] = None
+        text = _dumped(found)
+    else:
+        text = orjson.dumps(values, option=orjson.OPT_SERIALIZE_NUMPY)
+    # orjson writes null for what is not finite too; a text that says null takes the long way as well.
+    if text is not None and text.count(b"null") == nulls:
+        return text[1:-1]
     return b",".join(value_fragments(type, values, valid))
 
 
@@ -106,11 +117,16 @@ def _plain(value: Any) -> bytes | None:
     """JSON text of a value that needs nothing of `_jsonable`; None where it may: orjson writes null for what is not
     finite, and refuses the rest. A text that merely says null takes the long way.
     """
+    text = _dumped(value)
+    return None if text is None or b"null" in text else text
+
+
+def _dumped(value: Any) -> bytes | None:
+    """What orjson makes of a value; None where it refuses."""
     try:
-        text = orjson.dumps(value, option=_PLAIN)
+        return orjson.dumps(value, option=_PLAIN)
     except TypeError:
         return None
-    return None if b"null" in text else text
 
 
 def _jsonable(value: Any) -> Any:  # noqa: PLR0911  one line per kind of value

@@ -264,11 +264,30 @@ def test_the_short_way_for_objects_makes_the_same_text(type: ValueType, data: st
     values = np.empty(len(found), object)
     for k, value in enumerate(found):
         values[k] = value
-    valid = np.ones(len(found), np.bool_)
+    valid = np.array([data.draw(st.booleans()) for _ in found])
     short = fragments.value_block(type, values, valid), fragments.value_fragments(type, values, valid)
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(fragments, "_plain", lambda value: None)
+        patched.setattr(fragments, "_dumped", lambda value: None)
         assert (fragments.value_block(type, values, valid), fragments.value_fragments(type, values, valid)) == short
+
+
+NUMBERS: dict[ValueType, st.SearchStrategy[float]] = {
+    ValueType.BOOL: st.booleans(),
+    ValueType.INT64: st.integers(-(2**63), 2**63 - 1),
+    ValueType.UINT64: st.integers(0, 2**64 - 1),
+    ValueType.FLOAT32: st.floats(width=32),
+    ValueType.FLOAT64: st.floats(),
+}
+
+
+@given(type=st.sampled_from([*NUMBERS]), data=st.data())
+def test_a_block_of_numbers_is_its_fragments_with_nulls_where_there_is_no_value(
+    type: ValueType, data: st.DataObject
+) -> None:
+    found = data.draw(st.lists(st.tuples(NUMBERS[type], st.booleans()), min_size=1, max_size=8))
+    values = np.array([value for value, _ in found], type.dtype)
+    valid = np.array([ok for _, ok in found])
+    assert fragments.value_block(type, values, valid) == b",".join(fragments.value_fragments(type, values, valid))
 
 
 @pytest.mark.parametrize(
