@@ -274,9 +274,11 @@ class Writer:
     def _give_back(self, shares: dict[str, int]) -> None:
         for share, nbytes in shares.items():
             self._pending -= nbytes
-            self._used[share] -= nbytes
-            if not self._used[share]:
-                del self._used[share]
+            # A flush weighs nothing: what it shares may be free already.
+            if left := self._used.get(share, 0) - nbytes:
+                self._used[share] = left
+            else:
+                self._used.pop(share, None)
 
     async def _wait_for_memory(self, share: str, nbytes: int) -> None:
         granted = self._loop.create_future()

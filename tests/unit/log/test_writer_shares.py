@@ -188,6 +188,20 @@ async def test_a_flush_waits_for_what_is_held_back() -> None:
         assert sum(devices(commit)["flood"] for commit in store.commits) == len(flood)
 
 
+async def test_a_flush_beside_the_commit_of_the_last_entry_ends() -> None:
+    """It weighs nothing, and the memory that entries share is given back before it."""
+    store = SlowStore()
+    async with asyncio.timeout(20), writing(store) as writer:
+        entry = writer.write_now([event(-1)])
+        await eventually(lambda: store.begun == 1, message="its commit is under way")
+        flushed = asyncio.ensure_future(writer.flush())
+        await asyncio.sleep(0)
+        store.let(2)
+        await entry.durable()
+        await flushed
+        assert writer.pending_bytes == 0
+
+
 async def test_a_full_commit_does_not_wait_for_the_interval() -> None:
     """One busy device is as fast as before: what does not fit into a commit makes the next one begin at once."""
     store, clock = SlowStore(), SetClock()
