@@ -15,6 +15,8 @@ from typing import Final, NamedTuple
 from benchmarks.rig.outcome import Data, Figure, Outcome
 from benchmarks.rig.processes import CORES, find_program
 
+TOOK: Final = "took_s"
+"""the detail of an outcome that says how long it took"""
 PACKAGES = ("edge-gateway", "asyncua", "pymodbus", "paho-mqtt", "numpy", "orjson", "zstandard", "uvloop")
 
 
@@ -140,11 +142,34 @@ def markdown(machine: Data, moment: str, found: Sequence[Row], seconds: float) -
     return "\n".join([*lines, ""])
 
 
-def plain(machine: Data, moment: str, outcomes: Mapping[str, Sequence[Outcome]]) -> Data:
-    """Everything, for programs."""
+def durations(outcomes: Mapping[str, Sequence[Outcome]]) -> str:
+    """How long each workload took, all its runs together, as the end of the page."""
+    took = {name: sum(run.details.get(TOOK, 0.0) for run in runs) for name, runs in outcomes.items()}
+    each = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in took.items())
+    return f"\nIt took {sum(took.values()) / 60:.1f} minutes: {each}.\n"
+
+
+def outcomes_of(found: Data) -> dict[str, list[Outcome]]:
+    """The outcomes in what `plain` gave."""
+    return {
+        name: [
+            Outcome(
+                [Figure(**figure) for figure in run["figures"]],
+                {key: value for key, value in run.items() if key != "figures"},
+            )
+            for run in runs
+        ]
+        for name, runs in found["workloads"].items()
+    }
+
+
+def plain(machine: Data, moment: str, outcomes: Mapping[str, Sequence[Outcome]], seconds: float, repeat: int) -> Data:
+    """Everything, for programs; each rate was held for `seconds`, each workload run `repeat` times unless stopped."""
     return {
         "machine": machine,
         "time": moment,
+        "seconds": seconds,
+        "repeat": repeat,
         "workloads": {
             name: [{"figures": [figure._asdict() for figure in run.figures], **run.details} for run in runs]
             for name, runs in outcomes.items()
