@@ -8,8 +8,8 @@ from pathlib import Path as FilePath
 from typing import Any
 
 from gateway.config.models import GatewayFile
-from gateway.config.problems import Path, Problem
-from gateway.config.sources import Source
+from gateway.config.problems import Path, Place, Problem
+from gateway.config.sources import TABLES, Source
 from gateway.config.storage import check_storage
 from gateway.config.translate import subject
 from gateway.contract import AdapterType
@@ -65,6 +65,28 @@ def check_devices(devices: Sequence[CheckedDevice]) -> list[Problem]:
     return problems
 
 
+def same_names(source: Source) -> list[Problem]:
+    """Points that stand twice in a device file that its adapter's model refuses, so that this is told as well."""
+    first: dict[str, Path] = {}
+    problems: list[Problem] = []
+    for table in TABLES:
+        points = source.data.get(table)
+        for index, point in enumerate(points if isinstance(points, list) else []):
+            name = point.get("point") if isinstance(point, dict) else None
+            if not isinstance(name, str):
+                continue
+            path = (table, index, "point")
+            if name in first:
+                problems.append(_stands_twice(name, source.locate(path), source.locate(first[name])))
+            first.setdefault(name, path)
+    return problems
+
+
+def _stands_twice(name: str, place: Place, other: Place) -> Problem:
+    where = f"line {other.line}" if other.file == place.file else f"{other.file}:{other.line}:{other.column}"
+    return Problem.at(place, f'point "{name}" stands twice, first on {where}', "rename or remove one of them")
+
+
 def plan_load(devices: Sequence[CheckedDevice]) -> tuple[LoadPlan, list[Problem]]:
     """What adapters say about all their devices together, and what is wrong or doubtful as problems."""
     text: list[str] = []
@@ -92,12 +114,7 @@ def _check_points(device: CheckedDevice) -> list[Problem]:
         if point.point in first:
             place = device.source.locate((*device.path(index), "point"))
             other = device.source.locate((*device.path(first[point.point]), "point"))
-            where = f"line {other.line}" if other.file == place.file else f"{other.file}:{other.line}:{other.column}"
-            problems.append(
-                Problem.at(
-                    place, f'point "{point.point}" stands twice, first on {where}', "rename or remove one of them"
-                )
-            )
+            problems.append(_stands_twice(point.point, place, other))
         first.setdefault(point.point, index)
         if point.unit is not None and point.unit != point.unit.strip():
             path = (*device.path(index), "unit")

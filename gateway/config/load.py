@@ -203,6 +203,7 @@ class Loading:
             return None
         before = len(self.problems)
         config = self._validate(adapter.device_model, source)
+        self.problems += cross.same_names(source) if config is None else []
         if isinstance(source, Overlay) and (doubtful := source.doubtful()):
             told = self.problems[before:]
             self.problems[before:] = [each for each in told if (each.file, each.line, each.column) not in doubtful]

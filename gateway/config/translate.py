@@ -11,7 +11,7 @@ from pydantic import BaseModel, ValidationError
 
 from gateway.config.problems import Path, Problem, path_text
 from gateway.config.sources import Source
-from gateway.config.words import nearest
+from gateway.config.words import meant_key, nearest
 from gateway.config.yaml import ABSENT, child, full_width_hint, full_width_value_hint
 
 _NAME_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
@@ -135,7 +135,7 @@ def _unknown_key(path: Path, model: type[BaseModel], source: Source) -> Problem:
     key, valid, hint = str(path[-1]), _valid_keys(path, model), ""
     if wide := full_width_hint(key):
         message, hint = f'unknown key "{key}"', wide
-    elif near := nearest(key, valid):
+    elif near := meant_key(key, valid):
         message = f'unknown key "{key}", did you mean "{near}"?'
     elif elsewhere := _elsewhere(model, key):
         message, hint = f'key "{key}" is in the wrong place', f'"{key}" belongs to {elsewhere}'
@@ -147,7 +147,7 @@ def _unknown_key(path: Path, model: type[BaseModel], source: Source) -> Problem:
 def _nearest_key(fault: _Fault, model: type[BaseModel]) -> str | None:
     if fault.type != "extra_forbidden":
         return None
-    return nearest(str(fault.path[-1]), _valid_keys(fault.path, model))
+    return meant_key(str(fault.path[-1]), _valid_keys(fault.path, model))
 
 
 def _valid_keys(path: Path, model: type[BaseModel]) -> list[str]:
