@@ -13,6 +13,8 @@ from gateway.tables.edit import flow
 
 MOST = 20
 """changes of one kind that are shown without --all"""
+MOST_STAYING = 5
+"""points that are not in the table and are named without --all"""
 _STATES = {
     "wrong": "nothing is written: correct the table, then import it again",
     "same": "nothing to do: the config says what the table says",
@@ -41,7 +43,10 @@ def changes_text(
         )
         yield from _some(each.new, _new, all)
         yield from _some(each.changed, _changed, all)
-        yield from _some(each.gone, _removed if remove else _gone, all)
+        if remove:
+            yield from _some(each.gone, _removed, all)
+        elif each.gone:
+            yield _stay(each.gone, all)
     hint = ""
     for problem in problems:
         # A column that is wrong all the way down needs its advice once.
@@ -115,8 +120,11 @@ def _changed(change: PointChange) -> str:
     return f"  ~ {_called(change)}, row {change.row}: {'; '.join(parts)}"
 
 
-def _gone(change: PointChange) -> str:
-    return f"  - {_called(change)} is not in the table; it stays (--remove takes it out)"
+def _stay(gone: Sequence[PointChange], all: bool) -> str:
+    """Many a table is of a part of a device: one line for what it does not speak of."""
+    shown = gone if all else gone[:MOST_STAYING]
+    names = ", ".join(map(_called, shown)) + (" ..." if len(shown) < len(gone) else "")
+    return f"  - not in the table, these stay (--remove takes them out): {names}"
 
 
 def _removed(change: PointChange) -> str:

@@ -102,6 +102,7 @@ class _Converter:
         self._base = base
         self._order = order
         self._converted: list[int] = []
+        self._read: list[Row] = []  # those with something wrong too
         self._counted = False
         self._problems: list[TableProblem] = []
         self._notes = [
@@ -143,7 +144,7 @@ class _Converter:
                 self._notes.append(f"{self._sheet.name}: row {index + 1} is no point and is left out: {note!r}")
             elif row := self._row(index, cells):
                 rows.append(row)
-        self._find_twice(rows)
+        self._find_twice()
         if self._converted:
             first = self._converted[0] + 1
             self._notes.append(
@@ -176,6 +177,7 @@ class _Converter:
 
     def _row(self, index: int, cells: Sequence[Cell]) -> Row | None:
         row = Row(index + 1, {}, set(), self._letters)
+        self._read.append(row)
         place: dict[str, str] = {}
         right = True
         for column in self._columns:
@@ -273,10 +275,10 @@ class _Converter:
         where = f"{column.letter} ({column.heading})"
         self._problems.append(TableProblem(self._sheet.name, index + 1, where, message, hint))
 
-    def _find_twice(self, rows: Sequence[Row]) -> None:
+    def _find_twice(self) -> None:
         for key, what in (("tag", "位号"), ("point", "local name"), ("id", "identifier")):
             seen: dict[str, int] = {}
-            for row in rows:
+            for row in self._read:
                 value = row.keys.get(key)
                 if value is None:
                     continue

@@ -56,8 +56,7 @@ def test_gone_points_stay_without_remove(plant: Plant) -> None:
     assert code == 0
     assert said == (
         "boiler-1: 0 new, 0 changed, 2 gone, 1 unchanged\n"
-        "  - steam_temperature (TI-101) is not in the table; it stays (--remove takes it out)\n"
-        "  - running (XL-101) is not in the table; it stays (--remove takes it out)\n"
+        "  - not in the table, these stay (--remove takes them out): steam_temperature (TI-101), running (XL-101)\n"
         "nothing to do: the config says what the table says\n"
     )
     assert plant.boiler.read_text() == BOILER
