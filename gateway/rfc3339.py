@@ -13,13 +13,18 @@ _LAST_SECOND = 253_402_300_799
 
 
 def rfc3339(time_ns: int) -> str:
+    """See `time_text`."""
+    return time_text(time_ns).decode()
+
+
+def time_text(time_ns: int) -> bytes:
     """ns since the Unix epoch as e.g. 2026-11-20T08:00:00.123456Z (RFC 3339, 5.6); up to 9 digits, no trailing zeros.
 
     What lies outside the years 1 to 9999 is shown as the nearest second inside.
     """
     second, ns = divmod(time_ns, 1_000_000_000)
-    fraction = f".{ns:09}".rstrip("0") if ns else ""
-    return f"{second_text(second).decode()}{fraction}Z"
+    whole = second_text(second)
+    return b"%sZ" % (b"%s.%09d" % (whole, ns)).rstrip(b"0") if ns else b"%sZ" % whole
 
 
 def from_rfc3339(text: str) -> int:

@@ -26,7 +26,8 @@ _PUBLISH_QOS_1: Final = MessageType.PUBLISH | 0x02  # MQTT 5, 3.3.1
 _PUBACK: Final = int(MessageType.PUBACK)
 _KIND: Final = 0xF0
 _ONE_BYTE: Final = 128
-"""a length below takes one byte (MQTT 5, 1.5.5)"""
+_TWO_BYTES: Final = 16_384
+"""a length below takes one byte, or two at most (MQTT 5, 1.5.5)"""
 
 
 class Acknowledgement(NamedTuple):
@@ -65,13 +66,14 @@ class Client(paho.Client):
         while mid in self._open:
             mid = self._mid_generate()
         self._open.add(mid)
-        variable = b"%b%b%b%b" % (len(topic).to_bytes(2, "big"), topic, mid.to_bytes(2, "big"), properties)
         if not self._gathered:
             self._event_loop.call_soon(self._flush)
-        self._gathered += (
-            bytes((_PUBLISH_QOS_1 | retain,)) + _variable_length(len(variable) + len(payload)) + variable,
-            payload,
-        )
+        size = len(topic)
+        length = _variable_length(4 + size + len(properties) + len(payload))
+        head = b"%c%b%c%c%b%c%c%b" % (
+            _PUBLISH_QOS_1 | retain, length, size >> 8, size & 0xFF, topic, mid >> 8, mid & 0xFF, properties,
+        )  # fmt: skip
+        self._gathered += (head, payload)
         return mid
 
     def close_pair(self) -> None:
@@ -226,6 +228,8 @@ def _acknowledgement(content: bytes | bytearray) -> Acknowledgement:
 
 def _variable_length(number: int) -> bytes:
     """MQTT 5, 1.5.5: seven bits a byte, the lowest first."""
+    if number < _TWO_BYTES:
+        return bytes((number & 0x7F | 0x80, number >> 7)) if number >= _ONE_BYTE else bytes((number,))
     parts = bytearray()
     while True:
         number, low = divmod(number, 128)

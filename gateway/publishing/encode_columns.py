@@ -16,7 +16,7 @@ from gateway.contract.batch import NO_TIME, Batch
 from gateway.publishing.encode_json import Header, envelope, image_envelope
 from gateway.publishing.fragments import NULL, integer_block, original_fragments, value_block
 from gateway.publishing.runs import Run, Slice
-from gateway.rfc3339 import rfc3339
+from gateway.rfc3339 import time_text
 
 Column = npt.NDArray[Any]
 
@@ -49,22 +49,24 @@ def encode_image_columns(header: Header, run: Run, time: int) -> bytes:
 def _message(schema: bytes, head: bytes, slices: Sequence[Slice]) -> bytes:
     points, times, *circumstances = _columns(slices)
     first = int(times[0])
+    raw = times.tobytes()
     points_text, circumstances_text = (_points, _circumstances) if len(points) > _SHORT else (_known_points, _known)
     return b'{"schema":"%s",%s,"points":[%s],"t0":"%s","dt":%s,"v":[%s]%s%s}' % (
         schema,
         head,
         points_text(points.tobytes()),
-        rfc3339(first).encode(),
-        _scalar_or_list(times, first),
-        b",".join([_values(part) for part in slices]),
+        time_text(first),
+        b"0" if raw[8:] == raw[:-8] else b"[%s]" % integer_block(times - first),
+        _values(slices[0]) if len(slices) == 1 else b",".join(map(_values, slices)),
         circumstances_text(*[column.tobytes() for column in circumstances]),
         _originals(slices),
     )
 
 
 def _columns(slices: Sequence[Slice]) -> _Columns:
-    parts = [_cut(part) for part in slices]
-    return parts[0] if len(parts) == 1 else _Columns(*map(np.concatenate, zip(*parts, strict=True)))
+    if len(slices) == 1:
+        return _cut(slices[0])
+    return _Columns(*map(np.concatenate, zip(*map(_cut, slices), strict=True)))
 
 
 def _cut(part: Slice) -> _Columns:
@@ -96,7 +98,10 @@ _known = lru_cache(_KNOWN)(_circumstances)
 
 def _originals(slices: Sequence[Slice]) -> bytes:
     """The key `ot`, or nothing where no reading has an original time."""
-    if all(part.record.batch.original_time is None for part in slices):
+    for part in slices:
+        if part.record.batch.original_time is not None:
+            break
+    else:
         return b""
     texts = original_fragments(
         np.concatenate([_original_times(part.record.batch)[part.start : part.stop] for part in slices])
@@ -117,9 +122,9 @@ def _values(part: Slice) -> bytes:
     return value_block(batch.type, batch.values[part.start : part.stop], batch.valid[part.start : part.stop])
 
 
-def _scalar_or_list(column: Column, origin: int = 0) -> bytes:
-    """The column minus `origin`. Compared as bytes: numpy's calls take longer than ten readings do."""
+def _scalar_or_list(column: Column) -> bytes:
+    """Compared as bytes: numpy's calls take longer than ten readings do."""
     raw = column.tobytes()
     if raw[column.itemsize :] == raw[: -column.itemsize]:
-        return b"%d" % (int(column[0]) - origin)
-    return b"[%s]" % integer_block(column - origin if origin else column)
+        return b"%d" % int(column[0])
+    return b"[%s]" % integer_block(column)

@@ -18,7 +18,7 @@ from gateway.contract.status import quality, reason
 from gateway.log.records import PointRecord
 from gateway.publishing.fragments import NULL, original_fragments, text_fragment, time_fragments, value_fragments
 from gateway.publishing.runs import Run, Slice
-from gateway.rfc3339 import rfc3339
+from gateway.rfc3339 import time_text
 
 _BASES = {basis.value: basis.name.lower().encode() for basis in Basis}
 _FLAGS = tuple((flag.value, b'"%s"' % flag.name.lower().encode()) for flag in Flag if flag.name)
@@ -64,20 +64,16 @@ def _message(schema: bytes, head: bytes, slices: Sequence[Slice], prefixes: Poin
 
 def envelope(header: Header, run: Run) -> bytes:
     """The keys that readings/1 and columns/1 share, without braces."""
-    return b'%s,"n":%d,%s' % (_place(header, run), run.n, _what(header, run))
+    return b'%s,"n":%d,%s' % (_place(*header[:2], *run.series), run.n, _what(header, run))
 
 
 def image_envelope(header: Header, run: Run, time: int) -> bytes:
     """The keys that image/1 and image-columns/1 share, without braces."""
-    return b'%s,"time":"%s",%s' % (_place(header, run), rfc3339(time).encode(), _what(header, run))
-
-
-def _place(header: Header, run: Run) -> bytes:
-    return _place_text(header.enterprise, header.gateway, run.series.stream, run.series.device)
+    return b'%s,"time":"%s",%s' % (_place(*header[:2], *run.series), time_text(time), _what(header, run))
 
 
 @lru_cache(10_000)
-def _place_text(enterprise: str, gateway: str, stream: str, device: str) -> bytes:
+def _place(enterprise: str, gateway: str, stream: str, device: str) -> bytes:
     return b'"enterprise":%s,"gateway":%s,"stream":%s,"device":%s' % (
         text_fragment(enterprise),
         text_fragment(gateway),

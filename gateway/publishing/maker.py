@@ -90,7 +90,8 @@ class Maker:
     @property
     def most_bytes(self) -> int:
         """No payload of more than one reading is larger, before compression."""
-        return min(self._configured_bytes, self.payload_bytes, self._learned.most_bytes)
+        learned = self._learned
+        return min(self._configured_bytes, self._payload_bytes, learned.payload_bytes, learned.most_bytes)
 
     def make(self, run: Run, lane: str, catalogue: int) -> Made:
         """A message of as many readings from the run's start as fit."""
