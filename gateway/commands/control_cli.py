@@ -23,7 +23,7 @@ class Language(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (status, pause, resume):
+    for command in (status, pause, resume, reload, diff, rollback):
         app.command()(command)
 
 
@@ -51,3 +51,29 @@ def resume(config_dir: Folder, devices: Devices = None, all: All = False, json: 
     from gateway.commands import running as command  # noqa: PLC0415 - only what is called is imported
 
     raise typer.Exit(command.resume(config_dir, devices or [], all_of_them=all, as_json=json))
+
+
+def reload(config_dir: Folder, json: Json = False) -> None:
+    """Have the running gateway take over its changed config; only what changed is restarted."""
+    from gateway.commands import reload as command  # noqa: PLC0415 - only what is called is imported
+
+    raise typer.Exit(command.main(config_dir, as_json=json))
+
+
+def diff(config_dir: Folder, json: Json = False) -> None:
+    """Show what a reload would do, and what has been written since the last config that was applied."""
+    from gateway.commands import reload as command  # noqa: PLC0415 - only what is called is imported
+
+    raise typer.Exit(command.diff(config_dir, as_json=json))
+
+
+def rollback(
+    config_dir: Folder,
+    back: Annotated[int, typer.Argument(metavar="N", min=1, help="how many applied configs back")] = 1,
+    list: Annotated[bool, typer.Option("--list", help="only show which there are")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
+) -> None:
+    """Write an earlier config back into CONFIG_DIR, after showing the difference, and reload."""
+    from gateway.commands import rollback as command  # noqa: PLC0415 - only what is called is imported
+
+    raise typer.Exit(command.main(config_dir, back, only_list=list, yes=yes))

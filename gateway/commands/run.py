@@ -42,6 +42,8 @@ async def _run(gateway: Gateway) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
+    if hasattr(signal, "SIGHUP"):
+        loop.add_signal_handler(signal.SIGHUP, gateway.reload, "SIGHUP")
     gc.freeze()
     give_back()
     await gateway.run(stop)

@@ -31,6 +31,22 @@ DECLARATIONS = (
     Declaration(
         "edge_gateway_event_loop_lag_seconds", "gauge", "Worst delay of the event loop in the last ten seconds."
     ),
+    Declaration(
+        "edge_gateway_config_reloads_total",
+        "counter",
+        "Reloads of the config since this start, by result: accepted, refused.",
+        ("result",),
+    ),
+    Declaration(
+        "edge_gateway_config_last_reload_successful",
+        "gauge",
+        "0 after a reload was refused: the config in its folder is not the one in force; 1 else.",
+    ),
+    Declaration(
+        "edge_gateway_config_in_force_timestamp_seconds",
+        "gauge",
+        "Since when the config is in force, seconds since the Unix epoch.",
+    ),
     # device
     Declaration(
         "edge_gateway_device_up",

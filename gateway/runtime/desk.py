@@ -16,6 +16,7 @@ from gateway.control.server import Handler
 from gateway.rfc3339 import rfc3339
 from gateway.runtime.devices import Device
 from gateway.runtime.pauses import REASON, Pauses
+from gateway.runtime.reloading import Reloading
 from gateway.runtime.status import Status
 
 QUIET_S: Final = 3.0
@@ -34,17 +35,24 @@ class Live:
 class Desk:
     """Answers for the gateway, also while its log is not open."""
 
-    def __init__(self, gateway: str, clock: Clock, stalled: Callable[[], str | None]) -> None:
+    def __init__(self, gateway: str, clock: Clock, stalled: Callable[[], str | None], reloading: Reloading) -> None:
         """`stalled`: why the log is not open, while it is not."""
         self._gateway = gateway
         self._clock = clock
         self._started = clock.time_ns()
         self._stalled = stalled
+        self._reloading = reloading
         self.live: Live | None = None
 
     def handlers(self) -> Mapping[str, Handler]:
         """By the name of the request."""
-        return {"status": self._status, "pause": self._pause, "resume": self._resume}
+        return {
+            "status": self._status,
+            "pause": self._pause,
+            "resume": self._resume,
+            "reload": self._reload,
+            "diff": self._diff,
+        }
 
     async def _status(self, call: Call) -> dict[str, Any]:
         now = self._clock.time_ns()
@@ -59,6 +67,20 @@ class Desk:
             log = {"stalled": self._stalled() or "is being opened"}
             return {**head, "devices": [], "destinations": [], "log": log}
         return {**head, **await self.live.status.body()}
+
+    async def _reload(self, call: Call) -> dict[str, Any]:
+        if self.live is None:
+            raise DeniedError(f"nothing to reload: the log {self._stalled() or 'is being opened'}; see to that first")
+        answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
+        if not self._reloading.ask(_who(call.uid) or "a command", answer):
+            raise DeniedError("several reloads wait already; look at `edge-gateway status`")
+        await asyncio.wait([answer])
+        if answer.cancelled():
+            raise DeniedError("the gateway stopped before the reload was over")
+        return answer.result()
+
+    async def _diff(self, call: Call) -> dict[str, Any]:
+        return await self._reloading.compare()
 
     async def _pause(self, call: Call) -> dict[str, Any]:
         live, names = self._chosen(call)

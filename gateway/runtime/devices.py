@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -12,6 +12,7 @@ from gateway.config.load import LoadedConfig, LoadedDevice
 from gateway.contract.adapter import Facts, HasFacts, Remembered
 from gateway.contract.certificates import HasCertificates
 from gateway.contract.clock import Clock
+from gateway.contract.config import PointConfig
 from gateway.derive.stage import StagedNormaliser, stage_of
 from gateway.log import Writer
 from gateway.log.records import Series
@@ -24,6 +25,7 @@ from gateway.runtime.gate import Gate
 from gateway.runtime.housekeeping import Space
 from gateway.runtime.sink import DeviceCounters, DeviceSink
 from gateway.runtime.supervisor import DeviceState, Supervisor
+from gateway.units.conversion import converted
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Device:
     """how often the device is to be asked, where its config says that for all of it"""
     gate: Gate = field(default_factory=Gate)
     """shut while the device must not be asked"""
+    gaps: Gaps | None = None
     filtered: Callable[[], int] = int
     """readings since this start that were left out before acceptance, because they said nothing new"""
 
@@ -97,10 +100,11 @@ def build_devices(config: LoadedConfig, parts: Parts) -> list[Device]:
     configured = {loaded.config.device for loaded in config.devices}
     for gone in set(parts.table.devices()) - configured:
         parts.registry.retire(gone)
-    return [_build(loaded, parts) for loaded in config.devices]
+    return [build_device(loaded, parts) for loaded in config.devices]
 
 
-def _build(loaded: LoadedDevice, parts: Parts) -> Device:
+def build_device(loaded: LoadedDevice, parts: Parts, former: Device | None = None) -> Device:
+    """Make one. `former` was the same device until now, has stopped, and is to be gone on with under a new config."""
     name = loaded.config.device
     clock = parts.clock
     before = parts.table.device(name)
@@ -110,7 +114,7 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
             name=loaded.config.name,
             adapter=loaded.config.adapter,
             points=[
-                PointDefinition(config, labels, identifier)
+                PointDefinition(converted(config) if isinstance(config, PointConfig) else config, labels, identifier)
                 for config, labels, identifier in zip(
                     loaded.config.every_point, loaded.labels, loaded.identifiers, strict=True
                 )
@@ -130,8 +134,8 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
         write=lambda event: _discard(parts.writer.write_now([event])),
         points=lambda: parts.table.points(name),
     )
-    state = DeviceState()
-    counters = DeviceCounters()
+    state = DeviceState(outages=0 if former is None else former.state.outages)
+    counters = DeviceCounters() if former is None else former.counters
     adapter = loaded.adapter.build(loaded.config, points, clock)
     supervisor = Supervisor(name, adapter, points, gaps, state, clock)
     sink = DeviceSink(
@@ -143,14 +147,22 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
         link=supervisor,
         describe=partial(parts.registry.describe, name),
         # Another adapter's note would mean nothing to this one, or something else.
-        left=parts.left.get(name) if before is not None and before.adapter == loaded.config.adapter else None,
+        left=parts.left.get(name)
+        if former is None and before is not None and before.adapter == loaded.config.adapter
+        else None,
     )
-    gaps.resume(parts.open_gaps)
-    last = parts.last_seen(name)
+    if former is None:
+        gaps.resume(parts.open_gaps)
+        last = parts.last_seen(name)
+    else:
+        gaps.resume([] if former.gaps is None else former.gaps.left_open())
+        last = former.sink.covered_until or former.covered_until
     if last is not None:
-        gaps.begin(last, "gateway-down")
+        gaps.begin(last, "gateway-down" if former is None else "config-changed")
     expires = partial(_certificate_expires, loaded)
     facts = adapter.facts if isinstance(adapter, HasFacts) else Facts
+    if former is not None:
+        facts = partial(_added, former.facts(), facts)
     return Device(
         name,
         loaded.config.adapter,
@@ -164,7 +176,22 @@ def _build(loaded: LoadedDevice, parts: Parts) -> Device:
         len(points),
         # A key that adapters which poll have; one that subscribes is told by the server.
         getattr(loaded.config, "every", None),
+        gate=Gate() if former is None else former.gate,
+        gaps=gaps,
         filtered=int if stage is None else lambda: stage.filtered,
+    )
+
+
+def _added(before: Facts, now: Callable[[], Facts]) -> Facts:
+    """What is counted goes on over a change of the config: a metric's counter must not fall."""
+    facts = now()
+    return replace(
+        facts,
+        lost_copies=before.lost_copies + facts.lost_copies,
+        polls=None if facts.polls is None else (before.polls or 0) + facts.polls,
+        polls_missed=before.polls_missed + facts.polls_missed,
+        timeouts=before.timeouts + facts.timeouts,
+        bad_replies=before.bad_replies + facts.bad_replies,
     )
 
 

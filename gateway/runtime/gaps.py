@@ -62,6 +62,10 @@ class Gaps:
         since = None if body["from"] is None else from_rfc3339(body["from"])
         return OpenGap(body["id"], since, body["reason"])
 
+    def left_open(self) -> list[dict[str, Any]]:
+        """Bodies of the outages that have begun, for whoever goes on with the device (`resume`)."""
+        return [dict(body) for body in self._open]
+
     def resume(self, left_open: Sequence[Mapping[str, Any]]) -> None:
         """Go on with outages that an earlier start began and did not end: bodies of gap events, in any order."""
         for body in left_open:

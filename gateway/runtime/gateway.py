@@ -6,10 +6,12 @@ import asyncio
 import logging
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from gateway import __version__
 from gateway.config.load import LoadedConfig
+from gateway.config.models import GatewayConfig
 from gateway.contract.clock import Clock
 from gateway.contract.errors import GatewayError
 from gateway.control import ControlServer
@@ -24,13 +26,16 @@ from gateway.publishing.config import DestinationConfig
 from gateway.publishing.publisher import Publisher
 from gateway.publishing.removed import end_accounts
 from gateway.runtime.compaction import Compaction
+from gateway.runtime.crew import Crew
 from gateway.runtime.desk import Desk, Live
 from gateway.runtime.devices import Device, Parts, build_devices
 from gateway.runtime.housekeeping import Housekeeping
 from gateway.runtime.opening import Opened, Unopened, open_log
 from gateway.runtime.pauses import Pauses
+from gateway.runtime.reloading import InForce, Reloading, Session
 from gateway.runtime.report import Report
 from gateway.runtime.status import Status
+from gateway.runtime.swap import Swap
 from gateway.runtime.timekeeping import Timekeeper, synchronised
 
 log = logging.getLogger(__name__)
@@ -49,13 +54,23 @@ class Gateway:
     """Everything between a checked config and a stop."""
 
     def __init__(self, config: LoadedConfig, clock: Clock) -> None:
-        self._config = config
         self._clock = clock
+        self._reloading = Reloading(InForce(config, clock), clock)
         self._publishers: list[Publisher] = []
         self._devices: list[Device] = []
         self._unopened = Unopened(__version__, clock, config)
         self._face: Unopened | Report = self._unopened
-        self._desk = Desk(config.gateway.gateway.id, clock, lambda: self._unopened.why)
+        self._desk = Desk(config.gateway.gateway.id, clock, lambda: self._unopened.why, self._reloading)
+
+    @property
+    def _config(self) -> LoadedConfig:
+        """The one in force."""
+        return self._reloading.force.config
+
+    def reload(self, by: str) -> None:
+        """Take over the config as it lies in its folder, soon; what is wrong with it is logged and in `status`."""
+        if not self._reloading.ask(by):
+            log.warning("config: asked to reload by %s, but several reloads wait already", by)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, then leave within 5 s with everything accepted in the log.
@@ -123,7 +138,8 @@ class Gateway:
         )
         async with writer:
             streams = self._streams(opened, writer)
-            self._devices += self._build_devices(opened, writer, streams)
+            parts = self._parts(opened, writer, streams)
+            self._devices += build_devices(self._config, parts)
             pauses = Pauses(file.log.path, self._clock)
             for device in self._devices:
                 if (pause := pauses.of(device.name)) is not None:
@@ -141,17 +157,25 @@ class Gateway:
             )
             report = Report(__version__, self._clock, self._devices, self._publishers, writer, housekeeping)
             report.cut_readings = opened.recovery.cut_readings
-            self._publishers += [
-                self._build_publisher(destination, opened, report, streams, writer) for destination in file.destinations
-            ]
+            report.force = self._reloading.force
+            build = partial(self._build_publisher, opened=opened, report=report, streams=streams, writer=writer)
+            self._publishers += [build(destination) for destination in file.destinations]
             self._unopened.over()
             self._face = report
             status = Status(
-                self._clock, self._devices, self._publishers, file.log.path, opened.store, writer, housekeeping, dict
+                self._clock,
+                self._devices,
+                self._publishers,
+                file.log.path,
+                opened.store,
+                writer,
+                housekeeping,
+                self._reloading.force.status,
             )
             self._desk.live = Live(self._devices, status, pauses)
             timekeeper = Timekeeper(self._clock, streams.open, writer.write_now, synchronised)
-            await self._operate(opened.store, writer, housekeeping, report, timekeeper, status, stop)
+            swap = Swap(self._devices, self._publishers, parts, pauses, housekeeping, opened.state, build)
+            await self._operate(opened.store, writer, housekeeping, report, timekeeper, status, swap, stop)
 
     def _streams(self, opened: Opened, writer: Writer) -> Streams:
         """The streams that go on, once those that cannot are closed."""
@@ -170,14 +194,14 @@ class Gateway:
                 log.warning("log: %s; new streams begin, no offset is used twice", recovery.continuity)
         return streams
 
-    def _build_devices(self, opened: Opened, writer: Writer, streams: Streams) -> list[Device]:
+    def _parts(self, opened: Opened, writer: Writer, streams: Streams) -> Parts:
         recovery = opened.recovery
 
         def write(records: Sequence[Record]) -> None:
             writer.write_now(records)
 
         registry = Registry(opened.table, streams, now=self._clock.time_ns, write=write)
-        parts = Parts(
+        return Parts(
             opened.table,
             streams,
             registry,
@@ -188,12 +212,18 @@ class Gateway:
             recovery.open_gaps,
             recovery.left,
         )
-        return build_devices(self._config, parts)
 
     def _build_publisher(
-        self, destination: DestinationConfig, opened: Opened, report: Report, streams: Streams, writer: Writer
+        self,
+        destination: DestinationConfig,
+        identity: GatewayConfig | None = None,
+        *,
+        opened: Opened,
+        report: Report,
+        streams: Streams,
+        writer: Writer,
     ) -> Publisher:
-        identity = self._config.gateway.gateway
+        identity = identity or self._config.gateway.gateway
         return Publisher(
             destination,
             enterprise=identity.enterprise,
@@ -225,6 +255,7 @@ class Gateway:
         report: Report,
         timekeeper: Timekeeper,
         status: Status,
+        swap: Swap,
         stop: asyncio.Event,
     ) -> None:
         async with asyncio.TaskGroup() as outer:
@@ -237,27 +268,28 @@ class Gateway:
                 outer.create_task(timekeeper.run(), name="clock"),
                 outer.create_task(stay_small(), name="memory"),
             ]
-            publishing = [
-                outer.create_task(publisher.run(), name=f"destination {publisher.name}")
-                for publisher in self._publishers
-            ]
+            publishing = Crew(outer, "destination")
+            for publisher in self._publishers:
+                publishing.start(publisher.name, publisher.run())
             async with asyncio.TaskGroup() as inner:
-                acquiring = [
-                    inner.create_task(device.run(housekeeping.space), name=f"device {device.name}")
-                    for device in self._devices
-                ]
+                acquiring = Crew(inner, "device")
+                for device in self._devices:
+                    acquiring.start(device.name, device.run(housekeeping.space))
+                swap.crews(acquiring, publishing)
+                session = Session(swap.apply, swap.parts.table, swap.parts.streams.open, writer.write_now)
+                reloading = inner.create_task(self._reloading.run(session), name="reloading")
                 log.info("running: devices: %d, destinations: %d", len(self._devices), len(self._publishers))
                 give_back()
                 await stop.wait()
                 log.info("stopping")
-                for task in acquiring:
-                    task.cancel()
+                reloading.cancel()
+                await asyncio.wait([reloading])
+                acquiring.cancel()
                 # A device that takes its time to let go must not use up the time that destinations need.
-                if acquiring:
-                    await asyncio.wait(acquiring, timeout=LET_GO_S)
+                if acquiring.tasks:
+                    await asyncio.wait(acquiring.tasks, timeout=LET_GO_S)
                 await _flush(writer)
-                for task in publishing:
-                    task.cancel()
+                publishing.cancel()
             await _flush(writer)
             for task in background:
                 task.cancel()

@@ -119,6 +119,8 @@ class Housekeeping:
         self._forget = forget
         self._aged: int | None = None
         """first position of the newest file when the last one went for its age"""
+        self.at_rest = asyncio.Lock()
+        """held while it looks and trims: whoever takes out or puts in a destination must hold it"""
         self.space = Space()
         self.usage = Usage(0, 0, budget_bytes)
 
@@ -132,6 +134,10 @@ class Housekeeping:
 
     async def tidy(self) -> None:
         """Measure, and trim what is over budget or older than `keep`."""
+        async with self.at_rest:
+            await self._tidy()
+
+    async def _tidy(self) -> None:
         files = await asyncio.to_thread(self._measure)
         waiting = min((one.undelivered for one in self._droppers), default=None)
         self._forget(self._store.bounds().end if waiting is None else waiting)

@@ -18,6 +18,7 @@ from gateway.publishing.statistics import Statistics
 from gateway.rfc3339 import rfc3339
 from gateway.runtime.devices import Device
 from gateway.runtime.housekeeping import Housekeeping
+from gateway.runtime.reloading import InForce
 
 _QUALITIES = ("good", "uncertain", "bad", "bad")
 _LAG_EVERY_S = 0.5
@@ -47,6 +48,7 @@ class Report:
         self._started = clock.time_ns()
         self._lags: deque[float] = deque([0.0], maxlen=_LAG_WINDOW)
         self.cut_readings = 0
+        self.force: InForce | None = None
 
     async def run(self) -> None:
         """Measure the event loop's lag until cancelled."""
@@ -61,6 +63,12 @@ class Report:
         yield Sample("edge_gateway_build_info", 1, (self._version,))
         yield Sample("edge_gateway_start_time_seconds", self._started / 1e9)
         yield Sample("edge_gateway_event_loop_lag_seconds", max(self._lags))
+        if self.force is not None:
+            yield Sample("edge_gateway_config_reloads_total", self.force.accepted, ("accepted",))
+            yield Sample("edge_gateway_config_reloads_total", self.force.refused, ("refused",))
+            last = self.force.last
+            yield Sample("edge_gateway_config_last_reload_successful", last is None or last["accepted"])
+            yield Sample("edge_gateway_config_in_force_timestamp_seconds", self.force.since / 1e9)
         yield from self._device_samples()
         yield from self._log_samples()
         for publisher in self._publishers:

@@ -37,7 +37,7 @@ from tests.support.wait import eventually
 
 API: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docs" / "asyncapi.yaml").read_text(encoding="utf-8"))
 NOT_SENT = {"config/1"}
-"""whose schema is fixed for a version that reloads its config"""
+"""sent where a config changes: tests/integration/test_reload.py"""
 FORMATS = {"json": {"readings/1", "image/1"}, "columns": {"columns/1", "image-columns/1"}}
 DAY_NS = 86_400 * 10**9
 PATIENT_S = 60.0

@@ -117,6 +117,7 @@ def test_the_number_of_series_is_what_the_page_says(devices: int) -> None:
     most = {
         (): 1,
         ("version",): 1,
+        ("result",): 2,
         ("adapter",): 2,
         ("adapter", "state"): 2 * len(STATES),
         ("quality",): 3,

@@ -1,0 +1,57 @@
+"""`edge-gateway rollback`: back to a config that was applied before."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+from gateway.commands import reload
+from gateway.commands.equipment import OK
+from gateway.commands.running import log_folder
+from gateway.config.history import Applied, History, Snapshot
+from gateway.contract import ConfigError
+from gateway.control import NotRunningError
+from gateway.rfc3339 import rfc3339
+
+
+def main(path: Path, back: int, *, only_list: bool, yes: bool) -> int:
+    """Show the difference, write the files back, reload; returns 0, or what `reload` returns. Raises ConfigError."""
+    folder = log_folder(path)
+    history = History(folder)
+    entries = list(history.entries())
+    if only_list:
+        sys.stdout.writelines(f"{_line(number, one)}\n" for number, one in enumerate(entries))
+        return OK
+    if not (path / "gateway.yaml").exists():
+        raise ConfigError(f"{path}: the config's folder is needed here, to write the files back")
+    if back >= len(entries):
+        raise ConfigError(f"{len(entries)} applied configs are kept, 0 is the newest; see `rollback --list`")
+    present, wanted = Snapshot.of(path), entries[back].snapshot
+    lines = list(present.difference(wanted))
+    if not lines:
+        sys.stdout.write("the files are as they were then: nothing to write\n")
+    else:
+        sys.stdout.writelines(f"{line}\n" for line in lines)
+        if not yes and not _agreed(_line(back, entries[back])):
+            return OK
+        if present.digest != entries[0].digest:
+            history.add(present, time.time_ns())  # it was never applied, and would be lost
+        wanted.write(path)
+    try:
+        return reload.main(path, as_json=False)
+    except NotRunningError as error:
+        sys.stdout.write(f"{error}\nthe next start takes it over\n")
+        return OK
+
+
+def _line(number: int, one: Applied) -> str:
+    return f"{number:3}  {rfc3339(one.time)}  {one.digest[:12]}  {len(one.snapshot.files)} files"
+
+
+def _agreed(line: str) -> bool:
+    import typer  # noqa: PLC0415 - only where somebody can answer
+
+    if not sys.stdin.isatty():
+        raise ConfigError("nobody is here to agree; --yes writes the files without asking")
+    return typer.confirm(f"write back {line.strip()}?")
