@@ -53,6 +53,8 @@ class _Target:
     file: Path
     text: str
     points: tuple[PointConfig, ...]
+    taken: tuple[str, ...] = ()
+    """names of derived points"""
 
     @property
     def model(self) -> type[PointConfig]:
@@ -111,10 +113,7 @@ def main_export(config_dir: Path, output: Path, device: str | None, lang: str, *
         raise ConfigError(f"{output} is there already; --force replaces it")
     config = load_config(config_dir)
     devices = [_device(config, device)] if device else list(config.devices)
-    notes: list[str] = []
-    sheets = [as_sheet(each.name[:_SHEET_LETTERS], each.config.points, lang, notes) for each in devices]
-    write(output, sheets)
-    sys.stdout.write("".join(f"note: {note}\n" for note in notes))
+    write(output, [as_sheet(each.name[:_SHEET_LETTERS], each.config.points, lang) for each in devices])
     count = sum(len(each.config.points) for each in devices)
     sys.stdout.write(f"written: {output} ({len(devices)} {_s(devices, 'device')}, {count:,} points)\n")
     return OK
@@ -127,7 +126,7 @@ def main_rename(config_dir: Path, device: str, old: str, new: str, *, apply: boo
     point = find_point(loaded.config.points, old, device)
     if not _NAME.fullmatch(new):
         raise ConfigError(f"a local name has letters, digits, - and _ (at most 64), found {new!r}")
-    if any(each.point.casefold() == new.casefold() and each is not point for each in loaded.config.points):
+    if any(each.point.casefold() == new.casefold() and each is not point for each in loaded.config.every_point):
         raise ConfigError(f"device {device} has a point {new} already")
     identifier = loaded.identifiers[loaded.config.points.index(point)]
     text = loaded.file.read_bytes().decode("utf-8-sig")
@@ -210,7 +209,7 @@ def _one_sheet(
     if target is None:
         problems.append(TableProblem(sheet.name, 0, "", *_no_device(sheet, wanted, config)))
         return None
-    return target, compare(table, target.device, target.model, target.points)
+    return target, compare(table, target.device, target.model, target.points, target.taken)
 
 
 def _no_device(sheet: Sheet, wanted: Wanted, config: LoadedConfig | None) -> tuple[str, str]:
@@ -240,7 +239,8 @@ def _target(sheet: Sheet, wanted: Wanted, config: LoadedConfig | None, *, alone:
 
 def _existing(device: LoadedDevice) -> _Target:
     text = device.file.read_bytes().decode("utf-8-sig")
-    return _Target(device.name, device.adapter, device.file, text, device.config.points)
+    derived = tuple(point.point for point in device.config.derived)
+    return _Target(device.name, device.adapter, device.file, text, device.config.points, derived)
 
 
 def _new_device(wanted: Wanted, name: str, url: str) -> _Target:

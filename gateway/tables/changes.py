@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from gateway.config.quantities import duration_text
 from gateway.contract import PointConfig
 from gateway.contract.config import StrictModel
+from gateway.contract.quantities import Deadband
 from gateway.tables.convert import LONG, Row, Table, TableProblem
 from gateway.tables.naming import Names
 
@@ -60,19 +61,23 @@ class Changes:
         return bool(self.new or self.changed)
 
 
-def compare(table: Table, device: str, model: type[PointConfig], points: Sequence[PointConfig]) -> Changes:
-    """The changes that bring `points` to what the table says.
+def compare(
+    table: Table, device: str, model: type[PointConfig], points: Sequence[PointConfig], taken: Sequence[str] = ()
+) -> Changes:
+    """The changes that bring `points` to what the table says; no new point gets a name that is `taken`.
 
     A row is the point that it names in the column of local names, else the one at its address, else the one with its
     tag, else a new one: so a point keeps its local name when its tag changes, and when its address does.
     """
-    return _Comparison(table, device, model, points).changes()
+    return _Comparison(table, device, model, points, taken).changes()
 
 
 class _Comparison:
     """One table against one device."""
 
-    def __init__(self, table: Table, device: str, model: type[PointConfig], points: Sequence[PointConfig]) -> None:
+    def __init__(
+        self, table: Table, device: str, model: type[PointConfig], points: Sequence[PointConfig], taken: Sequence[str]
+    ) -> None:
         self._table = table
         self._model = model
         self._cells = _cells_model(model)
@@ -87,7 +92,9 @@ class _Comparison:
                 self._tags.setdefault(point.tag, []).append(point)
         self._matched: dict[str, int] = {}
         self._changes = Changes(device, problems=list(table.problems), notes=list(table.notes))
-        self._new_names = Names([*self._names, *(row.keys["point"] for row in table.rows if "point" in row.keys)])
+        self._new_names = Names(
+            [*self._names, *taken, *(row.keys["point"] for row in table.rows if "point" in row.keys)]
+        )
 
     def changes(self) -> Changes:
         fresh: list[Row] = []
@@ -242,6 +249,8 @@ def written(point: PointConfig, key: str) -> Any:
     value = getattr(point, key)
     if isinstance(value, float) and key in _durations(type(point)):
         return duration_text(value)
+    if isinstance(value, Deadband):
+        return f"{value.value:g}%" if value.percent else value.value
     if isinstance(value, bool | int | float | str):
         return value
     return point.model_dump(mode="json", by_alias=True, exclude_unset=True, include={key}).get(key)

@@ -15,18 +15,14 @@ _ALWAYS = (
     "point", "tag", "name", "address", "node", "type", "order", "bit", "length", "count", "scale", "offset", "unit",
     "range", "every", "sampling", "id", "description",
 )  # fmt: skip
-_NOT_JSON = frozenset({"deadband"})
-"""keys whose value has no one way back from what the model made of it"""
 
 
-def as_sheet(name: str, points: Sequence[PointConfig], lang: str, notes: list[str]) -> Sheet:
+def as_sheet(name: str, points: Sequence[PointConfig], lang: str) -> Sheet:
     """The sheet; keys without a heading of their own stand under their name in the config, groups of keys as JSON."""
     fields = type(points[0]).model_fields
     used = {key for point in points for key in point.model_fields_set}
     columns = [key for key in _ALWAYS if key in fields]
-    columns += sorted(used - set(columns) - _NOT_JSON)
-    left_out = sorted(used & _NOT_JSON)
-    notes += [f"{name}: the key {key} is not in the table; an import leaves it as it is" for key in left_out]
+    columns += sorted(used - set(columns))
     words = CHINESE if lang == "zh" else ENGLISH
     rows: list[list[Cell]] = [[words.get(key, words["every"] if key == "sampling" else key) for key in columns]]
     rows += [[_cell(key, written(point, key)) for key in columns] for point in points]

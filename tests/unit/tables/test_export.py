@@ -72,3 +72,42 @@ def test_a_tag_that_looks_like_a_formula_is_text(plant: Plant) -> None:
     plant.run("export", plant.config, "-o", plant.root / "t.xlsx")
     assert openpyxl.load_workbook(plant.root / "t.xlsx")["boiler-1"]["B2"].data_type == "s"
     assert "3 unchanged" in plant.run("import", plant.root / "t.xlsx", plant.config)[1]
+
+
+def test_keys_of_every_kind_come_back(plant: Plant) -> None:
+    plant.boiler.write_text(
+        plant.boiler.read_text()
+        .replace("unit: MPa", "unit: MPa, range: [-0.1, 1.6], deadband: 1%, max_silence: 1m, governance: {grade: 2}")
+        .replace("invalid: [0x7FFF]", "invalid: [0x7FFF]\n    totaliser: {range: 1e4}")
+    )
+    before = plant.boiler.read_text()
+    first, second = plant.root / "first.xlsx", plant.root / "second.xlsx"
+    plant.run("export", plant.config, "-o", first)
+    assert cells(first)["boiler-1"][0][-5:] == ("deadband", "governance", "invalid", "max_silence", "totaliser")
+    code, said = plant.run("import", first, plant.config, "--apply")
+    assert (code, plant.boiler.read_text()) == (0, before), said
+    plant.boiler.unlink()
+    book = openpyxl.load_workbook(first)
+    del book["reactor-3"]
+    book.save(first)
+    code, said = plant.run(
+        "import", first, plant.config, "--device", "boiler-1", "--url", "tcp://1.2.3.4:502", "--apply"
+    )
+    assert code == 0, said
+    plant.run("export", plant.config, "-o", second)
+    assert cells(second)["boiler-1"] == cells(first)["boiler-1"]
+
+
+def test_derived_points_are_left_alone(plant: Plant) -> None:
+    derived = 'derived:\n  - {point: FI-101, expression: "steam_pressure * 2"}\n'
+    plant.boiler.write_text(plant.boiler.read_text().replace("# the end\n", derived))
+    table = plant.csv("位号,地址,类型\nFI-101,40021,INT\n")
+    code, said = plant.run("import", table, plant.config, "--apply", "--remove")
+    assert code == 2  # the expression needs what would be taken out
+    code, said = plant.run("import", table, plant.config, "--apply")
+    assert code == 0, said
+    assert "  + {point: FI-101_2, tag: FI-101, type: int16, address: modicon 40021}\n" in said
+    assert plant.boiler.read_text().endswith(derived)
+    code, said = plant.run("rename", plant.config, "boiler-1", "PI-101", "pressure", "--apply")
+    assert code == 2
+    assert "nothing is written: the config would not pass its check\n" in said
