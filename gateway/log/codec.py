@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import operator
 import struct
 import threading
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
@@ -273,12 +274,14 @@ def decompress(body: bytes, raw_bytes: int) -> bytes:
 def definition_json(record: StreamRecord | DeviceRecord | PointRecord) -> dict[str, Any]:
     """A stream, device or point record as JSON; absent = None."""
     # Not asdict: it would copy deeply, and labels would lose their names.
-    found = {name: getattr(record, name) for name in _FIELDS[type(record)]}
+    kind = type(record)
+    pairs = zip(_FIELDS[kind], _VALUES[kind](record), strict=True)
+    found = {name: value for name, value in pairs if value is not None}
     if isinstance(record, StreamRecord):
         found["labels"] = record.labels._asdict()
     elif isinstance(record, PointRecord) and record.enumeration is not None:
         found["enumeration"] = {str(number): text for number, text in record.enumeration.items()}
-    return {name: value for name, value in found.items() if value is not None}
+    return found
 
 
 def definition_from_json(
@@ -323,6 +326,10 @@ _DEFINITIONS: Final[dict[int, type[StreamRecord | DeviceRecord | PointRecord]]] 
 _FIELDS: Final[dict[type[Any], tuple[str, ...]]] = {
     kind: tuple(field.name for field in dataclasses.fields(kind)) for kind in _DEFINITIONS.values()
 }
+_VALUES: Final[dict[type[Any], Callable[[Any], tuple[Any, ...]]]] = {
+    kind: operator.attrgetter(*names) for kind, names in _FIELDS.items()
+}
+"""the values of those fields, all at once"""
 
 
 @dataclasses.dataclass(slots=True)
