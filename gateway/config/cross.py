@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
@@ -18,6 +18,8 @@ from gateway.contract.plan import HasPlan, LoadPlan
 from gateway.derive.check import Finding, check_derived, labels_of_derived
 from gateway.log.records import Labels
 from gateway.publishing.config import Broker, DestinationConfig
+from gateway.units.conversion import ConversionError, converted
+from gateway.units.table import find, nearest_spelling
 
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
@@ -120,9 +122,29 @@ def _check_points(device: CheckedDevice) -> list[Problem]:
             path = (*device.path(index), "unit")
             message = f"{subject(path, device.source)}the unit {point.unit!r} begins or ends with a space"
             problems.append(Problem.at(device.source.locate(path), message, "remove the space", "warning"))
+    problems += _check_units(device)
     if device.config.derived and not any(problem.severity == "error" for problem in problems):
         problems += _of_derived(device, check_derived(device.config.points, device.config.derived))
     return problems
+
+
+def _check_units(device: CheckedDevice) -> Iterator[Problem]:
+    """Units that cannot be converted, and those that are in no table: their text travels, but no code."""
+    told: set[str] = set()
+    for index, point in enumerate(device.config.points):
+        if point.convert_to is not None:
+            try:
+                converted(point)
+            except ConversionError as error:
+                path = (*device.path(index), "convert_to")
+                yield Problem.at(device.source.locate(path), f"{subject(path, device.source)}{error}", error.hint)
+    for index, point in enumerate(device.config.every_point):
+        if point.unit is not None and point.unit not in told and find(point.unit) is None:
+            told.add(point.unit)
+            path, near = (*device.path(index), "unit"), nearest_spelling(point.unit)
+            message = f'{subject(path, device.source)}the unit "{point.unit}" is not known; it travels as it is written'
+            hint = f"did you mean {near}?" if near else "it has no code in the catalogue"
+            yield Problem.at(device.source.locate(path), message, hint, "warning")
 
 
 def _of_derived(device: CheckedDevice, findings: Sequence[Finding]) -> list[Problem]:

@@ -108,6 +108,11 @@ class PointConfig(AnyPointConfig):
 
     scale: float | None = Field(default=None, description="reading = raw x scale + offset")
     offset: float | None = None
+    convert_to: str | None = Field(
+        default=None,
+        description="unit in which the point is recorded, where that is not `unit`, such as kPa; range and deadband "
+        "are in this unit",
+    )
 
 
 class WindowConfig(StrictModel):
