@@ -59,7 +59,9 @@ def replay(
 Place = Annotated[Path, typer.Argument(metavar="DIR|CONFIG_DIR", help="the log's folder, or the config's")]
 Json = Annotated[bool, typer.Option("--json", help="report as JSON")]
 Device = Annotated[str | None, typer.Option("--device", help="of this device alone; * and ? stand for others")]
-Point = Annotated[str | None, typer.Option("--point", help="of this point alone; * and ? stand for others")]
+Point = Annotated[
+    str | None, typer.Option("--point", help="of this point (name or 位号) alone; * and ? stand for others")
+]
 Since = Annotated[str | None, typer.Option("--from", metavar="TIME", help="from here on, e.g. 2026-11-20T08:00:00Z")]
 Until = Annotated[str | None, typer.Option("--to", metavar="TIME", help="up to here, itself left out")]
 By = Annotated[str, typer.Option("--by", help="the time that is meant: source or received")]

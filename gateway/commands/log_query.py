@@ -41,9 +41,9 @@ class Query(TimeRange):
         """Is this device meant?"""
         return self.device is None or fnmatch.fnmatchcase(device, self.device)
 
-    def of_point(self, point: str) -> bool:
-        """Is this point meant?"""
-        return self.point is None or fnmatch.fnmatchcase(point, self.point)
+    def of_point(self, point: str, tag: str | None) -> bool:
+        """Is this point meant, by its local name or its plant tag (位号)?"""
+        return self.point is None or any(fnmatch.fnmatchcase(text, self.point) for text in (point, tag) if text)
 
     def _events(self, head: SeriesHead) -> bool:
         return head.series.device == EVENTS_DEVICE and self.overlaps(head.min_time, head.max_time)
@@ -126,7 +126,9 @@ class Readings:
         found = self._wanted.get(device)
         if found is None:
             known = self._points.get(device, {})
-            found = np.array([index for index, one in known.items() if self._query.of_point(one.point)], np.int32)
+            found = np.array(
+                [index for index, one in known.items() if self._query.of_point(one.point, one.tag)], np.int32
+            )
             self._wanted[device] = found
         return found
 

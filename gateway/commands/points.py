@@ -68,6 +68,8 @@ def main_import(wanted: Wanted, *, apply: bool, remove: bool, all: bool, as_json
     order = order_word(wanted.order) if wanted.order else None
     if wanted.order and order is None:
         raise ConfigError(f"--order: expected ABCD, CDAB, BADC or DCBA, found {wanted.order!r}")
+    if not wanted.file.is_file():
+        raise ConfigError(f"{wanted.file}: there is no such file")
     sheets = read(wanted.file)
     config = _load(wanted.config_dir)
     notes: list[str] = []

@@ -9,7 +9,7 @@ from typing import Any
 from gateway.config import Problem
 from gateway.tables.changes import Changes, PointChange
 from gateway.tables.convert import TableProblem
-from gateway.tables.edit import flow
+from gateway.tables.edit import flow, ordered
 
 MOST = 20
 """changes of one kind that are shown without --all"""
@@ -19,7 +19,7 @@ _STATES = {
     "wrong": "nothing is written: correct the table, then import it again",
     "same": "nothing to do: the config says what the table says",
     "shown": "nothing is written yet; --apply writes it",
-    "written": "written; the files before lie beside the new ones as .bak",
+    "written": "written; what was there before lies beside it as .bak",
 }
 
 
@@ -108,7 +108,7 @@ def _some(changes: Sequence[PointChange], line: Callable[[PointChange], str], al
 
 
 def _new(change: PointChange) -> str:
-    return f"  + {flow(change.values)}"
+    return f"  + {flow(ordered(change.values))}"
 
 
 def _changed(change: PointChange) -> str:

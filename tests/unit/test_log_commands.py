@@ -32,7 +32,7 @@ def store(folder: Path) -> Any:
     """Three files, the second in blocks, the last being written: 600 readings of each of two devices."""
     clock = SetClock()
     store, _ = open_log(folder, clock)
-    meter = PointRecord("meter-2", 0, "flow", STREAM, 1, T0, type=ValueType.FLOAT64, unit="m³/h")
+    meter = PointRecord("meter-2", 0, "flow", STREAM, 1, T0, type=ValueType.FLOAT64, tag="FI-201", unit="m³/h")
     store.append([segment(*definitions(), meter, event(0))], 1)
     for day in range(3):
         for k in range(20):
@@ -138,6 +138,7 @@ def test_export_of_a_device_a_point_and_a_time(
     place = str(folder)
     assert len(exported(capsys, place, "--device", "meter-*")) == 600
     assert {row["device"] for row in exported(capsys, place, "--point", "flow")} == {"meter-2"}
+    assert {row["device"] for row in exported(capsys, place, "--point", "FI-*")} == {"meter-2"}
     span = ["--from", "2026-02-03T02:40:05Z", "--to", "2026-02-03T02:40:25"]
     times = [row["source_time"] for row in exported(capsys, place, "--device", "boiler-1", *span)]
     assert times == [f"2026-02-03T02:40:{second:02}Z" for second in (*range(5, 10), *range(20, 25))]

@@ -2,7 +2,7 @@
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.contract import ConfigError
@@ -42,6 +42,7 @@ def points(text: str) -> dict[str, dict[str, object]]:
 
 
 @pytest.mark.parametrize("text", [FLOW, BLOCK])
+@settings(max_examples=50)
 @given(
     changes=st.dictionaries(
         st.tuples(st.sampled_from("abc"), st.sampled_from(["unit", "name", "scale", "id", "description"])), VALUES

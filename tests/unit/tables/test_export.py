@@ -106,7 +106,7 @@ def test_derived_points_are_left_alone(plant: Plant) -> None:
     assert code == 2  # the expression needs what would be taken out
     code, said = plant.run("import", table, plant.config, "--apply")
     assert code == 0, said
-    assert "  + {point: FI-101_2, tag: FI-101, type: int16, address: modicon 40021}\n" in said
+    assert "  + {point: FI-101_2, tag: FI-101, address: modicon 40021, type: int16}\n" in said
     assert plant.boiler.read_text().endswith(derived)
     code, said = plant.run("rename", plant.config, "boiler-1", "PI-101", "pressure", "--apply")
     assert code == 2

@@ -87,7 +87,7 @@ WRONG_SAID = """\
 note: boiler-1: row 12 is no point and is left out: '注：以上地址由厂家提供'
 note: boiler-1: numbers beside a function code are taken as counted from 0; --base 1 if this table counts from 1
 boiler-1: 1 new, 1 changed, 0 gone, 0 unchanged
-  + {point: PI-101, tag: PI-101, name: 给水压力, type: float32, unit: kPa(G), address: holding 4, order: CDAB}
+  + {point: PI-101, name: 给水压力, tag: PI-101, address: holding 4, type: float32, order: CDAB, unit: kPa(G)}
   ~ steam_pressure (PI-101), row 2: name: (none) -> 蒸汽压力
 boiler-1, row 3, column D (地址): 100 alone does not say which table it is in, nor whether it counts from 0 or 1
     add a column 功能码 with 01, 02, 03 or 04, or write e.g. "holding 100" (counts from 0) or 4x0100 (counts from 1)
@@ -192,5 +192,5 @@ def test_the_kind_of_a_signal_is_not_its_type(plant: Plant) -> None:
         "note: boiler-1: 1 new values of 32 or 64 bits have no byte order, first in row 2: ABCD is taken; --order CDAB "
         "for another (`edge-gateway read` shows a value in all)",
         "boiler-1: 2 new, 0 changed, 3 gone, 0 unchanged",
-        "  + {point: PT3101, tag: PT3101, name: 汽包压力, type: float32, address: modicon 40101}",
+        "  + {point: PT3101, name: 汽包压力, tag: PT3101, address: modicon 40101, type: float32}",
     ]
