@@ -189,7 +189,8 @@ def _same_cells(config: ModbusDeviceConfig, number: int) -> list[Remark]:
         order, sizes = (point.type, point.order, point.sign, point.format), (point.length, point.count, point.bit)
         other = first.setdefault((point.address, order, sizes), point.point)
         if other != point.point:
-            message = f"point {other} reads the same: {point.address}"
+            # Without the address: many devices of one template are then told of once.
+            message = f"point {other} reads the same cells as the same type"
             hint = "correct the address, or remove one of them"
             found.append(Remark(number, ("points", place, "address"), message, hint))
     return found

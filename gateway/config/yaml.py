@@ -275,9 +275,10 @@ def _syntax_problem(file: str, text: str, error: yaml.YAMLError) -> Problem:
         begins = error.context_mark
         place = Place(file, begins.line + 1, begins.column + 1)
         return Problem.at(place, "YAML: the quote that begins here is not closed", "close it on the same line")
-    message, hint = _in_words(problem, line[mark.column : mark.column + 1])
     context = getattr(error, "context_mark", None)
-    if context is not None and context.line != mark.line:
+    above = context is not None and context.line != mark.line
+    message, hint = _in_words(problem, line[mark.column : mark.column + 1], above=above)
+    if context is not None and above:
         message += f" (in what begins on line {context.line + 1})"
     first = max(0, min(mark.line - 1, context.line if context is not None else mark.line))
     for number in range(first, min(mark.line + 1, len(lines))):
@@ -301,11 +302,14 @@ def full_width_value_hint(text: str) -> str:
     return ""
 
 
-def _in_words(problem: str, character: str) -> tuple[str, str]:
+def _in_words(problem: str, character: str, *, above: bool) -> tuple[str, str]:
+    """Message and hint; `above`: what is not finished at `character` began on a line before."""
     if "mapping values are not allowed" in problem:
         return "a key cannot stand here", 'put a value that holds ": " in quotes, or correct the indentation'
     if "cannot start any token" in problem:
         return f"an unquoted value cannot begin with {character!r}", "put the value in quotes"
+    if "',' or '}'" in problem and character == "{" and not above:
+        return 'expected "," or "}"', 'put a value that holds braces in quotes, such as "holding {base+4}"'
     if "',' or '}'" in problem:
         return 'expected "," or "}"', 'close the "{" group, or put a value that holds a special character in quotes'
     if "',' or ']'" in problem:
