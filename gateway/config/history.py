@@ -15,7 +15,7 @@ import orjson
 
 from gateway.rfc3339 import from_rfc3339, rfc3339
 
-FOLDER_NAME: Final = "configs"
+_FILES: Final = "config-*.json"
 KEPT: Final = 20
 _PLACES: Final = ("devices", "templates")
 
@@ -85,7 +85,7 @@ class History:
     """The configs kept in one log's folder, newest first."""
 
     def __init__(self, log_folder: Path) -> None:
-        self._folder = log_folder / FOLDER_NAME
+        self._folder = log_folder
 
     def newest(self) -> Applied | None:
         """The one applied last, if any can be read."""
@@ -93,7 +93,7 @@ class History:
 
     def entries(self) -> Iterator[Applied]:
         """All that can be read, newest first."""
-        for file in sorted(self._folder.glob("*.json"), reverse=True):
+        for file in sorted(self._folder.glob(_FILES), reverse=True):
             try:
                 content: dict[str, Any] = orjson.loads(file.read_bytes())
                 yield Applied(from_rfc3339(content["time"]), content["digest"], Snapshot(content["files"]))
@@ -105,15 +105,14 @@ class History:
         newest = self.newest()
         if newest is not None and newest.digest == snapshot.digest:
             return
-        self._folder.mkdir(mode=0o700, exist_ok=True)
-        last = max((int(file.name.partition("-")[0]) for file in self._folder.glob("*-*.json")), default=0)
-        file = self._folder / f"{last + 1:08d}-{snapshot.digest[:12]}.json"
+        last = max((int(file.name.split("-")[1]) for file in self._folder.glob(_FILES)), default=0)
+        file = self._folder / f"config-{last + 1:08d}-{snapshot.digest[:12]}.json"
         content = {"time": rfc3339(now), "digest": snapshot.digest, "files": dict(snapshot.files)}
         fresh = file.with_suffix(".new")
         with open(fresh, "wb", opener=_private) as opened:
             opened.write(orjson.dumps(content, option=orjson.OPT_INDENT_2))
         fresh.replace(file)
-        for old in sorted(self._folder.glob("*.json"))[:-KEPT]:
+        for old in sorted(self._folder.glob(_FILES))[:-KEPT]:
             old.unlink()
 
 

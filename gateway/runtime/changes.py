@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -105,13 +105,20 @@ def _device_lines(old: LoadedDevice, new: LoadedDevice) -> tuple[str, ...]:
     if old.adapter.name != new.adapter.name:
         return (f"adapter: {old.adapter.name} -> {new.adapter.name}",)
     found = list(_lines(old.config.model_dump(), new.config.model_dump()))
-    if old.labels != new.labels and not any("governance" in line for line in found):
+    if _others(old, old.labels, new, new.labels) and not any("governance" in line for line in found):
         found.append("governance: other labels")
-    if old.identifiers != new.identifiers:
+    if _others(old, old.identifiers, new, new.identifiers):
         found.append("identifiers: other ones")
     if len(found) > _MOST_LINES:
         found[_MOST_LINES:] = [f"and {len(found) - _MOST_LINES} more"]
     return tuple(found) or ("something that does not show",)
+
+
+def _others(old: LoadedDevice, before: Sequence[Any], new: LoadedDevice, after: Sequence[Any]) -> bool:
+    """Whether a point that both have has another one now; they run parallel to `every_point`."""
+    had = {point.point: one for point, one in zip(old.config.every_point, before, strict=True)}
+    has = {point.point: one for point, one in zip(new.config.every_point, after, strict=True)}
+    return any(had[name] != has[name] for name in had.keys() & has.keys())
 
 
 def _key(device: LoadedDevice) -> tuple[Any, ...]:
