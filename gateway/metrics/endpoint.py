@@ -16,9 +16,9 @@ from typing import Any, NamedTuple, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import orjson
-from prometheus_client import CollectorRegistry, generate_latest
 
 from gateway.contract.errors import GatewayError
+from gateway.metrics.collector import CONTENT_TYPE, Sample, exposition
 
 _ANSWER_WITHIN_S = 2.0
 
@@ -36,23 +36,23 @@ class Verdict(NamedTuple):
 
 
 class Endpoint:
-    """Serves one registry and two verdicts while the context is open.
+    """Serves metrics and two verdicts while the context is open.
 
-    `healthy` and `ready` run on the event loop. Raises EndpointError on entering when the address is taken.
+    `samples`, `healthy` and `ready` run on the event loop. Raises EndpointError on entering when the address is taken.
     """
 
     def __init__(
         self,
         host: str,
         port: int,
-        registry: CollectorRegistry,
+        samples: Callable[[], Iterable[Sample]],
         healthy: Callable[[], Verdict],
         ready: Callable[[], Verdict],
     ) -> None:
         self._host = host
         self._port = port
         self._answers: dict[str, Callable[[], tuple[str, str, bytes]]] = {
-            "/metrics": lambda: ("200 OK", "text/plain; version=0.0.4; charset=utf-8", generate_latest(registry)),
+            "/metrics": lambda: ("200 OK", CONTENT_TYPE, exposition(samples())),
             "/healthz": lambda: _verdict(healthy()),
             "/readyz": lambda: _verdict(ready()),
         }

@@ -18,7 +18,7 @@ from gateway.control import ControlServer
 from gateway.log import LogError, LogStore, Writer, budget_bytes, commit_default_s, kind_of, on_flash
 from gateway.log.records import Record, StreamRecord
 from gateway.memory import give_back, stay_small
-from gateway.metrics.collector import Sample, registry_of
+from gateway.metrics.collector import Sample
 from gateway.metrics.endpoint import Endpoint, Verdict
 from gateway.points.registry import Registry
 from gateway.points.streams import Streams, closing_events
@@ -79,7 +79,7 @@ class Gateway:
         Raises GatewayError when something else fails that the gateway cannot live without.
         """
         metrics = self._config.gateway.metrics
-        async with Endpoint(metrics.host, metrics.port, registry_of(self._samples), self._healthy, self._ready):
+        async with Endpoint(metrics.host, metrics.port, self._samples, self._healthy, self._ready):
             control = ControlServer(self._config.gateway.log.path, self._desk.handlers(), {})
             failure: GatewayError | None = None
             async with asyncio.TaskGroup() as group:
