@@ -11,6 +11,7 @@ import orjson
 from gateway.log.records import EVENTS_DEVICE, DeviceRecord, EventRecord, Labels, PointRecord, Series
 from gateway.publishing.ledger import Ledger
 from gateway.rfc3339 import rfc3339
+from gateway.units.table import Unit, find
 
 Document = dict[str, Any]
 
@@ -137,7 +138,13 @@ def _fill(entries: Sequence[bytes], room: int) -> list[list[bytes]]:
     return parts
 
 
+def _unit(point: PointRecord) -> Unit | None:
+    return None if point.unit is None else find(point.unit)
+
+
 _OPTIONAL: tuple[tuple[str, Callable[[PointRecord], Any]], ...] = (
+    ("ucum", lambda point: (unit := _unit(point)) and unit.ucum),
+    ("unit_code", lambda point: (unit := _unit(point)) and unit.rec20),
     ("retired_at", lambda point: None if point.retired_at is None else rfc3339(point.retired_at)),
     ("description", lambda point: point.description),
     ("scale", lambda point: point.scale),

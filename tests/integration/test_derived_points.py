@@ -19,6 +19,7 @@ def device_file(port: int) -> dict[str, Any]:
         "every": "100ms",
         "points": [
             {"point": "p_in", "address": "holding 0", "type": "float32", "range": [0, 1.6], "unit": "MPa"},
+            {"point": "p_kpa", "address": "holding 0", "type": "float32", "unit": "MPa", "convert_to": "kPa"},
             {"point": "p_out", "address": "holding 2", "type": "uint16", "scale": 0.1, "deadband": 0.25},
         ],
         "derived": [
@@ -55,6 +56,7 @@ async def test_what_is_computed_is_a_point_of_its_own_at_the_centre(tmp_path: Pa
                 assert await delivery.stop(gateway) == 0, gateway.output
             assert set(told(delivery, "delta_p")) == {(750.0, "good"), (1250.0, "uncertain"), (250.0, "good")}
             assert set(told(delivery, "high")) == {(True, "good"), (True, "uncertain"), (False, "good")}
+            assert {value for value, _ in told(delivery, "p_kpa")} == {1250.0, 1750.0, 750.0}
             assert told(delivery, "p_out") == [(0.5, "good")]  # the deadband leaves out all that is equal
             assert {value for value, _ in told(delivery, "p_in_1s")} <= {1.25, 1.75, 0.75}
             assert told(delivery, "p_in_1s")[0][1] == "uncertain"  # the beginning of the first was not seen
@@ -64,6 +66,9 @@ async def test_what_is_computed_is_a_point_of_its_own_at_the_centre(tmp_path: Pa
                 entries = {entry["p"]: entry for entry in report.catalogue("pump-1").values()}
             assert (entries["high"]["type"], entries["delta_p"]["type"]) == ("bool", "float64")
             assert (entries["delta_p"]["unit"], entries["high"]["id"]) == ("kPa", "88.118.8/pump-1.high")
+            assert (entries["p_kpa"]["unit"], entries["p_kpa"]["scale"]) == ("kPa", 1000.0)
+            assert (entries["p_kpa"]["ucum"], entries["p_kpa"]["unit_code"]) == ("kPa", "KPA")
+            assert "ucum" not in entries["high"]
             assert {name: entries[name]["grade"] for name in ("p_in", "delta_p", "high")} == {
                 "p_in": 1, "delta_p": 2, "high": 2
             }  # fmt: skip
