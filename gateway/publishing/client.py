@@ -84,7 +84,10 @@ class Client(paho.Client):
         """Handle all packets that are there: paho's own counts messages that it keeps, and here it keeps none."""
         while self._sock is not None:
             if self._link is not None and not self._in_packet["command"]:
-                self._acknowledged(self._link.acknowledgements())
+                found = self._link.acknowledgements()
+                self._acknowledged(found)
+                if found and not self._link.pending():
+                    return MQTTErrorCode.MQTT_ERR_SUCCESS  # what came since is told by poll()
             code = self._packet_read()
             if code == MQTTErrorCode.MQTT_ERR_AGAIN:
                 return MQTTErrorCode.MQTT_ERR_SUCCESS

@@ -15,7 +15,7 @@ import numpy as np
 
 from gateway.contract.batch import Basis, Batch, Flag
 from gateway.contract.status import quality, reason
-from gateway.log.records import PointRecord
+from gateway.log.records import PointRecord, Series
 from gateway.publishing.fragments import NULL, original_fragments, text_fragment, time_fragments, value_fragments
 from gateway.publishing.runs import Run, Slice
 from gateway.rfc3339 import time_text
@@ -64,26 +64,26 @@ def _message(schema: bytes, head: bytes, slices: Sequence[Slice], prefixes: Poin
 
 def envelope(header: Header, run: Run) -> bytes:
     """The keys that readings/1 and columns/1 share, without braces."""
-    return b'%s,"n":%d,%s' % (_place(*header[:2], *run.series), run.n, _what(header, run))
+    before, after = _frame(header, run.series, run.count)
+    return b'%s,"n":%d,%s' % (before, run.n, after)
 
 
 def image_envelope(header: Header, run: Run, time: int) -> bytes:
     """The keys that image/1 and image-columns/1 share, without braces."""
-    return b'%s,"time":"%s",%s' % (_place(*header[:2], *run.series), time_text(time), _what(header, run))
+    before, after = _frame(header, run.series, run.count)
+    return b'%s,"time":"%s",%s' % (before, time_text(time), after)
 
 
 @lru_cache(10_000)
-def _place(enterprise: str, gateway: str, stream: str, device: str) -> bytes:
-    return b'"enterprise":%s,"gateway":%s,"stream":%s,"device":%s' % (
-        text_fragment(enterprise),
-        text_fragment(gateway),
-        text_fragment(stream),
-        text_fragment(device),
+def _frame(header: Header, series: Series, count: int) -> tuple[bytes, bytes]:
+    """What a small device's messages say each time, before and behind what they do not."""
+    place = zip(
+        (b"enterprise", b"gateway", b"stream", b"device"),
+        map(text_fragment, (header.enterprise, header.gateway, *series)),
+        strict=True,
     )
-
-
-def _what(header: Header, run: Run) -> bytes:
-    return b'"count":%d,"lane":"%s","catalogue":%d' % (run.count, header.lane.encode(), header.catalogue)
+    before = b",".join([b'"%s":%s' % pair for pair in place])
+    return before, b'"count":%d,"lane":%s,"catalogue":%d' % (count, text_fragment(header.lane), header.catalogue)
 
 
 def _prefix(point: str, id: str | None) -> bytes:

@@ -201,22 +201,22 @@ class Ledger:
             if part is None:
                 continue
             spans = self._spans[part.end]
-            for head in segment.heads:
-                self._give_up(head.series, spans[head.series].take(head.n), segment.position, DAMAGED)
-                account = self._accounts[head.series]
-                parked = segment.parked.get(head.series, 0)
-                withheld = segment.withheld.get(head.series, 0)
+            for series, n, readings, _, _ in segment.heads:
+                waiting, account = spans[series], self._accounts[series]
+                self._give_up(series, waiting.take(n), segment.position, DAMAGED)
+                parked = segment.parked.get(series, 0)
+                withheld = segment.withheld.get(series, 0)
                 account.parked += parked
                 account.withheld += withheld
-                rest = head.readings - parked - withheld
-                if not self.clearance.allows(head.series.stream, segment.position):
+                rest = readings - parked - withheld
+                if not self.clearance.allows(series.stream, segment.position):
                     account.withheld += rest
                 elif segment.damaged:
                     account.dropped[DAMAGED] += rest
                 else:
                     account.delivered += rest
                     account.confirmed += rest if self.confirming else 0
-                account.waiting -= spans[head.series].take(head.n + head.readings)
+                account.waiting -= waiting.take(n + readings)
         if (part := self._range_of(end - 1)) is not None:
             self._shrink(part, end)
 
@@ -315,12 +315,11 @@ class Ledger:
 
     def _take(self, heads: Iterable[SeriesHead]) -> None:
         for head in heads:
-            self._add(None, head.series, Span(head.n, head.n + head.readings))
-            account = self._accounts[head.series]
+            account = self._add(None, head.series, Span(head.n, head.n + head.readings))
             account.first_time = min(account.first_time, head.min_time)
             account.last_time = max(account.last_time, head.max_time)
 
-    def _add(self, end: int | None, series: Series, span: Span) -> None:
+    def _add(self, end: int | None, series: Series, span: Span) -> SeriesAccount:
         account = self._accounts.get(series)
         if account is None:
             account = SeriesAccount(span.first, span.first, _NO_FIRST, _NO_LAST)
@@ -329,7 +328,12 @@ class Ledger:
             account.dropped[self._hole] += span.first - account.next_n
         account.next_n = max(account.next_n, span.end)
         account.waiting += span.end - span.first
-        self._spans[end].setdefault(series, _Waiting()).add(span)
+        spans = self._spans[end]
+        waiting = spans.get(series)
+        if waiting is None:
+            waiting = spans[series] = _Waiting()
+        waiting.add(span)
+        return account
 
     def _range_of(self, position: int) -> Range | None:
         return next((part for part in self._ranges if part.holds(position)), None)

@@ -61,6 +61,7 @@ class Maker:
     ) -> None:
         """`packet_bytes`: the largest packet that the broker says it takes."""
         self._origin = origin
+        self._header = Header(*origin, "live", 0)
         self._points = points
         self._format = config.format
         self._compress = compressor(config.compression)
@@ -95,7 +96,9 @@ class Maker:
 
     def make(self, run: Run, lane: str, catalogue: int) -> Made:
         """A message of as many readings from the run's start as fit."""
-        header = Header(*self._origin, lane, catalogue)
+        header = self._header
+        if header.lane != lane or header.catalogue != catalogue:  # which a thousand devices of one kind share
+            header = self._header = Header(*self._origin, lane, catalogue)
         return self._fit(run, lane == "live", partial(self._encode, header))
 
     def image(self, run: Run, catalogue: int, time: int) -> Made:
