@@ -128,6 +128,13 @@ def _with_template(schema: dict[str, Any]) -> dict[str, Any]:
             "items": {"$ref": f"#/$defs/{override}"},
             "description": whole["description"],
         }
+    for key, value in schema["properties"].items():
+        name = value.get("$ref", "").rpartition("/")[2]
+        if "required" in schema["$defs"].get(name, {}):
+            full[key] = value
+            loose = {part: each for part, each in schema["$defs"][name].items() if part != "required"}
+            schema["$defs"][f"{name}Override"] = loose
+            partial[key] = {**value, "$ref": f"#/$defs/{name}Override"}
     schema["properties"] |= partial
     return schema | {
         "if": {"required": ["template"]},

@@ -211,7 +211,7 @@ class Template:
         """Whether braces in the expression of a derived point hold a point's name, and not parameters."""
         names = [token for token in _TOKEN.findall(text) if token[0].isalpha()]
         known = {*self.parameters, DEVICE}
-        return path[0] == "derived" and path[-1] == "expression" and not known.issuperset(names)
+        return _is_formula(path) and not known.issuperset(names)
 
     def _expression(self, text: str, path: Path) -> Expression | None:
         if not _EXPRESSION.fullmatch(text):
@@ -246,10 +246,28 @@ def _value(slot: Slot, values: Mapping[str, Scalar], known: dict[str, Any]) -> A
         if isinstance(part, str):
             text += part
             continue
+        if _is_formula(slot.path):
+            text += _operand_text(part, values)
+            continue
         if part.text not in known:
             known[part.text] = _text(part, values)
         text += known[part.text]
     return text
+
+
+def _is_formula(path: Path) -> bool:
+    """Whether the expression of a derived point stands there."""
+    return path[0] == "derived" and path[-1] == "expression"
+
+
+def _operand_text(expression: Expression, values: Mapping[str, Scalar]) -> str:
+    """A parameter within a formula: a number counts as one operand, a text such as a point's name stands as it is."""
+    value = values[expression.names[0]] if expression.plain else _number(expression, values)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        raise Unfit(expression.names[0], "it stands within an expression, expected a number or text")
+    return f"({value})" if value < 0 else str(value)
 
 
 def _text(expression: Expression, values: Mapping[str, Scalar]) -> str:

@@ -84,6 +84,16 @@ def test_what_the_check_takes_the_schema_takes(case: Path) -> None:
     assert not complaints("gateway.schema.json", data(case / "gateway.yaml"))
 
 
+def test_with_a_template_a_device_file_may_be_short() -> None:
+    short = {"device": "a", "template": "t", "connection": {"station": 3}, "points": [{"point": "p", "unit": "m"}]}
+    assert not complaints("device-modbus.schema.json", short)
+    del short["template"]
+    said = "\n".join(complaints("device-modbus.schema.json", short))
+    assert "'url' is a required property" in said
+    assert "'adapter' is a required property" in said
+    assert "'address' is a required property" in said
+
+
 @pytest.mark.parametrize(
     ("case", "schema", "file"),
     [

@@ -80,6 +80,21 @@ def test_a_device_changes_leaves_out_and_adds_points(tmp_path: Path) -> None:
     assert config.every == 5
 
 
+def test_derived_points_of_a_template_keep_the_braces_of_their_expressions(tmp_path: Path) -> None:
+    derived = """\
+derived:
+  - {point: head, expression: "{pressure} * {factor} + level"}
+  - {point: half, expression: "{spare} / 2"}
+"""
+    more = "without: [half]\nderived:\n  - {point: head, unit: m}\n"
+    folder = plant(tmp_path, device(1, "base: 1", more), template=TEMPLATE + derived)
+    (head,) = load_config(folder).devices[0].config.derived
+    assert (head.expression, head.unit) == ("{pressure} * 0.1 + level", "m")
+    plant(tmp_path, device(1, "base: 1, factor: -2", more), template=TEMPLATE + derived)
+    (head,) = load_config(folder).devices[0].config.derived
+    assert head.expression == "{pressure} * (-2) + level"
+
+
 def test_the_templates_in_use_are_among_the_files(tmp_path: Path) -> None:
     folder = plant(tmp_path, device(1, "base: 1"))
     (folder / "templates" / "other.yaml").write_text("points: []\n")
