@@ -23,7 +23,7 @@ class Language(StrEnum):
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (status, pause, resume, reload, diff, rollback):
+    for command in (status, tail, pause, resume, reload, diff, rollback):
         app.command()(command)
 
 
@@ -37,6 +37,19 @@ def status(
     from gateway.commands import status as command  # noqa: PLC0415 - only what is called is imported
 
     raise typer.Exit(command.main(config_dir, as_json=json, watch=watch, language=lang.value))
+
+
+def tail(
+    config_dir: Folder,
+    device: Annotated[str, typer.Argument(metavar="DEVICE")],
+    points: Annotated[list[str] | None, typer.Argument(metavar="POINT...", help="names or tags; none: all")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="end after so many readings")] = None,
+    json: Json = False,
+) -> None:
+    """Print a device's readings as they come."""
+    from gateway.commands import tail as command  # noqa: PLC0415 - only what is called is imported
+
+    raise typer.Exit(command.main(config_dir, device, points or [], limit=limit, as_json=json))
 
 
 def pause(config_dir: Folder, devices: Devices = None, all: All = False, json: Json = False) -> None:

@@ -12,6 +12,8 @@ from rich.text import Text
 
 from gateway.config.quantities import days_text, duration_text, size_text
 
+_NAMED: Final = 3
+"""bad points that are named in the table; --json has ten"""
 _STYLES: Final = {
     "up": "green",
     "online": "green",
@@ -34,7 +36,7 @@ _CHINESE: Final = {
     "cycles/s": "轮询/秒",
     "missed": "漏轮询",
     "readings/s": "读数/秒",
-    "bad/s": "坏值/秒",
+    "bad": "坏点",
     "why": "原因",
     "waiting": "待发",
     "oldest": "最早待发",
@@ -98,8 +100,8 @@ def _config(config: dict[str, Any], now: datetime, word: Any) -> Iterator[Text]:
 
 
 def _devices(devices: list[dict[str, Any]], now: datetime, word: Any) -> Table:
-    names = ("device", "state", "since", "points", "every", "cycles/s", "missed", "readings/s", "bad/s", "why")
-    table = _table(names, word, right=frozenset({"points", "every", "cycles/s", "missed", "readings/s", "bad/s"}))
+    names = ("device", "state", "since", "points", "every", "cycles/s", "missed", "readings/s", "bad", "why")
+    table = _table(names, word, right=frozenset({"points", "every", "cycles/s", "missed", "readings/s", "bad"}))
     for one in devices:
         table.add_row(
             one["device"],
@@ -110,10 +112,17 @@ def _devices(devices: list[dict[str, Any]], now: datetime, word: Any) -> Table:
             _rate(one["cycles_per_s"]),
             str(one["cycles_missed"]) if one["cycles_per_s"] is not None else "-",
             _rate(one["readings_per_s"]),
-            _rate(one["bad_per_s"]),
-            one["error"] or "",
+            f"{one['bad_points']['count']:,}",
+            one["error"] or _bad(one["bad_points"]),
         )
     return table
+
+
+def _bad(bad: dict[str, Any]) -> str:
+    """`hole (config), flow (sensor) and 7 more`."""
+    named = [f"{one['point']} ({one['reason']})" for one in bad["some"][:_NAMED]]
+    more = f" and {bad['count'] - len(named)} more" if bad["count"] > len(named) else ""
+    return ", ".join(named) + more
 
 
 def _destinations(destinations: list[dict[str, Any]], now: datetime, word: Any) -> Table:

@@ -18,7 +18,10 @@ from gateway.runtime.devices import Device
 from gateway.runtime.pauses import REASON, Pauses
 from gateway.runtime.reloading import Reloading
 from gateway.runtime.status import Status
+from gateway.runtime.taps import Tap, lines
 
+LOOK_S: Final = 1.0
+"""between two looks whether a device is still the one that is listened to"""
 QUIET_S: Final = 3.0
 """a device that is paused has let go within 2 s, as adapters promise"""
 
@@ -53,6 +56,33 @@ class Desk:
             "reload": self._reload,
             "diff": self._diff,
         }
+
+    def streams(self) -> Mapping[str, Handler]:
+        """Those that go on until the client leaves."""
+        return {"tail": self._tail}
+
+    async def _tail(self, call: Call) -> None:
+        """Readings of one device; goes on with its successor when a reload exchanges it, ends when it is gone."""
+        wanted = call.request.get("points") or []
+        if not isinstance(wanted, list):
+            raise DeniedError("points: a list of names is expected")
+        name = call.request.get("device")
+        self._chosen(call, [name])
+        tap, told = Tap(), 0
+        while (device := self._device(name)) is not None:
+            device.sink.taps.append(tap)
+            try:
+                while self._device(name) is device:
+                    for readings in lines(await tap.wait(LOOK_S), device.known(), frozenset(wanted)):
+                        await call.send({"readings": readings, "dropped": tap.dropped - told})
+                        told = tap.dropped
+            finally:
+                device.sink.taps.remove(tap)
+        raise DeniedError(f"{name} is no device of this gateway any more")
+
+    def _device(self, name: object) -> Device | None:
+        devices = () if self.live is None else self.live.devices
+        return next((device for device in devices if device.name == name), None)
 
     async def _status(self, call: Call) -> dict[str, Any]:
         now = self._clock.time_ns()
@@ -118,14 +148,14 @@ class Desk:
                 device.gate.release(REASON)
         return {"resumed": was}
 
-    def _chosen(self, call: Call) -> tuple[Live, list[str]]:
+    def _chosen(self, call: Call, names: object = None) -> tuple[Live, list[str]]:
         """The devices that a request names. Raises DeniedError."""
         if self.live is None:
             raise DeniedError(f"no device is asked now: the log {self._stalled() or 'is being opened'}; try again then")
         known = [device.name for device in self.live.devices]
         if call.request.get("all") is True:
             return self.live, known
-        wanted = call.request.get("devices")
+        wanted = names or call.request.get("devices")
         if not isinstance(wanted, list) or not wanted or not all(isinstance(name, str) for name in wanted):
             raise DeniedError("name at least one device, or all of them")
         for name in wanted:

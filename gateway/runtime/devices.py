@@ -15,7 +15,7 @@ from gateway.contract.clock import Clock
 from gateway.contract.config import PointConfig
 from gateway.derive.stage import StagedNormaliser, stage_of
 from gateway.log import Writer
-from gateway.log.records import Series
+from gateway.log.records import PointRecord, Series
 from gateway.normalise import Normaliser
 from gateway.points.registry import DeviceDefinition, PointDefinition, Registry
 from gateway.points.streams import Streams
@@ -50,6 +50,8 @@ class Device:
     gate: Gate = field(default_factory=Gate)
     """shut while the device must not be asked"""
     gaps: Gaps | None = None
+    known: Callable[[], Mapping[int, PointRecord]] = dict
+    """the device's entries by index, retired ones too"""
     filtered: Callable[[], int] = int
     """readings since this start that were left out before acceptance, because they said nothing new"""
 
@@ -136,6 +138,7 @@ def build_device(loaded: LoadedDevice, parts: Parts, former: Device | None = Non
     )
     state = DeviceState(outages=0 if former is None else former.state.outages)
     counters = DeviceCounters() if former is None else former.counters
+    counters.bad = None  # points may have gone
     adapter = loaded.adapter.build(loaded.config, points, clock)
     supervisor = Supervisor(name, adapter, points, gaps, state, clock)
     sink = DeviceSink(
@@ -178,6 +181,7 @@ def build_device(loaded: LoadedDevice, parts: Parts, former: Device | None = Non
         getattr(loaded.config, "every", None),
         gate=Gate() if former is None else former.gate,
         gaps=gaps,
+        known=partial(parts.table.points, name),
         filtered=int if stage is None else lambda: stage.filtered,
     )
 

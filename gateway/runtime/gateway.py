@@ -80,7 +80,7 @@ class Gateway:
         """
         metrics = self._config.gateway.metrics
         async with Endpoint(metrics.host, metrics.port, self._samples, self._healthy, self._ready):
-            control = ControlServer(self._config.gateway.log.path, self._desk.handlers(), {})
+            control = ControlServer(self._config.gateway.log.path, self._desk.handlers(), self._desk.streams())
             failure: GatewayError | None = None
             async with asyncio.TaskGroup() as group:
                 controlling = group.create_task(control.run(), name="control")

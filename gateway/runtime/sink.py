@@ -19,7 +19,7 @@ from gateway.contract.status import (
     BAD_TIMEOUT,
     CODE_MASK,
 )
-from gateway.log.records import NoteRecord, Record
+from gateway.log.records import BatchRecord, NoteRecord, Record
 from gateway.normalise import Normaliser
 from gateway.runtime.gaps import Gaps, covered_until
 
@@ -65,6 +65,19 @@ class DeviceCounters:
     last_received: int | None = None
     """ns since the epoch: when the newest reading arrived"""
     gaps: int = 0
+    bad: npt.NDArray[np.uint32] | None = None
+    """the newest status by the adapter's index of the point, as long as one is not Good; 0 where nothing came"""
+
+    def note(self, batch: Batch) -> None:
+        """Keep the statuses of a batch that is not all Good, or that comes after such a one."""
+        most = int(batch.points.max()) + 1
+        if self.bad is None:
+            self.bad = np.zeros(most, np.uint32)
+        elif len(self.bad) < most:
+            self.bad = np.concatenate([self.bad, np.zeros(most - len(self.bad), np.uint32)])
+        self.bad[batch.points] = batch.status
+        if not self.bad.any():
+            self.bad = None
 
 
 class DeviceSink:
@@ -90,6 +103,8 @@ class DeviceSink:
         self._link = link
         self._describe = describe
         self._left = left
+        self.taps: list[Callable[[Sequence[BatchRecord]], None]] = []
+        """who listens to what is accepted; must not wait"""
         self._said: tuple[int, list[npt.NDArray[np.int64]]] | None = None
         """when the device itself said something of now, and the source times of that; the last time"""
 
@@ -177,7 +192,12 @@ class DeviceSink:
         nbytes = 0
         for batch in batches:
             nbytes += batch.nbytes
-        return await self._writer.write(self._normaliser.records(batches, origin), nbytes, self._device)
+        records = self._normaliser.records(batches, origin)
+        receipt = await self._writer.write(records, nbytes, self._device)
+        if self.taps:
+            for tap in self.taps:
+                tap(records)
+        return receipt
 
     def _count(self, batch: Batch) -> bool:
         """Count the readings of a batch that was accepted; whether all are Good."""
@@ -185,7 +205,10 @@ class DeviceSink:
         counters.readings += readings
         if not np.count_nonzero(batch.status):
             counters.quality[0] += readings
+            if counters.bad is not None:
+                counters.note(batch)
             return True
+        counters.note(batch)
         severities = np.bincount(batch.status >> 30, minlength=4)
         for severity in np.flatnonzero(severities).tolist():
             counters.quality[severity] += int(severities[severity])

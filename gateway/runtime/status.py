@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from gateway.contract.clock import Clock
+from gateway.contract.status import reason
 from gateway.log import LogError, LogStore, Writer
 from gateway.log.forecast import recent_rate
 from gateway.log.records import BatchRecord
@@ -18,6 +21,8 @@ from gateway.runtime.devices import Device
 from gateway.runtime.housekeeping import Housekeeping
 
 EVERY_S: Final = 2.0
+NAMED: Final = 10
+"""bad points of a device that are named"""
 WINDOW: Final = 6
 """looks that a rate is told from: 10 s"""
 
@@ -116,6 +121,7 @@ class Status:
             "error": state.error,
             "outages": state.outages,
             "points": device.points,
+            "bad_points": _bad_points(device),
             "period_s": device.period_s,
             "readings": device.counters.readings,
             "readings_per_s": None if rates is None else round(rates[0], 3),
@@ -181,3 +187,14 @@ class Status:
 
 def _bad(device: Device) -> int:
     return device.counters.quality[2] + device.counters.quality[3]
+
+
+def _bad_points(device: Device) -> dict[str, Any]:
+    """Points whose newest reading is Bad: how many, why, and the first of them."""
+    bad = device.counters.bad
+    if bad is None:
+        return {"count": 0, "reasons": {}, "some": []}
+    indexes = np.flatnonzero(bad >> 31).tolist()
+    known = device.known()
+    some = [{"point": known[i].point, "status": int(bad[i]), "reason": reason(int(bad[i]))} for i in indexes[:NAMED]]
+    return {"count": len(indexes), "reasons": dict(Counter(reason(int(bad[i])) for i in indexes)), "some": some}

@@ -14,9 +14,9 @@ import orjson
 import pytest
 
 from gateway.commands.main import main
-from gateway.control import NotRunningError, ask
+from gateway.control import Client, NotRunningError, ask
 from simulators.plant.modbus import ModbusDevice
-from tests.support.rig import START_S, GatewayProcess
+from tests.support.rig import START_S, GatewayProcess, write_yaml
 from tests.support.wait import eventually
 
 WITHIN_S = 1.0
@@ -89,7 +89,7 @@ async def test_status_says_how_it_is_and_a_stopped_gateway_says_what_to_do(
         assert said["devices"][0]["points"] == 2
         assert said["devices"][0]["period_s"] == 0.1
         await eventually(lambda: state_of(gateway)["boiler-1"]["readings_per_s"], START_S, "a rate")
-        assert state_of(gateway)["boiler-1"]["bad_per_s"] > 0, "the register that is not there"
+        await eventually(lambda: state_of(gateway)["boiler-1"]["bad_points"]["count"] == 1, message="no such register")
 
         shown = await asyncio.to_thread(command, "status", gateway.config)
         assert shown.returncode == 0, shown.stderr
@@ -159,3 +159,35 @@ async def test_a_device_that_is_not_there_cannot_be_paused(tmp_path: Path, devic
         assert "boiler-7 is no device of this gateway; did you mean boiler-" in wrong.stderr
         nothing = await asyncio.to_thread(command, "pause", gateway.config)
         assert nothing.returncode == 2
+
+
+async def test_tail_shows_what_comes_and_goes_on_over_a_reload(tmp_path: Path, devices: list[ModbusDevice]) -> None:
+    with plant(tmp_path, devices) as gateway:
+        gateway.start()
+        await up(gateway, "boiler-1")
+        bad = await eventually(lambda: state_of(gateway)["boiler-1"]["bad_points"]["some"])
+        assert [(one["point"], one["reason"]) for one in bad] == [("hole", "config")]
+        shown = await asyncio.to_thread(command, "tail", gateway.config, "boiler-1", "--limit", 6)
+        assert shown.returncode == 0, shown.stderr
+        assert ("level", "17") in {tuple(line.split()[1:3]) for line in shown.stdout.splitlines()}
+        one = await asyncio.to_thread(command, "tail", gateway.config, "boiler-1", "level", "--limit", 3, "--json")
+        assert [orjson.loads(line)["value"] for line in one.stdout.splitlines()] == [17, 17, 17]
+        wrong = await asyncio.to_thread(command, "tail", gateway.config, "boiler-9")
+        assert wrong.returncode == 1
+        assert "boiler-9 is no device of this gateway" in wrong.stderr
+
+        def listen() -> bool:
+            """Until readings come in the unit of the new config."""
+            with Client(gateway.log) as client:
+                for more in client.stream("tail", device="boiler-1", points=["level"]):
+                    if any(unit == "m" for _, _, _, unit, _, _ in more["readings"]):
+                        return True
+            return False
+
+        listening = asyncio.create_task(asyncio.to_thread(listen))
+        changed = device_file("boiler-1", devices[0].url)
+        changed["points"][0] |= {"scale": 0.1, "unit": "m"}
+        write_yaml(gateway.config / "devices" / "boiler-1.yaml", changed)
+        assert (await asyncio.to_thread(lambda: ask(gateway.log, "reload", START_S)))["ok"]
+        assert await asyncio.wait_for(listening, START_S)
+        assert await asyncio.to_thread(gateway.stop) == 0
