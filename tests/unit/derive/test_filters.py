@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gateway.config import load_config
 from gateway.contract import Batch, DeviceConfig, Flag, PointConfig, ValueType
 from gateway.contract.config import DerivedPointConfig
 from gateway.contract.status import (
@@ -191,3 +194,18 @@ def _is_news(new: tuple[int, float, int], old: tuple[int, float, int], change: f
 
 def _rows(found: Batch) -> Sequence[tuple[int, int, float]]:
     return list(zip(found.points.tolist(), found.source_time.tolist(), found.values.tolist(), strict=True))
+
+
+def test_the_example_of_the_docs_is_accepted_without_a_word(tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    [example] = re.findall(r"```yaml\n(.*?)```", (root / "docs" / "derived-points.md").read_text("utf-8"), re.DOTALL)
+    (tmp_path / "devices").mkdir()
+    (tmp_path / "devices" / "pump-1.yaml").write_text(example, encoding="utf-8")
+    gateway = root / "tests" / "cases" / "config" / "derived-valid" / "gateway.yaml"
+    (tmp_path / "gateway.yaml").write_bytes(gateway.read_bytes())
+    loaded = load_config(tmp_path)
+    assert [problem for problem in loaded.warnings if "devices" in problem.file] == []
+    assert [point.point for point in loaded.devices[0].config.derived] == [
+        "delta_p", "efficiency", "alarm", "power_15min"
+    ]  # fmt: skip
+    assert len(loaded.devices[0].labels) == len(loaded.devices[0].identifiers) == 9
