@@ -110,6 +110,7 @@ class _Converter:
             for letter, heading in headings.unknown
         ]
         self._columns, self._letters = self._known_columns()
+        self._places = [column.place for column in self._columns if column.key in ("address", "node")]
 
     def _known_columns(self) -> tuple[list[Column], dict[str, str]]:
         """The columns for which the device has a key, each under the device's own key."""
@@ -160,9 +161,11 @@ class _Converter:
 
     def _note(self, cells: Sequence[Cell]) -> str | None:
         """The text of a row that is no point: a group's title, a note, signatures."""
+        places = [at for at in self._places if at < len(cells) and cells[at] is not None]
+        if places and not any(_NOTES.match(plain(cell_text(cells[at]))) for at in places):
+            return None
         said = [(index, text) for index, cell in enumerate(cells) if (text := cell_text(cell))]
         ours = {column.place: column.key for column in self._columns}
-        places = [index for index, _ in said if ours.get(index) in ("address", "node")]
         if all(_NOTES.match(plain(text)) for _, text in said):
             return said[0][1]
         if places:

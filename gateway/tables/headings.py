@@ -172,6 +172,8 @@ def _unit(heading: str) -> str | None:
 
 def is_repeated(headings: Headings, row: Sequence[Cell]) -> bool:
     """Whether a row is the headings once more, as on every printed page."""
+    if not any(cell in headings.repeated for cell in row[:3] if cell):
+        return False  # nearly every row, cheaply
     texts = [cell_text(cell) for cell in row]
     said = [text for text in texts if text]
     return len(said) > 1 and all(text == head for text, head in zip(texts, headings.repeated, strict=False) if text)
