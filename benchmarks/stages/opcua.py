@@ -11,15 +11,17 @@ from adapters.opcua.decoding.batches import BatchBuilder, Moment
 from adapters.opcua.decoding.clocks import ClockWatch
 from adapters.opcua.decoding.decode import Items, decode_items
 from adapters.opcua.decoding.fallback import decode_other
+from benchmarks.load.kinds import PATTERNS
 from benchmarks.load.notifications import SOURCE, VALUE, Part, filetime
 from benchmarks.stages.stage import COLUMNS, Budget, Stage, Work
 from gateway.contract import Batch
 
+TICK: Final = 7
 START: Final = 9
 """of the body: behind the extension object's type id, encoding and length"""
-MIXED: Final = Budget(opcodes=24, objects=0.5, loops=20)
-"""where a mixed notification's items begin is found one by one, and some are texts: see adapters/opcua/decoding/walk"""
-MIXED_COLUMNS: Final = COLUMNS._replace(loops=5)
+MIXED: Final = Budget(opcodes=8, objects=0.5, loops=12)
+"""some are texts, arrays or structures, which are objects"""
+MIXED_COLUMNS: Final = COLUMNS._replace(loops=3)
 """parts of many types are sorted and joined"""
 
 
@@ -41,11 +43,11 @@ def moment() -> Moment:
 
 @cache
 def notification(type: str, readings: int) -> Notification:
-    """`readings` items of a kind, or "mix", as the load server sends them."""
-    part = Part(range(readings), range(readings), type, VALUE | SOURCE)
+    """`readings` items of a kind, or "mix" or "plant", as the load server sends them."""
+    part = Part(range(readings), range(readings), type, VALUE | SOURCE, TICK)
     clocks = ClockWatch("trust", lambda point: f"p{point}", lambda level, text: None)
     builder = BatchBuilder("load", dict.fromkeys(range(readings), 0), "trust", 0, clocks.batch)
-    return Notification(part.encode(7, filetime(time.time_ns())), builder)
+    return Notification(part.encode(TICK, filetime(time.time_ns())), builder)
 
 
 def batches(type: str, readings: int) -> list[Batch]:
@@ -66,8 +68,9 @@ def _batches(type: str, readings: int, _: ExitStack) -> Work:
 
 
 def stages(type: str) -> list[Stage]:
-    """The stages before the sink, for one kind of value or the mix."""
+    """The stages before the sink, for one kind of value, the mix or a plant."""
+    mixed = type in PATTERNS
     return [
-        Stage(f"opcua {type}: decode", partial(_decode, type), MIXED if type == "mix" else COLUMNS),
-        Stage(f"opcua {type}: batches", partial(_batches, type), MIXED_COLUMNS if type == "mix" else COLUMNS),
+        Stage(f"opcua {type}: decode", partial(_decode, type), MIXED if mixed else COLUMNS),
+        Stage(f"opcua {type}: batches", partial(_batches, type), MIXED_COLUMNS if mixed else COLUMNS),
     ]

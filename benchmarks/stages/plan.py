@@ -11,7 +11,7 @@ from benchmarks.stages.stage import Stage
 
 
 def all_stages() -> list[Stage]:
-    """Of equal doubles, of a mix of types, and of Modbus registers."""
+    """Of equal doubles, of a mix of types, of a plant, and of Modbus registers."""
     doubles = Offers("opcua double", partial(opcua.batches, "double"))
     mix = Offers("opcua mix", partial(opcua.batches, "mix"), texts=True)
     registers = Offers("modbus", lambda readings: modbus.cycle(readings).decode())
@@ -21,6 +21,7 @@ def all_stages() -> list[Stage]:
         *doubles.books(),
         *opcua.stages("mix"),
         *mix.values(),
+        *opcua.stages("plant"),
         *modbus.STAGES,
         *registers.values(),
     ]
