@@ -13,7 +13,7 @@ from gateway.contract.adapter import Facts, HasFacts, Remembered
 from gateway.contract.certificates import HasCertificates
 from gateway.contract.clock import Clock
 from gateway.contract.config import PointConfig
-from gateway.derive.stage import StagedNormaliser, stage_of
+from gateway.derive.stage import Stage, StagedNormaliser, stage_of
 from gateway.log import Writer
 from gateway.log.records import PointRecord, Series
 from gateway.normalise import Normaliser
@@ -182,8 +182,12 @@ def build_device(loaded: LoadedDevice, parts: Parts, former: Device | None = Non
         gate=Gate() if former is None else former.gate,
         gaps=gaps,
         known=partial(parts.table.points, name),
-        filtered=int if stage is None else lambda: stage.filtered,
+        filtered=partial(_filtered, 0 if former is None else former.filtered(), stage),
     )
+
+
+def _filtered(before: int, stage: Stage | None) -> int:
+    return before + (stage.filtered if stage else 0)
 
 
 def _added(before: Facts, now: Callable[[], Facts]) -> Facts:
