@@ -21,6 +21,7 @@ from gateway.tables.changes import Changes, compare
 from gateway.tables.convert import TableProblem, convert
 from gateway.tables.edit import DeviceText, flow
 from gateway.tables.export import as_sheet
+from gateway.tables.headings import find_headings
 from gateway.tables.naming import find_point
 from gateway.tables.sheets import Sheet, read, write
 from gateway.tables.words import order_word
@@ -75,8 +76,8 @@ def main_import(wanted: Wanted, *, apply: bool, remove: bool, all: bool, as_json
     notes: list[str] = []
     problems: list[TableProblem] = []
     found: list[tuple[_Target, Changes]] = []
-    for sheet in sheets:
-        one = _one_sheet(sheet, wanted, config, order, notes, problems, alone=len(sheets) == 1)
+    for sheet in _sheets_of(wanted.device, sheets, notes) if wanted.device else sheets:
+        one = _one_sheet(sheet, wanted, config, order, notes, problems)
         if one and any(target.file == one[0].file for target, _ in found):
             problems.append(TableProblem(sheet.name, 0, "", f"an earlier sheet is of device {one[0].device} already"))
         elif one:
@@ -187,11 +188,9 @@ def _one_sheet(
     order: str | None,
     notes: list[str],
     problems: list[TableProblem],
-    *,
-    alone: bool,
 ) -> tuple[_Target, Changes] | None:
     """What a sheet would change; None where it is of no device, with a note or a problem that says so."""
-    target = _target(sheet, wanted, config, alone=alone)
+    target = _target(sheet, wanted, config)
     table_sheet, order_here = sheet, order
     if kepware.is_export(sheet):
         table_sheet, wrong, left_out = kepware.as_table(sheet)
@@ -225,15 +224,28 @@ def _no_device(sheet: Sheet, wanted: Wanted, config: LoadedConfig | None) -> tup
     return f"the sheet {sheet.name!r} is of no device ({known})", "name the sheet like the device, or use --device"
 
 
-def _target(sheet: Sheet, wanted: Wanted, config: LoadedConfig | None, *, alone: bool) -> _Target | None:
-    """The device that a sheet is of. Raises ConfigError when --device and several sheets do not fit together."""
+def _sheets_of(device: str, sheets: list[Sheet], notes: list[str]) -> list[Sheet]:
+    """The sheet that --device means: that of its name, else the only one with a table. Raises ConfigError."""
+    if len(sheets) == 1:
+        return sheets
+    tables = [sheet for sheet in sheets if kepware.is_export(sheet) or find_headings(sheet, ())]
+    found = [sheet for sheet in tables if sheet.name in (device, device[:_SHEET_LETTERS])] or tables
+    if len(found) > 1:
+        names = ", ".join(sheet.name for sheet in found)
+        raise ConfigError(
+            f"--device {device}: several sheets hold tables ({names}); name the one that is meant {device}"
+        )
+    notes += [f"{sheet.name}: left out, because of --device {device}" for sheet in sheets if sheet not in found]
+    return found
+
+
+def _target(sheet: Sheet, wanted: Wanted, config: LoadedConfig | None) -> _Target | None:
+    """The device that a sheet is of; None when there is none."""
     devices = config.devices if config else ()
     if wanted.device is None:
         named = [each for each in devices if sheet.name in (each.name, each.name[:_SHEET_LETTERS], each.config.name)]
         return _existing(named[0]) if len(named) == 1 else None
     chosen = [each for each in devices if wanted.device in (each.name, each.config.name)]
-    if not alone and sheet.name not in (wanted.device, wanted.device[:_SHEET_LETTERS]):
-        return None
     if chosen:
         return _existing(chosen[0])
     return _new_device(wanted, wanted.device, wanted.url) if wanted.url else None

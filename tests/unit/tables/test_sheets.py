@@ -1,12 +1,14 @@
 """Files as they come: encodings, separators, kinds."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import openpyxl
 import pytest
 
 from gateway.contract import ConfigError
-from gateway.tables.sheets import column_letter, read
+from gateway.tables.sheets import Sheet, column_letter, read, write
 
 ROWS = [["位号", "单位"], ["PI-101", "m³/h"]]
 
@@ -46,3 +48,22 @@ def test_merged_cells_and_where_rows_are(tmp_path: Path) -> None:
 
 def test_letters() -> None:
     assert [column_letter(index) for index in (0, 25, 26, 701, 702)] == ["A", "Z", "AA", "ZZ", "AAA"]
+
+
+def test_the_extra_is_named_where_it_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    monkeypatch.setitem(sys.modules, "openpyxl", None)
+    hint = r"install it with: pip install 'edge-gateway\[tables\]'"
+    with pytest.raises(ConfigError, match=rf"t\.xlsx: reading Excel files needs python-calamine; {hint}"):
+        read(tmp_path / "t.xlsx")
+    with pytest.raises(ConfigError, match=rf"t\.xlsx: writing Excel files needs openpyxl; {hint}"):
+        write(tmp_path / "t.xlsx", [Sheet("a", [["位号"]])])
+
+
+def test_the_other_commands_import_none_of_this() -> None:
+    code = (
+        "import sys, gateway.commands.cli, gateway.commands.run; "
+        "print([name for name in sys.modules if name.startswith(('gateway.tables', 'openpyxl', 'python_calamine'))])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

@@ -194,3 +194,29 @@ def test_the_kind_of_a_signal_is_not_its_type(plant: Plant) -> None:
         "boiler-1: 2 new, 0 changed, 3 gone, 0 unchanged",
         "  + {point: PT3101, name: 汽包压力, tag: PT3101, address: modicon 40101, type: float32}",
     ]
+
+
+def book_of(file: Path, *titles: str) -> Path:
+    """A cover, and a sheet with a table for each title."""
+    book = openpyxl.Workbook()
+    for title in titles:
+        page = book.create_sheet(title)
+        page.append(["位号", "地址", "类型"])
+        page.append(["PI-101", 40001, "REAL"])
+    book.save(file)
+    return file
+
+
+def test_the_sheet_that_is_meant_by_a_device(plant: Plant) -> None:
+    for titles, left_out in ((("Sheet1",), ["Sheet"]), (("boiler-1", "其他"), ["Sheet", "其他"])):
+        code, said = plant.run("import", book_of(plant.root / "t.xlsx", *titles), plant.config, "--device", "boiler-1")
+        assert code == 0, said
+        assert said.splitlines()[: len(left_out) + 1] == [
+            *(f"note: {name}: left out, because of --device boiler-1" for name in left_out),
+            "boiler-1: 0 new, 0 changed, 2 gone, 1 unchanged",
+        ]
+    code, said = plant.run("import", book_of(plant.root / "t.xlsx", "A", "B"), plant.config, "--device", "boiler-1")
+    assert (code, said) == (
+        2,
+        "--device boiler-1: several sheets hold tables (A, B); name the one that is meant boiler-1\n",
+    )
