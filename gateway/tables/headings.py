@@ -162,7 +162,11 @@ def _key(heading: str, fields: Collection[str]) -> str | None:
     # What people call columns goes first: a plant's "Description" is the name of the point.
     if bare in _KEYS:
         return _KEYS[bare]
-    return text if text in fields else None
+    if text in fields:
+        return text
+    # 位号/Tag No., 名称 Description: both languages in one cell say the same
+    pieces = [_KEYS.get(piece) for piece in re.findall(r"[\u4e00-\u9fff]+|[a-z]+", bare)]
+    return pieces[0] if len(pieces) > 1 and len(set(pieces)) == 1 else None
 
 
 def _unit(heading: str) -> str | None:
