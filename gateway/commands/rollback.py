@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
+from typing import Final
 
 from gateway.commands import reload
 from gateway.commands.equipment import OK
@@ -13,6 +14,8 @@ from gateway.config.history import Applied, History, Snapshot
 from gateway.contract import ConfigError
 from gateway.control import NotRunningError
 from gateway.rfc3339 import rfc3339
+
+_S: Final = 1_000_000_000
 
 
 def main(path: Path, back: int, *, only_list: bool, yes: bool) -> int:
@@ -25,18 +28,22 @@ def main(path: Path, back: int, *, only_list: bool, yes: bool) -> int:
         return OK
     if not (path / "gateway.yaml").exists():
         raise ConfigError(f"{path}: the config's folder is needed here, to write the files back")
-    if back >= len(entries):
+    present = Snapshot.of(path)
+    # Files that were never applied are themselves the newest: one back from them is what was applied last.
+    never = not entries or present.digest != entries[0].digest
+    chosen = back - never
+    if chosen >= len(entries):
         raise ConfigError(f"{len(entries)} applied configs are kept, 0 is the newest; see `rollback --list`")
-    present, wanted = Snapshot.of(path), entries[back].snapshot
+    wanted = entries[chosen].snapshot
     lines = list(present.difference(wanted))
     if not lines:
         sys.stdout.write("the files are as they were then: nothing to write\n")
     else:
         sys.stdout.writelines(f"{line}\n" for line in lines)
-        if not yes and not _agreed(_line(back, entries[back])):
+        if not yes and not _agreed(_line(chosen, entries[chosen])):
             return OK
-        if present.digest != entries[0].digest:
-            history.add(present, time.time_ns())  # it was never applied, and would be lost
+        if never:
+            history.add(present, time.time_ns())  # it would be lost
         wanted.write(path)
     try:
         return reload.main(path, as_json=False)
@@ -46,7 +53,7 @@ def main(path: Path, back: int, *, only_list: bool, yes: bool) -> int:
 
 
 def _line(number: int, one: Applied) -> str:
-    return f"{number:3}  {rfc3339(one.time)}  {one.digest[:12]}  {len(one.snapshot.files)} files"
+    return f"{number:3}  {rfc3339(one.time // _S * _S)}  {one.digest[:12]}  {len(one.snapshot.files)} files"
 
 
 def _agreed(line: str) -> bool:

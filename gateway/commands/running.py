@@ -43,7 +43,9 @@ def pause(path: Path, devices: Sequence[str], *, all_of_them: bool, as_json: boo
         write_json(done)
     else:
         names = ", ".join(done["paused"])
-        sys.stdout.write(f"paused: {names}\nnothing is sent to them until `edge-gateway resume`, not after a restart\n")
+        sys.stdout.write(
+            f"paused: {names}\nnothing is sent to them until `edge-gateway resume`, also not after a restart\n"
+        )
     return OK
 
 

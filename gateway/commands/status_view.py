@@ -86,12 +86,12 @@ def show(said: dict[str, Any], language: str) -> Iterator[RenderableType]:
             trouble = one["last_trouble"]
             if trouble and not one["reason"]:
                 text = f"{one['destination']}: {word('last trouble')}: {trouble['state']}: {trouble['reason']}"
-                yield Text(f"{text} ({trouble['since']})", "dim")
+                yield Text(f"{text} ({_second(trouble['since'])})", "dim")
     yield _log(said["log"], word)
 
 
 def _config(config: dict[str, Any], now: datetime, word: Any) -> Iterator[Text]:
-    yield Text(f"{word('config')} {config['digest'][:12]}, {word('in force since')} {config['since']}")
+    yield Text(f"{word('config')} {config['digest'][:12]}, {word('in force since')} {_second(config['since'])}")
     last = config.get("last_reload")
     if last is not None:
         style = "" if last["accepted"] else "red"
@@ -165,6 +165,10 @@ def _table(names: tuple[str, ...], word: Any, right: frozenset[str]) -> Table:
             no_wrap=name != "why",
         )
     return table
+
+
+def _second(text: str) -> str:
+    return f"{_time(text):%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _time(text: str) -> datetime:

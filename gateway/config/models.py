@@ -161,6 +161,12 @@ class MetricsConfig(StrictModel):
         return int(self.listen.rpartition(":")[2])
 
 
+class ReloadConfig(StrictModel):
+    """When a changed config is taken over without a restart; SIGHUP and `edge-gateway reload` always do."""
+
+    watch: bool = Field(default=False, description="true: also when a file of the config has changed")
+
+
 class GatewayFile(StrictModel):
     """The whole of gateway.yaml."""
 
@@ -172,3 +178,4 @@ class GatewayFile(StrictModel):
     log: LogConfig = Field(default_factory=LogConfig)
     destinations: tuple[DestinationConfig, ...] = ()
     metrics: MetricsConfig = Field(default_factory=MetricsConfig)
+    reload: ReloadConfig = Field(default_factory=ReloadConfig)

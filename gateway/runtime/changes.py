@@ -9,8 +9,8 @@ from typing import Any, Final
 from gateway.config.load import LoadedConfig, LoadedDevice
 from gateway.publishing.config import DestinationConfig
 
-_BY_OTHER_MEANS: Final = frozenset({"gateway", "identifiers", "governance", "destinations"})
-"""keys of gateway.yaml that show in devices or destinations, or are looked at one by one"""
+_BY_OTHER_MEANS: Final = frozenset({"gateway", "identifiers", "governance", "destinations", "reload"})
+"""keys of gateway.yaml that show in devices or destinations, or are looked at one by one or when needed"""
 _FIXED: Final = ("id", "enterprise")
 _MOST_LINES: Final = 20
 _GONE: Final = object()

@@ -277,13 +277,17 @@ class Gateway:
                     acquiring.start(device.name, device.run(housekeeping.space))
                 swap.crews(acquiring, publishing)
                 session = Session(swap.apply, swap.parts.table, swap.parts.streams.open, writer.write_now)
-                reloading = inner.create_task(self._reloading.run(session), name="reloading")
+                reloading = [
+                    inner.create_task(self._reloading.run(session), name="reloading"),
+                    inner.create_task(self._reloading.watch(), name="config files"),
+                ]
                 log.info("running: devices: %d, destinations: %d", len(self._devices), len(self._publishers))
                 give_back()
                 await stop.wait()
                 log.info("stopping")
-                reloading.cancel()
-                await asyncio.wait([reloading])
+                for task in reloading:
+                    task.cancel()
+                await asyncio.wait(reloading)
                 acquiring.cancel()
                 # A device that takes its time to let go must not use up the time that destinations need.
                 if acquiring.tasks:

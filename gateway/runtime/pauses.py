@@ -18,6 +18,7 @@ from gateway.runtime.gate import Held
 log = logging.getLogger(__name__)
 
 FILE_NAME: Final = "paused.json"
+_S: Final = 1_000_000_000
 REASON: Final = "paused"
 """of the gap"""
 
@@ -54,7 +55,7 @@ class Pauses:
 
     def new(self, by: str) -> Pause:
         """One that begins now."""
-        return Pause(rfc3339(self._clock.time_ns()), by)
+        return Pause(self._now(), by)
 
     async def pause(self, devices: Iterable[str], by: str) -> None:
         """Remember these. Raises OSError when that cannot be kept for the next start."""
@@ -79,6 +80,10 @@ class Pauses:
         for device in lifted:
             _audit("resumed", device, by)
 
+    def _now(self) -> str:
+        """To the second: people read it."""
+        return rfc3339(self._clock.time_ns() // _S * _S)
+
     async def _save(self) -> None:
         if self._unreadable is not None:
             return  # it says that all are paused, and that holds
@@ -93,7 +98,7 @@ class Pauses:
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            self._unreadable = Pause(rfc3339(self._clock.time_ns()), "")
+            self._unreadable = Pause(self._now(), "")
             log.error(
                 "%s cannot be read (%s): every device is taken for paused until `edge-gateway resume --all`",
                 self._path,

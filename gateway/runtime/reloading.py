@@ -20,6 +20,9 @@ from gateway.runtime.changes import Changes, changes
 
 log = logging.getLogger(__name__)
 
+Looks = list[tuple[str, int, int, int]]
+"""name, time of the last change, size and inode of each file"""
+WATCH_S: Final = 1.0
 _TRIES: Final = 3
 _WAITING: Final = 8
 """requests for a reload that may wait for the one under way"""
@@ -91,6 +94,27 @@ class Reloading:
             finally:
                 if answer is not None and not answer.done():
                     answer.cancel()
+
+    async def watch(self) -> None:
+        """Until cancelled: where the config wants it, reload once files have changed and then stood still."""
+        taken = seen = await self._looks()
+        while True:
+            await asyncio.sleep(WATCH_S)
+            if not self.force.config.gateway.reload.watch:
+                taken = seen = None
+                continue
+            before, seen = seen, await self._looks()
+            if taken is None:
+                taken = seen
+            if seen != taken and seen == before and self.ask("a change of its files"):
+                taken = seen
+
+    async def _looks(self) -> Looks | None:
+        """What tells that a file has changed; None when that cannot be seen."""
+        try:
+            return await asyncio.to_thread(_looks, self.force.config.folder)
+        except OSError:
+            return None
 
     async def compare(self) -> dict[str, Any]:
         """What a reload would do now."""
@@ -197,6 +221,12 @@ def _read(folder: Path) -> Read:
         if Snapshot.of(folder).digest == before.digest:
             return Read(config, before)
     raise UnsettledError(f"{folder}: its files change while they are read; ask again when they are written")
+
+
+def _looks(folder: Path) -> Looks:
+    """Raises OSError, as for a file that goes while this looks."""
+    files = sorted([folder / "gateway.yaml", *folder.glob("devices/*.yaml"), *folder.glob("templates/*.yaml")])
+    return [(file.name, seen.st_mtime_ns, seen.st_size, seen.st_ino) for file in files for seen in [file.stat()]]
 
 
 def _files_changed(old: Snapshot, new: Snapshot) -> list[str]:

@@ -70,6 +70,8 @@ class DeviceCounters:
 
     def note(self, batch: Batch) -> None:
         """Keep the statuses of a batch that is not all Good, or that comes after such a one."""
+        if not len(batch.points):
+            return
         most = int(batch.points.max()) + 1
         if self.bad is None:
             self.bad = np.zeros(most, np.uint32)

@@ -183,3 +183,23 @@ async def test_there_is_a_way_back(tmp_path: Path, plant: list[ModbusDevice]) ->
         listed = await asyncio.to_thread(command, "rollback", gateway.config, "--list")
         assert len(listed.stdout.splitlines()) == 3
         assert await asyncio.to_thread(gateway.stop) == 0
+
+
+async def test_a_changed_file_is_taken_over_where_the_config_wants_it(
+    tmp_path: Path, plant: list[ModbusDevice]
+) -> None:
+    with GatewayProcess(tmp_path, files(plant[:1], "100ms"), reload={"watch": True}) as gateway:
+        gateway.start()
+        await up(gateway, "d00")
+        edit(gateway, "d00", every="300ms")
+        await eventually(lambda: state_of(gateway)["d00"]["period_s"] == 0.3, START_S)
+        (gateway.config / "devices" / "d00.yaml").write_text("device: [", encoding="utf-8")
+        await eventually(lambda: gateway.metric("edge_gateway_config_last_reload_successful") == 0, START_S)
+        assert state_of(gateway)["d00"]["period_s"] == 0.3
+        back = await asyncio.to_thread(command, "rollback", gateway.config, "--yes")
+        assert back.returncode == 0, back
+        assert gateway.metric("edge_gateway_config_last_reload_successful") == 1
+        without = {key: value for key, value in gateway.content.items() if key != "reload"}
+        write_yaml(gateway.config / "gateway.yaml", without)
+        await eventually(lambda: gateway.metric("edge_gateway_config_reloads_total", result="accepted") >= 3, START_S)
+        assert await asyncio.to_thread(gateway.stop) == 0
