@@ -117,12 +117,12 @@ def encode_segment(
     for record, payload in zip(records, payloads, strict=True):
         kind, index = _KINDS[type(record)], _NO_SERIES
         if isinstance(record, BatchRecord):
-            low, high = columns.bounds(record.batch.source_time)
+            batch = record.batch
             tally = _tally(tallies, record)
-            tally.add(record.n, len(record.batch), low, high)
+            tally.add(record.n, len(batch.points), *columns.bounds(batch.source_time))
             tally.batches = True
-            received.append(record.batch.received_time)
-            readings += len(record.batch)
+            received.append(batch.received_time)
+            readings += len(batch.points)
             index = tally.index
         elif isinstance(record, EventRecord):
             tally = _tally(tallies, record)

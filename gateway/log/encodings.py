@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Final
 
@@ -23,7 +24,9 @@ NARROW: Final = struct.Struct("<IB")
 SECOND: Final = 1_000_000_000
 """ns"""
 _POWERS: Final = tuple(10.0**digits for digits in range(7))
+_LITTLE: Final = 1e-9
 _ALL: Final = 20
+_F32: Final = struct.Struct("<f")
 _EXACT: Final = 2.0**52
 _MAX_SCALE: Final = 0xFFFFFFFF
 
@@ -55,13 +58,18 @@ def decimals(sample: Sequence[float], width: int) -> tuple[int, list[int]] | Non
     if not math.isfinite(sum(sample)):
         return None
     first, low, high = sample[0], min(sample), max(sample)
+    most = _EXACT / max(-low, high, 1.0)
+    single = _F32.pack if width == 4 else float
+    if width == 4:
+        most = min(most, 0xFFFF / max(high - low, _LITTLE))
+    powers = _POWERS[: bisect_right(_POWERS, most)]
+    # With most digits a first value that is no decimal shows it.
+    if not powers or single(round(first * powers[-1]) / powers[-1]) != single(first):
+        return None
     layout = f"<{len(sample)}{'f' if width == 4 else 'd'}"
     stored = struct.pack(layout, *sample)
-    for digits, power in enumerate(_POWERS):
-        if low * power <= -_EXACT or high * power >= _EXACT or (width == 4 and (high - low) * power > 0xFFFF):
-            return None
-        # Most columns need more digits than the first tries, and their first value shows it.
-        if struct.pack(layout[-1], round(first * power) / power) != struct.pack(layout[-1], first):
+    for digits, power in enumerate(powers):
+        if single(round(first * power) / power) != single(first):
             continue
         scaled = [round(value * power) for value in sample]
         if struct.pack(layout, *[number / power for number in scaled]) == stored:
