@@ -220,3 +220,37 @@ def test_the_sheet_that_is_meant_by_a_device(plant: Plant) -> None:
         2,
         "--device boiler-1: several sheets hold tables (A, B); name the one that is meant boiler-1\n",
     )
+
+
+def test_what_excel_does_to_numbers(plant: Plant) -> None:
+    """40001.10 as a number is 40001.1; a tag can be a number; half a range is none; an error says nothing."""
+    book = openpyxl.Workbook()
+    page = book.active
+    assert page is not None
+    page.title = "boiler-1"
+    for row in (
+        ["位号", "地址", "类型", "下限", "上限", "倍率"],
+        [101, 40011, "WORD", 0, 10, 0.1],
+        [102, 40012.1, "BOOL", None, None, None],
+        [103, 40012.3, "BOOL", None, None, None],
+        [104, 40013, "WORD", 0, None, None],
+        [105, 40014, "WORD", 10, 0, None],
+        [106, 40015, "WORD", None, None, "#DIV/0!"],
+    ):
+        page.append(row)
+    book.save(plant.root / "t.xlsx")
+    code, said = plant.run("import", plant.root / "t.xlsx", plant.config)
+    assert code == 2
+    assert said == (
+        "boiler-1: 3 new, 0 changed, 0 gone, 0 unchanged\n"
+        '  + {point: "101", tag: "101", address: modicon 40011, type: uint16, scale: 0.1, range: [0, 10]}\n'
+        '  + {point: "103", tag: "103", address: modicon 40012, type: bool, bit: 3}\n'
+        '  + {point: "106", tag: "106", address: modicon 40015, type: uint16}\n'
+        "boiler-1, row 3, column B (地址): 40012.1 is a number in this cell: Excel shows bit 1 and bit 10 alike\n"
+        "    format the column as text and write the bit again, or use a column 位\n"
+        "boiler-1, row 5, column E (上限): the range has only one end\n"
+        "    fill in both ends, or neither\n"
+        "boiler-1, row 6: range: the lower number comes first, such as [0, 100]; found [10, 0]\n"
+        "    correct the row\n"
+        "3 problems; nothing is written: correct the table, then import it again\n"
+    )
