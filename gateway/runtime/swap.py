@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from gateway.config.load import LoadedConfig
@@ -85,7 +86,8 @@ class Swap:
             self._publishers.remove(running.pop(name))
         await self._publishing.end([*changes.changed, *changes.removed])
         destinations = config.gateway.destinations
-        end_accounts(self._state, {one.name for one in destinations}, self.parts.clock.time_ns())
+        wanted = {one.name for one in destinations}
+        await asyncio.to_thread(end_accounts, self._state, wanted, self.parts.clock.time_ns())
         for destination in destinations:
             if destination.name not in running:
                 publisher = self._build(destination, config.gateway.gateway)
