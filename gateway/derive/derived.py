@@ -63,11 +63,12 @@ class _Computed:
         fresh = [new[name].time for name in self.operands if name in new]
         if not fresh:
             return None
-        steps = fresh[0] if len(fresh) == 1 else np.unique(np.concatenate(fresh))
+        steps = fresh[0]
+        if any(len(each) != 1 or each[0] != steps[0] for each in fresh[1:]) or (len(fresh) > 1 and len(steps) != 1):
+            steps = np.unique(np.concatenate(fresh))
         operands = [_at(steps, held.get(name, NEVER), new.get(name)) for name in self.operands]
         time = np.maximum.reduce([each.time for each in operands])
-        last = np.append(time[1:] != time[:-1], True)
-        if not last.all():
+        if len(time) > 1 and not (last := np.append(time[1:] != time[:-1], True)).all():
             time, operands = time[last], [each.take(last) for each in operands]
         return self._result(time, operands)
 
@@ -191,6 +192,8 @@ def _rows(batch: Batch, rows: npt.NDArray[np.intp]) -> Rows:
 
 def _fresh(rows: Rows, held: Rows | None) -> Rows:
     """Without what is older than what the operand already has; of equal times the last."""
+    if len(rows.time) == 1:
+        return rows if held is None or rows.time[0] >= held.time[-1] else rows.take(slice(0))
     keep = np.append(rows.time[1:] != rows.time[:-1], True)
     if held is not None:
         keep &= rows.time >= held.time[-1]

@@ -120,8 +120,9 @@ class Expression:
         with np.errstate(all="ignore"):
             result = self._evaluator.eval(self.text, previously_parsed=self._tree)
         # The result of an expression over columns is a column, but for `1 if 2 > 1 else a`.
-        column: Column = np.broadcast_to(result, columns[self.names[0]].shape)
-        return np.where(np.isfinite(column), column, np.nan)
+        finite: Column = np.where(np.isfinite(result), result, np.nan)
+        shape = columns[self.names[0]].shape
+        return finite if finite.shape == shape else np.broadcast_to(finite, shape)
 
 
 def nearest(word: str, words: Collection[str]) -> str:
