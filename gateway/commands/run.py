@@ -13,7 +13,7 @@ from typing import Final
 
 from gateway.config import load_config
 from gateway.contract.clock import SystemClock
-from gateway.memory import give_back
+from gateway.memory import give_back, one_heap
 from gateway.runtime.gateway import Gateway
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ message that it sends, would take 0.2 s longer for live readings while threads d
 
 def main(config_dir: Path) -> int:
     """Run until SIGINT or SIGTERM; returns 0. Raises ConfigError and GatewayError, whose messages say what to do."""
+    one_heap()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)-7s %(message)s", stream=sys.stderr)
     config = load_config(config_dir, for_run=True)
     for problem in config.warnings:

@@ -91,3 +91,30 @@ def test_a_thread_that_has_made_a_block_keeps_no_compressor_of_blocks() -> None:
     """12 MB with it; what is left are the small one of segments and pages of the program."""
     found = subprocess.run([sys.executable, "-c", BLOCK], capture_output=True, text=True, check=True).stdout
     assert int(found) < 8_000_000
+
+
+HEAPS = """
+import threading
+from gateway import memory
+
+def heap():
+    with open("/proc/self/maps") as file:
+        spans = [line.split()[0].split("-") for line in file if line.rstrip().endswith("[heap]")]
+    return sum(int(end, 16) - int(begin, 16) for begin, end in spans)
+
+{action}
+before, kept = heap(), []
+thread = threading.Thread(target=lambda: kept.extend(bytes(4000) for _ in range(10_000)))
+thread.start()
+thread.join()
+print(heap() - before)
+"""
+
+
+@pytest.mark.parametrize(
+    ("action", "least", "most"), [("", 0, 10_000_000), ("memory.one_heap()", 35_000_000, 80_000_000)]
+)
+def test_all_threads_allocate_from_one_heap(action: str, least: int, most: int) -> None:
+    command = [sys.executable, "-c", HEAPS.replace("{action}", action)]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert least <= int(found) <= most
