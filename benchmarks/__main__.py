@@ -147,7 +147,7 @@ def main() -> int:
             parser.error(f"{arguments.output} has no run with --seconds {seconds:g} that could be gone on with")
         outcomes = known
     done = {name: len(runs) for name, runs in outcomes.items()}
-    progress(f"about {expected_s(work, repeat, done, known) / 60:.0f} minutes")
+    progress(f"about {expected_s(work, repeat, done, known) / 60:.1f} minutes")
     results = Results(arguments.output, report.machine(), seconds, repeat, outcomes)
     whole = carry_out(work, repeat, seconds, outcomes, results.write)
     rows = report.rows(outcomes)
