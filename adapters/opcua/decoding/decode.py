@@ -142,16 +142,18 @@ def _decode(
 def _gather(data: bytes, places: Places, shared: int, other: OtherVariant) -> list[Items]:
     """The items that were stepped over, type by type."""
     octets = np.frombuffer(data, np.uint8)
-    order = np.delete(np.arange(len(places.offsets)), places.read)
+    order, offsets = np.arange(len(places.offsets)), places.offsets
+    ends = np.append(offsets[1:], places.end - shared) + shared
+    if len(places.read):
+        order = np.delete(order, places.read)
+        offsets, ends = offsets[order], ends[order]
     if not len(order):
         return []
-    variants = octets[places.offsets[order] + _VARIANT]
-    # Without a value that byte belongs to something else.
-    variants[octets[places.offsets[order] + HANDLE] & np.uint8(VALUE) == 0] = NULL
+    masks, variants = octets[offsets + HANDLE], octets[offsets + _VARIANT]
+    variants[masks & np.uint8(VALUE) == 0] = NULL  # without a value that byte belongs to something else
     by_type = np.argsort(variants, kind="stable")
-    order, variants = order[by_type], variants[by_type]
-    offsets, ends = places.offsets[order], np.append(places.offsets[1:], places.end - shared)[order] + shared
-    masks = octets[offsets + HANDLE]
+    order, offsets, ends = order[by_type], offsets[by_type], ends[by_type]
+    masks, variants = masks[by_type], variants[by_type]
     handles = _at(data, offsets, "<u4")
     tails = [_tail(data, ends, masks, field, format) for field, format in _TAIL]
     starts = [0, *(np.flatnonzero(variants[1:] != variants[:-1]) + 1).tolist(), len(variants)]

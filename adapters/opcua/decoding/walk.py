@@ -31,6 +31,8 @@ _LARGEST_WINDOW: Final = 1 << 18
 """bytes; what numpy needs for one of these stays in a core's cache"""
 _SMALLEST_WINDOW: Final = 1 << 10
 """bytes in which items are found faster one by one"""
+_DIAGNOSTICS: Final = 4
+"""bytes of an array of diagnostics at least: its length"""
 _RUN: Final = 48
 """equal items that pay for leaving the walk"""
 _STAMPS: Final = 0xFF & ~(VALUE | STATUS)
@@ -58,14 +60,15 @@ class Places(NamedTuple):
 
 
 def find_items(data: bytes, offset: int, end: int, count: int, read: ReadItem, shared: int = 0) -> Places:
-    """Find `count` items in `data[offset:end]`. Raises DecodeError when they do not fit.
+    """Find `count` items in `data[offset:end]`, with diagnostics behind them. Raises DecodeError when they do not fit.
 
     `shared`: bytes that an item has in common with the one before it: 0, or HANDLE where there are no handles.
     """
     walk = _Walk(data, end, count, read, shared)
     after = walk.run(offset) + shared
-    # One check for all of them: an item that crosses `end` moves the last end beyond it.
-    if after > end:
+    # One check for all of them: an item that crosses `end` moves the last end beyond it. Behind the last one there is
+    # room for a length at least, so that the two bytes at a mask are there also where it names nothing.
+    if after + _DIAGNOSTICS > end:
         raise DecodeError("the message ends inside an item")
     return Places(np.concatenate(walk.offsets), np.array(walk.read, np.int64), after)
 

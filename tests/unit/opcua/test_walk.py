@@ -179,3 +179,13 @@ def test_chains_are_what_a_walk_item_by_item_finds(seed: int, monkeypatch: pytes
     monkeypatch.setattr(walk, "_SMALLEST_WINDOW", 1 << 40)
     assert repr(found()) == repr(by_chains)
     assert by_chains is not None or seed % 4
+
+
+@pytest.mark.parametrize("before", [1, 364, 600])
+@pytest.mark.parametrize("count", [1, 40, 100])
+def test_items_without_a_value_at_the_very_end_of_a_message_are_an_error(count: int, before: int) -> None:
+    """Nothing follows them, not even the diagnostics that would have to."""
+    first = [struct.pack("<IBBd", 1, 1, 11, 0.5) if n % 2 else struct.pack("<IBBh", 1, 1, 4, 5) for n in range(before)]
+    body = struct.pack("<i", before + count) + b"".join(first) + struct.pack("<IB", 2, 0) * count
+    with pytest.raises(DecodeError):
+        decode_items(body, 0, len(body), decode_other)
