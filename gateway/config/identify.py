@@ -99,9 +99,9 @@ class _Resolver:
 
     def _take(self, identifier: str, device: CheckedDevice, index: int) -> None:
         other, first = self._taken.setdefault(identifier, (device, index))
-        point, name = other.config.every_point[first], device.config.every_point[index].point
         if (other, first) == (device, index):
             return
+        point, name = other.config.every_point[first], device.config.every_point[index].point
         if point.point == name and other.config.device == device.config.device:
             return  # the same point twice, which is reported as such
         path = _path(device, index)

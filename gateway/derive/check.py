@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal, NamedTuple
 
 from gateway.contract.config import AnyPointConfig, DerivedPointConfig
@@ -34,7 +34,11 @@ def in_order(derived: Sequence[DerivedPointConfig]) -> list[int]:
     needs = {point.point: set(operands(point)) for point in derived}
     order: list[int] = []
     waiting = dict(enumerate(derived))
-    while ready := [place for place, point in waiting.items() if not needs[point.point] & _names(waiting.values())]:
+    while waiting:
+        names = {point.point for point in waiting.values()}
+        ready = [place for place, point in waiting.items() if needs[point.point].isdisjoint(names)]
+        if not ready:
+            break
         order += ready
         for place in ready:
             del waiting[place]
@@ -113,10 +117,6 @@ def labels_of_derived(
                 )
         labels[place] = found[point.point] = Labels(labels[place].domain, grade, data_class)
     return labels, findings
-
-
-def _names(points: Iterable[DerivedPointConfig]) -> set[str]:
-    return {point.point for point in points}
 
 
 def _shown(text: str, character: int) -> str:
