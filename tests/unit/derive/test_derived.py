@@ -193,7 +193,7 @@ def test_float32_operands_count_as_the_decimals_that_they_are_printed_as() -> No
     assert [read.value for read in found] == [float(str(np.float32(value))) for value in values]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=1))
 def test_what_is_widened_is_the_same_float32(values: list[float]) -> None:
     single = np.array(values, np.float32)
@@ -216,7 +216,7 @@ ROW = st.tuples(st.integers(0, 2), st.integers(0, 30), VALUES, STATUSES)
 OFFERS = st.lists(st.lists(ROW, min_size=1, max_size=6), min_size=1, max_size=8)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(OFFERS)
 def test_as_a_model_that_takes_reading_by_reading(offers: list[list[tuple[int, int, float, int]]]) -> None:
     device = Device(derived("sum", "a + b / c", max_age="8s"), derived("more", "sum + a"))

@@ -84,7 +84,7 @@ def _truths(code: str) -> str:
     return ast.unparse(ast.fix_missing_locations(Wrap().visit(ast.parse(code, mode="eval"))))
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(EXPRESSIONS, st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=6))
 def test_columns_give_what_plain_python_gives_row_by_row(text: str, rows: list[tuple[float, ...]]) -> None:
     expression = Expression(f"{text} if a == a else 0")  # names a point, whatever was drawn
@@ -180,7 +180,7 @@ def refusal(text: str) -> ExpressionError | None:
     return None
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.one_of(SOUP, st.text(max_size=60)))
 def test_whatever_is_written_is_either_refused_in_words_or_reaches_points_alone(text: str) -> None:
     if refused := refusal(text):

@@ -167,7 +167,7 @@ READING = st.tuples(
 )
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=50, deadline=None)
 @given(st.lists(st.lists(READING, min_size=1, max_size=8), min_size=1, max_size=6))
 def test_as_a_loop_over_readings(offers: list[list[tuple[int, int, float, int]]]) -> None:
     device = Device({"deadband": 1, "max_silence": "7s"}, {"max_silence": "4s"})

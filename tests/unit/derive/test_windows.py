@@ -69,7 +69,7 @@ def test_a_window_is_a_second_to_an_hour(over: str) -> None:
         window("mean", over)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(st.lists(st.lists(st.tuples(st.integers(0, 5), st.floats(-1e6, 1e6)), min_size=1, max_size=5), min_size=1))
 def test_as_sums_over_lists(offers: list[list[tuple[int, float]]]) -> None:
     device = Device(*map(window, KINDS))
