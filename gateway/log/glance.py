@@ -75,12 +75,14 @@ class _Origins(NamedTuple):
 
 def _newest(origins: Sequence[_Origins], order: Sequence[int]) -> Newest:
     """The last origin in the log of each subscription, of the keys of all types of value."""
+    places: dict[int, list[int]] = {one.key: [] for one in origins}
+    for place, key in enumerate(order):
+        if key in places:
+            places[key].append(place)
     last: dict[tuple[str, str, int], tuple[int, int]] = {}
     for one in origins:
-        places = (place for place, key in enumerate(order) if key == one.key)
-        for place, server, subscription, sequence in zip(
-            places, one.server, one.subscription, one.sequence, strict=True
-        ):
+        rows = zip(places[one.key], one.server, one.subscription, one.sequence, strict=True)
+        for place, server, subscription, sequence in rows:
             subject = (one.device, one.servers[server], subscription)
             if place >= last.get(subject, (-1, 0))[0]:
                 last[subject] = (place, sequence)
