@@ -3,9 +3,10 @@
 `ADAPTER` is what the gateway loads. `config`, `point`, `url`, `address`: the keys of a device file. Points become few
 block reads (`planner`), grouped by period (`polls`), which `rounds` passes to free `links` when they are due. A `link`
 asks stations over TCP, TLS and UDP (`mbap`) or on a shared line (`framing`); `station` repeats and paces; `pdu` checks
-replies; `poll` isolates what a device refuses. Whole cycles are decoded at once (`decode`: `gather`, `values`,
-`totals`, `timestamps`). `wiretime` computes beforehand what all that asks of the wires; `tools` are for an engineer at
-a terminal. `deadlines` ends what is not answered. pymodbus frames messages on lines and is imported only when a device is built.
+replies; `deadlines` ends what is not answered; `poll` isolates what a device refuses. Whole cycles are decoded at once
+(`decode`: `gather`, `values`, `totals`, `timestamps`). `wiretime` computes beforehand what all that asks of the wires;
+`tools` are for an engineer at a terminal. pymodbus frames the messages on lines and is imported only when a device is
+built.
 """
 
 from __future__ import annotations

@@ -77,16 +77,17 @@ class _Queue:
     def _set_timer(self, now_ns: int) -> None:
         self._timed = True
         # Timers that count whole milliseconds (libuv's) round down as well as up.
-        delay_ms = -((now_ns - self._waiting[0].until_ns) // _MS)
+        delay_ms = max(0, -((now_ns - self._waiting[0].until_ns) // _MS))
         asyncio.get_running_loop().call_later(delay_ms / 1e3, self._end_overdue)
 
     def _end_overdue(self) -> None:
+        """End one, and the next in the event loop's next round: an answer that has come meanwhile counts."""
         self._timed = False
         now_ns = self._clock.monotonic_ns()
         queue = self._waiting
-        while queue and (queue[0].over or queue[0].until_ns <= now_ns):
-            first = queue.popleft()
-            if not first.over:
-                first.time_out()
+        while queue and queue[0].over:
+            queue.popleft()
+        if queue and queue[0].until_ns <= now_ns:
+            queue.popleft().time_out()
         if queue:
             self._set_timer(now_ns)

@@ -41,7 +41,7 @@ class _Group(NamedTuple):
     """A stretch of a column that one call fills."""
 
     part: slice
-    read: Gather
+    gather: Gather
 
 
 class _Scalar(NamedTuple):
@@ -65,6 +65,8 @@ class _Column(NamedTuple):
     """number of each point's block"""
     groups: tuple[_Group, ...]
     scalars: tuple[_Scalar, ...]
+    of_one_kind: bool
+    """one group fills the whole column"""
     judged: bool
     """some points may turn out to be Bad: text that is none, numbers that stand for no value"""
     epoch: npt.NDArray[np.int64]
@@ -127,9 +129,7 @@ class Layout:
         return batches if self._totals is None else [_marked(batch, self._totals) for batch in batches]
 
     def _join(self, payloads: Sequence[bytes | None]) -> Cells:
-        sent = [
-            bytes(size) if payload is None else payload for payload, size in zip(payloads, self._sizes, strict=True)
-        ]
+        sent = [payload or bytes(size) for payload, size in zip(payloads, self._sizes, strict=True)]
         if not self._has_bits:
             return Cells(b"".join(sent), b"")
         registers = [payload for payload, in_bits in zip(sent, self._in_bits, strict=True) if not in_bits]
@@ -140,17 +140,19 @@ class Layout:
         valid, status = column.valid, column.status
         if column.judged:
             valid, status = valid.copy(), status.copy()
-        groups = [group.read(cells) for group in column.groups]
-        if len(groups) == 1 and not column.scalars:
-            values = groups[0].values.astype(column.dtype, copy=False)
-        else:
-            values = np.empty(len(column.points), column.dtype)
-            for group, found in zip(column.groups, groups, strict=True):
-                values[group.part] = found.values
-        for group, found in zip(column.groups, groups, strict=True) if column.judged else ():
-            if found.invalid is not None and found.invalid.any():
-                valid[group.part][found.invalid] = False
-                status[group.part][found.invalid] = BAD_SENSOR_FAILURE
+        values = None if column.of_one_kind else np.empty(len(column.points), column.dtype)
+        for part, (numbers, invalid, convert) in column.groups:
+            found = numbers(cells)
+            if invalid is not None and (none := invalid(found)).any():
+                valid[part][none] = False
+                status[part][none] = BAD_SENSOR_FAILURE
+            if convert is not None:
+                found = convert(found)
+            if values is None:
+                values = found.astype(column.dtype, copy=False)
+            else:
+                values[part] = found
+        assert values is not None
         for scalar in column.scalars:
             source = cells.bits if scalar.in_bits else cells.raw
             values[scalar.place], bad = scalar.read(source[scalar.start : scalar.end])
@@ -239,6 +241,7 @@ def _column(type: ValueType, places: Sequence[_Place]) -> _Column:
         np.array([place.block for place in ordered], np.intp),
         tuple(groups),
         tuple(scalars),
+        len(groups) == 1 and not scalars,
         bool(scalars) or any(place.config.invalid for place in ordered),
         _fixed([0] * n, np.int64),
         _fixed([True] * n, np.bool_),

@@ -51,15 +51,15 @@ class Place(NamedTuple):
     start: int
 
 
-class Gathered(NamedTuple):
-    """Values of all points of a kind, and which of them are none because the device says so by a special number."""
+class Gather(NamedTuple):
+    """The decoder of all points of a kind."""
 
-    values: Columns
-    """nobody else's: whoever asked may keep it"""
-    invalid: npt.NDArray[np.bool_] | None
-
-
-Gather = Callable[[Cells], Gathered]
+    numbers: Callable[[Cells], Columns]
+    """as they were sent, a column of its own: whoever asked may keep it"""
+    invalid: Callable[[Columns], npt.NDArray[np.bool_]] | None
+    """which of these numbers stand for no value"""
+    convert: Callable[[Columns], Columns] | None
+    """from these numbers to values; None = they are"""
 
 
 def kind(config: ModbusPointConfig) -> tuple[Any, ...] | None:
@@ -74,18 +74,14 @@ def kind(config: ModbusPointConfig) -> tuple[Any, ...] | None:
 def gather(places: Sequence[Place]) -> Gather:
     """The decoder of points of one kind, choosing everything now and nothing per cycle."""
     config = places[0].config
-    raw = _raw(places)
-    invalid = _invalid(places, config.register_type) if config.invalid else None
-    convert = _sign_magnitude if config.sign == "magnitude" else None
-
-    def read(cells: Cells) -> Gathered:
-        found = raw(cells)
-        return Gathered(convert(found) if convert else found, invalid(found) if invalid else None)
-
-    return read
+    return Gather(
+        _numbers(places),
+        _invalid(places, config.register_type) if config.invalid else None,
+        _sign_magnitude if config.sign == "magnitude" else None,
+    )
 
 
-def _raw(places: Sequence[Place]) -> Callable[[Cells], Columns]:
+def _numbers(places: Sequence[Place]) -> Callable[[Cells], Columns]:
     """The points' numbers in their own dtype; as unsigned numbers where a sign bit is to be taken out."""
     config = places[0].config
     type, swapped = config.register_type, config.swaps_bytes

@@ -111,6 +111,8 @@ class ModbusAdapter:
         self.counters = Counters()
         self._station = Station(config, clock, self.counters)
         self._lateness = Lateness()
+        self._told = False
+        """that the device answers, since it was connected to last"""
         self._suspect: _Suspect | None = None
         self._spared: Read | None = None
         """the block that was found innocent last, because a dead connection explains its silence as well"""
@@ -118,6 +120,7 @@ class ModbusAdapter:
     async def run(self, sink: Sink) -> None:
         """See `gateway.contract.Adapter.run`. Raises LinkLost."""
         self._station.bad_in_a_row = self._station.silent_in_a_row = 0
+        self._told = False
         load = self._config.load
         cycle = partial(self.cycle, sink=sink)
         lost: LinkLost | None = None
@@ -295,7 +298,8 @@ class ModbusAdapter:
         """Hand the cycle over. Its times are monotonic until here, so that a step of the clock cannot tear it."""
         offset_ns = epoch_offset_ns(self._clock)
         replies = Replies(cycle.payloads, cycle.status, cycle.read, [at + offset_ns for at in cycle.middle_ns])
-        if cycle.answered:
+        if cycle.answered and not self._told:
+            self._told = True
             sink.online()
         await sink.offer(poll.layout.decode(replies, cycle.last_ns + offset_ns, cycle.last_ns))
 

@@ -11,7 +11,7 @@ from typing import Final
 from adapters.lines import CannotConnect
 from adapters.modbus.link import Link
 from adapters.modbus.polls import Poll
-from adapters.modbus.schedule import Schedule, first_due_ns
+from adapters.modbus.schedule import Schedule, stagger_ns
 from adapters.modbus.station import Counters
 from gateway.contract import Clock
 
@@ -43,7 +43,7 @@ class Round:
         self._timer_due_ns = 0
         now_ns = clock.monotonic_ns()
         for poll in polls:
-            self._schedule.add(poll, first_due_ns(device, poll.period_ns, now_ns), poll.period_ns)
+            self._schedule.add(poll, now_ns + stagger_ns(device, poll.period_ns), poll.period_ns)
 
     async def run(self, at_once: int) -> None:
         """Poll until cancelled, with `at_once` requests on their way per link. Raises an exception group of faults."""

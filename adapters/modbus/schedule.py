@@ -12,9 +12,6 @@ WINDOW_NS = 10_000_000_000
 """over which the worst lateness is told"""
 MOST_STAGGER_NS = 1_000_000_000
 """a slow point's first reading should not wait for long"""
-_SLOTS = 50
-"""in a period: devices of one slot are polled one right after the other, so that the processor is woken 50 times a
-second for a thousand devices, and not a thousand times"""
 
 
 def stagger_ns(device: str, period_ns: int) -> int:
@@ -23,15 +20,6 @@ def stagger_ns(device: str, period_ns: int) -> int:
     Below the period and 1 s.
     """
     return zlib.crc32(device.encode()) * min(period_ns, MOST_STAGGER_NS) >> 32
-
-
-def first_due_ns(device: str, period_ns: int, now_ns: int) -> int:
-    """When a device that starts now is first due, ns monotonic: after its stagger, at the beginning of a slot.
-
-    Slots are the same for all devices of a period, whenever they start.
-    """
-    slot_ns = max(1, min(period_ns, MOST_STAGGER_NS) // _SLOTS)
-    return -(-(now_ns + stagger_ns(device, period_ns)) // slot_ns) * slot_ns
 
 
 class Schedule(Generic[T]):

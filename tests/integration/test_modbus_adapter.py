@@ -297,10 +297,12 @@ async def test_runs_again_after_a_loss() -> None:
             device.script = lambda asked: Act(silent=True)
             with pytest.raises(LinkLost):
                 await task
+        assert adapter_sink.onlines == 1, "once a connection, not with each cycle"
         device.script = lambda asked: None
         seen = len(adapter_sink.readings[100])
         async with running(adapter, adapter_sink) as task:
             await cycles(adapter_sink, 100, seen + 2, task)
+        assert adapter_sink.onlines == 2
 
 
 async def test_close_after_each_reply() -> None:

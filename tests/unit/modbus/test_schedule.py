@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections import Counter
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.modbus.poll import epoch_offset_ns
-from adapters.modbus.schedule import Lateness, Pacer, Schedule, first_due_ns, stagger_ns
+from adapters.modbus.schedule import Lateness, Pacer, Schedule, stagger_ns
 
 
 def test_due_order_and_base_time() -> None:
@@ -102,18 +100,3 @@ class Interrupted:
 def test_an_interruption_between_two_clocks_is_no_step_of_time(look: int) -> None:
     offset_ns = epoch_offset_ns(Interrupted({look: 9_000_000}))
     assert abs(offset_ns - 1_000_000_000_000) < 1_000
-
-
-def test_devices_of_a_period_share_slots_whenever_they_start() -> None:
-    period_ns, slot_ns = 10**9, 20_000_000
-    due = [first_due_ns(f"device-{n}", period_ns, 7 * 10**9 + 1_234_567 * n) for n in range(1000)]
-    assert all(at % slot_ns == 0 for at in due)
-    phases = Counter(at % period_ns for at in due)
-    assert len(phases) == 50
-    assert max(phases.values()) < 60, "spread over the period as before"
-
-
-@given(st.integers(1, 3600 * 10**9), st.integers(0, 10**18))
-def test_the_first_poll_does_not_wait_for_longer_than_a_stagger_and_a_slot(period_ns: int, now_ns: int) -> None:
-    earliest = now_ns + stagger_ns("x", period_ns)
-    assert earliest <= first_due_ns("x", period_ns, now_ns) <= earliest + max(1, min(period_ns, 10**9) // 50)
