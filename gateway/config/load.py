@@ -17,7 +17,7 @@ from gateway.config.models import GatewayFile, IdentifiersConfig
 from gateway.config.problems import ConfigProblems, Place, Problem, tidy
 from gateway.config.receivers import check_receivers
 from gateway.config.secrets import Secrets
-from gateway.config.sources import Overlay, Plain, Source
+from gateway.config.sources import Overlay, Plain, Source, is_derived
 from gateway.config.templates import Template
 from gateway.config.translate import translate
 from gateway.config.words import nearest
@@ -269,6 +269,7 @@ class Loading:
         if not isinstance(document.data, dict):
             self.problems.append(Problem.at(document.locate(()), f"expected keys such as `{example}` at the top"))
             return None
+        document.move("points", "derived", is_derived)
         self.problems += self.secrets.fill(document)
         return document
 

@@ -113,7 +113,9 @@ class _Page:
             return ", ".join(f"`{_plain(each)}`" for each in node.get("enum", [node.get("const")]))
         kind = node.get("type")
         if kind == "array":
-            return words.listing.format(self._kind(node.get("items", {}), path))
+            items = node.get("items", {})
+            # What may stand there too is a table of its own.
+            return words.listing.format(self._kind(items.get("else", items), path))
         if kind == "object":
             if "properties" in node:
                 return self._group(node, path)

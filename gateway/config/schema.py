@@ -84,7 +84,17 @@ def _group(
 
 
 def _of_device(schema: dict[str, Any]) -> dict[str, Any]:
-    return _with_template(_tidy(schema))
+    return _mixed(_with_template(_tidy(schema)))
+
+
+def _mixed(schema: dict[str, Any]) -> dict[str, Any]:
+    """A derived point may stand among the points that are read (`gateway.config.sources.is_derived`)."""
+    for tables in (schema["properties"], schema.get("else", {}).get("properties")):
+        if tables:
+            derived = tables["derived"]["items"]
+            either = {"if": {"anyOf": [{"required": ["expression"]}, {"required": ["window"]}]}, "then": derived}
+            tables["points"] = tables["points"] | {"items": either | {"else": tables["points"]["items"]}}
+    return schema
 
 
 def _of_template(schema: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +111,7 @@ def _of_template(schema: dict[str, Any]) -> dict[str, Any]:
     schema["properties"]["points"].pop("minItems", None)
     described = {"description": schema["properties"]["parameters"]["description"]}
     schema["properties"]["parameters"] = described | _PARAMETERS
-    return schema
+    return _mixed(schema)
 
 
 def _or_placeholder(value: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,11 @@ TABLES = ("points", "derived")
 """lists of points, in which a device file names only what differs from its template"""
 
 
+def is_derived(point: Any) -> bool:
+    """Whether an entry of a list of points is computed, and so belongs into `derived` wherever it was written."""
+    return isinstance(point, dict) and ("expression" in point or "window" in point)
+
+
 class Source(Protocol):
     """Data to be checked, with the place of everything in it."""
 
@@ -64,6 +69,8 @@ class Overlay:
     """
 
     def __init__(self, device: Document, template: Template) -> None:
+        theirs_derived = _names(template.document.data, ("derived",))
+        device.move("points", "derived", lambda point: not theirs_derived.isdisjoint(_names({"points": [point]})))
         self._device = device
         self._template = template
         self._origins: dict[str, list[tuple[int | None, int | None]]] = {}
@@ -246,9 +253,9 @@ def _merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _names(data: dict[str, Any]) -> set[str]:
+def _names(data: dict[str, Any], tables: tuple[str, ...] = TABLES) -> set[str]:
     """Names of all points in a file."""
-    entries = [entry for table in TABLES if isinstance(data.get(table), list) for entry in data[table]]
+    entries = [entry for table in tables if isinstance(data.get(table), list) for entry in data[table]]
     names = (entry.get("point") for entry in entries if isinstance(entry, dict))
     return {name for name in names if isinstance(name, str)}
 

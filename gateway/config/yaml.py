@@ -12,7 +12,7 @@ from __future__ import annotations
 import re
 import sys
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import yaml
@@ -64,6 +64,29 @@ class Document:
         """where a secret was put in, and the reference that stood there"""
         self._text = text
         self._marks: _Marks | None = None
+        self._moved: dict[Path, Path] = {}
+
+    def move(self, source: str, target: str, belongs: Callable[[Any], bool]) -> None:
+        """Put entries of the list `source` that belong to the list `target` there, behind what it has.
+
+        Their places stay where they were written. To be called before anybody asks for places within the lists.
+        """
+        entries, others = child(self.data, source), child(self.data, target)
+        if not isinstance(entries, list) or not (others is ABSENT or isinstance(others, list)):
+            return
+        kept: list[Any] = []
+        moved = [] if others is ABSENT else [*others]
+        now: dict[Path, Path] = {}
+        for index, entry in enumerate(entries):
+            table, into = (target, moved) if belongs(entry) else (source, kept)
+            now[source, index] = (table, len(into))
+            into.append(entry)
+        if len(kept) == len(entries):
+            return
+        self.data |= {source: kept, target: moved}
+        written = {after: self._written(before) for before, after in now.items()}
+        self._moved = {path: place for path, place in self._moved.items() if path not in now} | written
+        self.secrets = {now.get(path[:2], path[:2]) + path[2:]: text for path, text in self.secrets.items()}
 
     def has(self, path: Path) -> bool:
         """Whether there is something at `path`."""
@@ -73,17 +96,21 @@ class Document:
         return node is not ABSENT
 
     def locate(self, path: Path, *, key: bool = False) -> Place:
-        """Place of the value at `path` (or of its key), else of the nearest thing around it."""
-        known = path
+        """Place of the value at `path` (or of its key), else of the nearest thing around it, with its path as written."""
+        written = known = self._written(path)
         while (mark := self._marked.find(known)) is None:
             known = known[:-1]
-        line, column = mark.key if key or known != path else mark.value
-        return Place(self.file, line + 1, column + 1, path)
+        line, column = mark.key if key or known != written else mark.value
+        return Place(self.file, line + 1, column + 1, written)
 
     def raw(self, path: Path) -> str | None:
         """The scalar at `path` as it was written; None for anything else."""
-        mark = self._marked.find(path)
+        mark = self._marked.find(self._written(path))
         return mark.raw if mark else None
+
+    def _written(self, path: Path) -> Path:
+        """Where in the file `path` stands."""
+        return self._moved.get(path[:2], path[:2]) + path[2:]
 
     @property
     def _marked(self) -> _Marks:

@@ -179,7 +179,7 @@ class DeviceConfig(StrictModel):
     identifiers: IdentifierOverride | None = None
     points: tuple[PointConfig, ...] = Field(min_length=1)
     derived: tuple[DerivedPointConfig, ...] = Field(
-        default=(), description="points that are computed from those of this device"
+        default=(), description="points that are computed from those of this device; they may stand among `points` too"
     )
 
     @property

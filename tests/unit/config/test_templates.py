@@ -95,6 +95,31 @@ derived:
     assert head.expression == "{pressure} * (-2) + level"
 
 
+def test_derived_points_may_stand_among_the_others_in_a_template_and_in_a_device(tmp_path: Path) -> None:
+    template = TEMPLATE + '  - {point: high, expression: "level > {base}", max_age: 10s}\n'
+    own = (
+        "points:\n"
+        "  - {point: high, max_age: 1min}\n"
+        '  - {point: level, unit: "${env:UNIT}"}\n'
+        '  - {point: twice, expression: "level * 2", unit: "${env:UNIT}"}\n'
+        "  - {point: extra, address: coil 900}\n"
+        "derived: [{point: low, expression: not high}]\n"
+    )
+    folder = plant(tmp_path, device(1, "base: 100", own), template=template)
+    config = load_config(folder, environment={"UNIT": "cm"})
+    loaded = config.devices[0].config
+    assert [point.point for point in loaded.points] == ["pressure", "level", "spare", "extra"]
+    assert [(each.point, each.expression, each.max_age) for each in loaded.derived] == [
+        ("high", "level > 100", 60.0),
+        ("low", "not high", None),
+        ("twice", "level * 2", None),
+    ]
+    assert (loaded.points[1].unit, loaded.derived[2].unit) == ("cm", "cm")
+    text = effective_device(folder, "boiler-1", environment={"UNIT": "cm"})
+    assert text.count("${env:UNIT}") == 2
+    assert "cm" not in text
+
+
 def test_the_templates_in_use_are_among_the_files(tmp_path: Path) -> None:
     folder = plant(tmp_path, device(1, "base: 1"))
     (folder / "templates" / "other.yaml").write_text("points: []\n")
