@@ -96,7 +96,7 @@ class Document:
         return node is not ABSENT
 
     def locate(self, path: Path, *, key: bool = False) -> Place:
-        """Place of the value at `path` (or of its key), else of the nearest thing around it, with its path as written."""
+        """Place of the value at `path` (or of its key), else of what is nearest around it; with its path as written."""
         written = known = self._written(path)
         while (mark := self._marked.find(known)) is None:
             known = known[:-1]
