@@ -243,10 +243,16 @@ def encode_document(document: dict[str, Any], position: int, commit_time: int) -
 
 def decode_document(head: bytes, body: bytes, position: int) -> dict[str, Any]:
     """The document of a preamble. Raises LogCorruptError or LogFormatError."""
-    checked = decode_head(head, position, PREAMBLE)
-    check_body(checked, body)
+    checked = check_document(head, body, position)
     document: dict[str, Any] = orjson.loads(decompress(body, checked.raw_bytes))
     return document
+
+
+def check_document(head: bytes, body: bytes, position: int) -> Head:
+    """The head of a preamble that is whole, its document left alone. Raises LogCorruptError or LogFormatError."""
+    checked = decode_head(head, position, PREAMBLE)
+    check_body(checked, body)
+    return checked
 
 
 def compress(raw: bytes) -> bytes:

@@ -11,7 +11,6 @@ import struct
 import urllib.parse
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
@@ -20,8 +19,8 @@ import orjson
 from gateway.log import blocks, codec
 from gateway.log.errors import LogCorruptError, LogError, LogFormatError, LogFullError, LogIOError
 from gateway.log.identity import Session, inode
-from gateway.log.origins import Left
-from gateway.log.records import DeviceRecord, PointRecord, Series, StreamRecord
+from gateway.log.preamble import Preamble, next_of
+from gateway.log.records import Series
 
 APPLICATION_ID: Final = 0x45474C47
 NEW_NAME: Final = "new.db"
@@ -57,70 +56,6 @@ CREATE TABLE block (position INTEGER PRIMARY KEY, last INTEGER NOT NULL, head BL
 Journal = Literal["WAL", "PERSIST", "MEMORY"]
 """SQLite's journal_mode: WAL for small commits; PERSIST for large ones, which then write each new page once"""
 
-Definition = StreamRecord | DeviceRecord | PointRecord
-DefinitionKey = tuple[str, ...] | tuple[str, str, int]
-_DEFINITIONS: Final[dict[str, type[Definition]]] = {
-    "stream": StreamRecord,
-    "device": DeviceRecord,
-    "point": PointRecord,
-}
-_NAMES: Final = {kind: name for name, kind in _DEFINITIONS.items()}
-
-
-@dataclass(slots=True)
-class Preamble:
-    """What makes a data file readable on its own. The vectors speak of the moment before its first position."""
-
-    log: str
-    identity: str
-    first: int
-    created: int
-    """ns since the epoch"""
-    last_commit: int | None
-    next_n: dict[Series, int] = field(default_factory=dict)
-    last_time: dict[Series, int] = field(default_factory=dict)
-    records: dict[DefinitionKey, Definition] = field(default_factory=dict)
-    """latest form of every stream, device and point record"""
-    open_gaps: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """bodies of the gap events that have no end yet, by gap id"""
-    left: Left = field(default_factory=Left)
-    """what adapters want to be told after a crash"""
-
-    def encode(self) -> tuple[bytes, bytes]:
-        """Head and body of the preamble's row."""
-        document = {
-            "format": codec.FORMAT,
-            "log": self.log,
-            "identity": self.identity,
-            "first": self.first,
-            "created": self.created,
-            "last_commit": self.last_commit,
-            "next_n": [[*series, n] for series, n in self.next_n.items()],
-            "last_time": [[*series, time] for series, time in self.last_time.items()],
-            "records": [[_NAMES[type(r)], codec.definition_json(r)] for r in self.records.values()],
-            "open_gaps": list(self.open_gaps.values()),
-            **self.left.to_json(),
-        }
-        return codec.encode_document(document, self.first, self.created)
-
-    @classmethod
-    def decode(cls, head: bytes, body: bytes, first: int) -> Preamble:
-        """The preamble of the file that begins at `first`. Raises LogCorruptError or LogFormatError."""
-        found = codec.decode_document(head, body, first)
-        records = (codec.definition_from_json(_DEFINITIONS[kind], fields) for kind, fields in found["records"])
-        return cls(
-            log=found["log"],
-            identity=found["identity"],
-            first=found["first"],
-            created=found["created"],
-            last_commit=found["last_commit"],
-            next_n={Series(stream, device): n for stream, device, n in found["next_n"]},
-            last_time={Series(stream, device): time for stream, device, time in found["last_time"]},
-            records={definition_key(record): record for record in records},
-            open_gaps={body["id"]: body for body in found.get("open_gaps", [])},
-            left=Left.from_json(found),
-        )
-
 
 class DataFile(NamedTuple):
     """A data file as others see it."""
@@ -147,17 +82,6 @@ class Row(NamedTuple):
     def end(self) -> int:
         """The position after it."""
         return (self.position if self.last is None else self.last) + 1
-
-
-def definition_key(record: Definition) -> DefinitionKey:
-    """What a later form of the record replaces."""
-    match record:
-        case StreamRecord():
-            return ("stream", record.stream)
-        case DeviceRecord():
-            return ("device", record.device)
-        case PointRecord():
-            return ("point", record.device, record.index)
 
 
 def file_path(folder: Path, first: int) -> Path:
@@ -400,6 +324,20 @@ def create(folder: Path, preamble: Preamble, session: Session, *, flash: bool = 
 
 def read_preamble(connection: sqlite3.Connection, path: Path, first: int) -> Preamble:
     """Check that this is a data file of ours and read its preamble. Raises LogCorruptError, LogFormatError."""
+    return Preamble.decode(*_preamble_row(connection, path), first)
+
+
+def read_vectors(connection: sqlite3.Connection, path: Path, first: int) -> dict[Series, int]:
+    """As `read_preamble`, but only the offsets given before the file: its records can be many, and cost most."""
+    return next_of(codec.decode_document(*_preamble_row(connection, path), first))
+
+
+def read_created(connection: sqlite3.Connection, path: Path, first: int) -> int:
+    """As `read_preamble`, but it is only checked, not decoded: when the file was begun, ns since the epoch."""
+    return codec.check_document(*_preamble_row(connection, path), first).commit_time
+
+
+def _preamble_row(connection: sqlite3.Connection, path: Path) -> tuple[bytes, bytes]:
     with translated(path):
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         (version,) = connection.execute("PRAGMA user_version").fetchone()
@@ -411,7 +349,7 @@ def read_preamble(connection: sqlite3.Connection, path: Path, first: int) -> Pre
         row = connection.execute("SELECT head, body FROM preamble WHERE id = 1").fetchone()
     if application != APPLICATION_ID or not version or row is None:
         raise LogCorruptError(f"{path}: no preamble")
-    return Preamble.decode(row[0], row[1], first)
+    return row[0], row[1]
 
 
 def write_session(connection: sqlite3.Connection, session: Session) -> None:

@@ -127,7 +127,7 @@ class Reading:
     def next_n(self, file: DataFile) -> dict[Series, int]:
         """Offsets given before a file, from its preamble. Raises LogCorruptError, LogFormatError, LogIOError."""
         with self.lock, translated(file.path):
-            return datafile.read_preamble(self._reader(file.path), file.path, file.first).next_n
+            return datafile.read_vectors(self._reader(file.path), file.path, file.first)
 
     def rows(self, start: int, stop: int | None = None, *, at_once: int, bodies: bool = True) -> Iterator[list[Row]]:
         """Rows that hold positions of [start, stop), some at a time; the lock is not held while the caller works.

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from gateway.contract.adapter import Remembered
 from gateway.log import blocks, codec, datafile, ring
-from gateway.log.datafile import DataFile, Definition, DefinitionKey, Preamble, Row
+from gateway.log.datafile import DataFile, Row
 from gateway.log.errors import LogCorruptError
 from gateway.log.glance import glance
 from gateway.log.identity import RING_NAME, Session, Witnessed, inode
 from gateway.log.origins import read_origins
+from gateway.log.preamble import Definition, DefinitionKey, Preamble, definition_key
 from gateway.log.reading import Reading
 from gateway.log.records import (
     EVENTS_DEVICE,
@@ -97,18 +99,16 @@ def examine(folder: Path, boot: str | None = None) -> Found:
         datafile.remove(folder / half_made)
     candidates = datafile.data_files(folder)
     newest = True
-    following: _Begin | None = None
     for first, path in reversed(candidates):
         try:
-            loaded, begin = _examine_newest(path, first, found, boot) if newest else _examine_older(path, first)
+            loaded = _examine_newest(path, first, found, boot) if newest else _examine_older(path, first)
         except LogCorruptError as error:
             (found.torn if newest else found.corrupt).append(f"{error}; set aside as {path.name}{datafile.DAMAGED}")
             _set_aside(path)
             continue
+        if found.files:
+            _note_missing(loaded, found.files[0], found)
         found.files.insert(0, loaded)
-        if following is not None:
-            _note_missing(loaded, begin, following, found)
-        following = begin
         if newest:
             found.end = loaded.end
         newest = False
@@ -169,15 +169,7 @@ def leave_staged(folder: Path, found: Found, why: LogCorruptError) -> None:
     _set_aside(folder / RING_NAME)
 
 
-class _Begin(NamedTuple):
-    """What a file's preamble says of the moment before it."""
-
-    first: int
-    total: int
-    """readings and events given an offset until then"""
-
-
-def _note_missing(file: DataFile, begin: _Begin, following: _Begin, found: Found) -> None:
+def _note_missing(file: DataFile, following: DataFile, found: Found) -> None:
     """Count what the files between two that follow each other held, where there must have been some.
 
     The streams may go on: the newest file knows every offset that was ever given.
@@ -185,11 +177,17 @@ def _note_missing(file: DataFile, begin: _Begin, following: _Begin, found: Found
     if not 0 < following.first - file.end < HOLE:  # a break leaves a larger hole, and nothing is in it
         return
     readings = _readings_of(file)
-    lost = following.total - begin.total - readings
+    lost = _given_before(following) - _given_before(file) - readings
     aside = any(file.end <= first < following.first for first, _ in _set_aside_files(file.path.parent))
     what = "a damaged file" if aside else "a file that is missing"
     found.missing.append(f"positions {file.end} to {following.first - 1} were in {what}: {lost} readings")
     found.cut_readings += max(0, lost)
+
+
+def _given_before(file: DataFile) -> int:
+    """Readings and events given an offset before a file."""
+    with datafile.translated(file.path), contextlib.closing(_connect(file.path)) as connection:
+        return sum(datafile.read_vectors(connection, file.path, file.first).values())
 
 
 def _readings_of(file: DataFile) -> int:
@@ -300,7 +298,7 @@ def _copied(found: Found, witness: Witnessed | None, lock_inode: int) -> str | N
     return None
 
 
-def _examine_newest(path: Path, first: int, found: Found, boot: str | None) -> tuple[DataFile, _Begin]:
+def _examine_newest(path: Path, first: int, found: Found, boot: str | None) -> DataFile:
     with datafile.translated(path):
         connection = _connect(path)
     try:
@@ -314,7 +312,6 @@ def _examine_newest(path: Path, first: int, found: Found, boot: str | None) -> t
         if session is None:
             found.corrupt.append(f"{path.name}: no readable session")
         created = preamble.created
-        begin = _Begin(first, sum(preamble.next_n.values()))
         in_blocks = datafile.has_blocks(connection)
         if compacted:
             found.torn.append(f"{path.name}: the file that followed is missing")
@@ -322,7 +319,7 @@ def _examine_newest(path: Path, first: int, found: Found, boot: str | None) -> t
     finally:
         connection.close()
     found.preamble, found.session = preamble, session
-    return DataFile(path, first, end, size_of(path), created, in_blocks), begin
+    return DataFile(path, first, end, size_of(path), created, in_blocks)
 
 
 def _scan(connection: sqlite3.Connection, path: Path, preamble: Preamble, found: Found) -> int:
@@ -385,7 +382,7 @@ def define(records: dict[DefinitionKey, Definition], segment: Iterable[Record]) 
     """Take over a segment's stream, device and point records."""
     for record in segment:
         if isinstance(record, StreamRecord | DeviceRecord | PointRecord):
-            records[datafile.definition_key(record)] = record
+            records[definition_key(record)] = record
 
 
 def note_gaps(open_gaps: dict[str, dict[str, Any]], segment: Iterable[Record]) -> None:
@@ -397,17 +394,16 @@ def note_gaps(open_gaps: dict[str, dict[str, Any]], segment: Iterable[Record]) -
                 open_gaps[record.body["id"]] = record.body
 
 
-def _examine_older(path: Path, first: int) -> tuple[DataFile, _Begin]:
+def _examine_older(path: Path, first: int) -> DataFile:
     with datafile.translated(path):
         connection = _connect(path)
     try:
-        preamble = datafile.read_preamble(connection, path, first)
+        created = datafile.read_created(connection, path, first)
         last = datafile.last_position(connection, path)
         in_blocks = datafile.has_blocks(connection)
     finally:
         connection.close()
-    file = DataFile(path, first, first if last is None else last + 1, size_of(path), preamble.created, in_blocks)
-    return file, _Begin(first, sum(preamble.next_n.values()))
+    return DataFile(path, first, first if last is None else last + 1, size_of(path), created, in_blocks)
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -18,11 +18,12 @@ from gateway.contract.clock import Clock
 from gateway.log import codec, datafile, recovery, ring
 from gateway.log.commits import Commits, Direct, Ringed, settle_into
 from gateway.log.compaction import Compacted, Pause, compact, discard, take_place
-from gateway.log.datafile import DataFile, Preamble, Row, translated
+from gateway.log.datafile import DataFile, Row, translated
 from gateway.log.errors import LogConflictError, LogCorruptError, LogError
 from gateway.log.folder import keep_name, lock_folder
 from gateway.log.identity import LOCK_NAME, RING_NAME, Session, Witness, Witnessed, boot_id, inode
 from gateway.log.origins import Left, newest_origins
+from gateway.log.preamble import Preamble
 from gateway.log.reading import Reading
 from gateway.log.records import Segment, SeriesHead
 from gateway.log.recovery import Recovery

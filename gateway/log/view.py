@@ -13,9 +13,10 @@ from types import TracebackType
 from typing import Final, NamedTuple, Self
 
 from gateway.log import blocks, codec, datafile, frames, recovery, ring
-from gateway.log.datafile import DataFile, Preamble, Row, translated
+from gateway.log.datafile import DataFile, Row, translated
 from gateway.log.errors import LogCorruptError, LogError
 from gateway.log.identity import Session
+from gateway.log.preamble import Preamble
 from gateway.log.reading import Outline, Reading
 from gateway.log.records import DeviceRecord, PointRecord, Segment, Series, StreamRecord
 

@@ -12,7 +12,7 @@ from typing import Final
 from gateway.backoff import Backoff
 from gateway.config.load import LoadedConfig
 from gateway.contract.clock import Clock
-from gateway.log import LogError, LogStore, Recovery, StateStore, Tail, budget_bytes, machine_id
+from gateway.log import LogError, LogStore, Recovery, StateStore, Tail, budget_bytes, machine_id, on_flash
 from gateway.log.records import Segment
 from gateway.metrics.collector import Sample
 from gateway.metrics.endpoint import Verdict
@@ -27,6 +27,8 @@ AGAIN_MOST_S: Final = 10.0
 FILES_IN_BUDGET: Final = 8
 FILE_LEAST_BYTES: Final = 250_000
 FILE_MOST_BYTES: Final = 256_000_000
+FILE_FLASH_BYTES: Final = 32_000_000
+"""on eMMC and SD cards, where a start has to read blocks of small pieces: 256 MB of them would take it half a minute"""
 
 
 @dataclass(slots=True)
@@ -57,7 +59,10 @@ def open_log(config: LoadedConfig, clock: Clock, closing: ExitStack) -> Opened:
     box = machine_id(folder.with_name(folder.name + ".machine-id"))
     identity = f"{file.gateway.enterprise}/{file.gateway.id}@{box}"
     store, recovery = LogStore.open(
-        folder, identity=identity, clock=clock, rotate_bytes=file_bytes(budget_bytes(folder, file.log.budget or "auto"))
+        folder,
+        identity=identity,
+        clock=clock,
+        rotate_bytes=file_bytes(budget_bytes(folder, file.log.budget or "auto"), flash=on_flash(folder)),
     )
     closing.callback(store.close)
     for sentence in recovery.damage:
@@ -77,9 +82,13 @@ def open_log(config: LoadedConfig, clock: Clock, closing: ExitStack) -> Opened:
     return Opened(store, recovery, state, table, durable, Tail(store.bounds().end))
 
 
-def file_bytes(budget: int) -> int:
-    """How large a data file of the log grows: only whole files can be let go, so a small budget needs small files."""
-    return min(FILE_MOST_BYTES, max(FILE_LEAST_BYTES, budget // FILES_IN_BUDGET))
+def file_bytes(budget: int, *, flash: bool = False) -> int:
+    """How large a data file of the log grows: only whole files can be let go, so a small budget needs small files.
+
+    And a start reads the newest one.
+    """
+    most = FILE_FLASH_BYTES if flash else FILE_MOST_BYTES
+    return min(most, max(FILE_LEAST_BYTES, budget // FILES_IN_BUDGET))
 
 
 class Unopened:

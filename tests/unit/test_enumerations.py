@@ -10,8 +10,8 @@ import pytest
 
 from gateway.contract import ValueType
 from gateway.log import codec
-from gateway.log.datafile import Preamble, definition_key
 from gateway.log.pieces import merged, pieces
+from gateway.log.preamble import Preamble, definition_key
 from gateway.log.records import Labels, PointRecord, Segment
 from gateway.points.registry import ENUMERATION_BYTES
 from gateway.publishing import documents
