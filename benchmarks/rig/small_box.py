@@ -77,14 +77,21 @@ def _made(group: Path) -> bool:
 
 
 def _remove(group: Path) -> None:
-    """A control group can go when nothing is in it any more: what was started there is ended."""
+    """A control group can go when nothing is in it any more: what was started there is ended.
+
+    What has ended may keep it busy for a moment more, though it is not listed in it. Raises OSError.
+    """
     deadline = time.monotonic() + END_S
-    while (left := (group / "cgroup.procs").read_text().split()) and time.monotonic() < deadline:
-        for pid in left:
+    while True:
+        for pid in (group / "cgroup.procs").read_text().split():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(int(pid), signal.SIGKILL)
+        try:
+            return group.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
         time.sleep(0.02)
-    group.rmdir()
 
 
 def _flash(folder: Path) -> tuple[str, ...]:

@@ -179,6 +179,8 @@ def outage(db: sqlite3.Connection) -> Iterator[str]:
 def gaps(db: sqlite3.Connection) -> Iterator[str]:
     for n, body in db.execute("SELECT n, body FROM events ORDER BY stream, n"):
         event = json.loads(body)
+        if event["schema"] not in ("gap/1", "gap-filled/1"):
+            continue
         what = event["reason"] if event["schema"] == "gap/1" else f"count {event['count']}"
         to = event["to"] or "null"
         yield f"n {n} {event['schema']} id {event['id']} of {event['of']} {what} from {event['from']} to {to}"

@@ -17,7 +17,7 @@ from tests.integration.test_modbus_lines import assert_own, device_file, station
 from tests.support.broker import free_port
 from tests.support.modbus_device import Act
 from tests.support.modbus_line import ModbusLine
-from tests.support.modbus_sink import CollectingSink, build, cycles, running
+from tests.support.modbus_sink import CollectingSink, again_and_again, build, cycles, running
 from tests.support.wait import eventually
 
 PATIENT = "10s"
@@ -101,25 +101,12 @@ async def test_a_new_connection_replaces_the_old_one(port: int) -> None:
     url = f"listen+rtu://127.0.0.1:{port}?id=DTU"
     sink = CollectingSink()
     deaf = ModbusLine({1: station(1, lambda asked: Act(silent=True))})
-    async with AsyncExitStack() as stack:
-        adapter = build(device_file(url, 1, (0,)))
-
-        async def again_and_again() -> None:
-            while True:
-                with suppress(LinkLost):
-                    await adapter.run(sink)
-                await asyncio.sleep(0.01)
-
-        task = asyncio.create_task(again_and_again())
-        try:
-            old = await stack.enter_async_context(modem(port, deaf, b"DTU"))
-            await eventually(lambda: len(deaf.asked) >= 6, message="attempts on the dead connection")
-            assert not old.transport.is_closing(), "a device that is silent does not cost the modem its connection"
-            await stack.enter_async_context(modem(port, ModbusLine({1: station(1)}), b"DTU"))
-            await eventually(lambda: len(sink.readings.get(100, ())) > 3, message="data over the new connection")
-        finally:
-            task.cancel()
-            await asyncio.wait([task], timeout=5)
+    async with AsyncExitStack() as stack, again_and_again(build(device_file(url, 1, (0,))), sink):
+        old = await stack.enter_async_context(modem(port, deaf, b"DTU"))
+        await eventually(lambda: len(deaf.asked) >= 6, message="attempts on the dead connection")
+        assert not old.transport.is_closing(), "a device that is silent does not cost the modem its connection"
+        await stack.enter_async_context(modem(port, ModbusLine({1: station(1)}), b"DTU"))
+        await eventually(lambda: len(sink.readings.get(100, ())) > 3, message="data over the new connection")
     assert_own(sink, 1, (0,))
 
 

@@ -13,7 +13,7 @@ from adapters.modbus import ADAPTER, links
 from gateway.contract.registers import ScanQuery, Wire
 from gateway.contract.status import GOOD
 from tests.integration.test_modbus_lines import ALL, assert_own, device_file, served, station
-from tests.integration.test_modbus_sharing import again_and_again, statuses
+from tests.integration.test_modbus_sharing import restarted, statuses
 from tests.support.modbus_device import Act, Asked, ModbusDevice
 from tests.support.modbus_line import ModbusLine, rtu_frame
 from tests.support.modbus_sink import CollectingSink, build, cycles, running
@@ -49,7 +49,7 @@ async def test_a_late_exception_is_not_the_answer_to_the_question_that_should_te
     file = device_file("", 1, SPREAD, connection={"retries": 0})
     async with served(line, kind) as url:
         file["connection"]["url"] = url
-        async with again_and_again(file, sink):
+        async with restarted(file, sink):
             await eventually(lambda: enough(sink, 4, 3))
     assert_own(sink, 1, SPREAD)
 
@@ -91,7 +91,7 @@ async def test_what_tells_late_replies_apart_reads_nothing_that_must_not_be_read
     sink = CollectingSink()
     holes = [f"{table} 0-65535" for table in ("input", "coil", "discrete")]
     keys = {**keys, "unreadable": [*keys.get("unreadable", ()), *holes]}
-    async with served(line, "rtu+tcp") as url, again_and_again(device_file(url, 1, addresses, **keys), sink):
+    async with served(line, "rtu+tcp") as url, restarted(device_file(url, 1, addresses, **keys), sink):
         await eventually(lambda: len(device.asked) > 18, 40)
     assert {asked.function for asked in device.asked} == {3}
     assert forbidden.isdisjoint(touched(device.asked, 3))
@@ -113,7 +113,7 @@ async def test_questions_that_tell_late_replies_apart_are_counted_and_within_the
     device = station(1, lambda asked: Act(delay_s=0.25) if asked.number % 3 == 1 else None)
     async with served(ModbusLine({1: device}), "rtu+tcp") as url:
         file = device_file(url, 1, SPREAD, load={"requests_per_s": 50})
-        async with again_and_again(file, CollectingSink()) as adapter:
+        async with restarted(file, CollectingSink()) as adapter:
             await eventually(lambda: len(device.asked) >= 12)
     assert len(device.asked) <= adapter.counters.requests
 
@@ -128,7 +128,7 @@ async def test_two_files_for_one_station_do_not_take_each_others_late_replies() 
     halves, sinks = (SPREAD[:2], SPREAD[2:]), (CollectingSink(), CollectingSink())
     async with served(line, "rtu+tcp") as url, AsyncExitStack() as stack:
         for addresses, sink in zip(halves, sinks, strict=True):
-            await stack.enter_async_context(again_and_again(device_file(url, 1, addresses), sink))
+            await stack.enter_async_context(restarted(device_file(url, 1, addresses), sink))
         await eventually(lambda: all(enough(sink, 2, 8) for sink in sinks))
     for addresses, sink in zip(halves, sinks, strict=True):
         assert_own(sink, 1, addresses)

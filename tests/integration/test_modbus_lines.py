@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -17,7 +16,7 @@ from gateway.contract import LinkLost
 from gateway.contract.status import BAD_CONFIGURATION_ERROR, GOOD
 from tests.support.modbus_device import Act, Asked, ModbusDevice, Script
 from tests.support.modbus_line import ModbusLine
-from tests.support.modbus_sink import CollectingSink, build, cycles, running
+from tests.support.modbus_sink import CollectingSink, again_and_again, build, cycles, running
 from tests.support.wait import eventually
 
 ALL = ("serial", "serial-ascii", "rtu+tcp", "ascii+tcp")
@@ -88,18 +87,9 @@ async def test_late_replies_are_never_taken_for_the_next(kind: str) -> None:
     line = ModbusLine({1: station(1, late)})
     addresses = (0, 50, 100, 150)
     sink = CollectingSink()
-    async with served(line, kind) as url:
-        adapter = build(device_file(url, 1, addresses, connection={"timeout": "100ms"}))
-
-        async def again_and_again() -> None:
-            while True:
-                with contextlib.suppress(LinkLost):
-                    await adapter.run(sink)
-
-        task = asyncio.create_task(again_and_again())
+    keys = {"connection": {"timeout": "100ms"}}
+    async with served(line, kind) as url, again_and_again(build(device_file(url, 1, addresses, **keys)), sink):
         await eventually(lambda: len(sink.readings.get(103, ())) >= 20, 60, message="20 readings of the last point")
-        task.cancel()
-        await asyncio.wait([task], timeout=5)
     assert_own(sink, 1, addresses)
     assert line.most_at_once > 1, "a late reply was on its way while another was waited for"
 

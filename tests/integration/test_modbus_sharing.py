@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +18,7 @@ from tests.integration.test_modbus_adapter import holding
 from tests.integration.test_modbus_lines import ALL, assert_own, device_file, served, station
 from tests.support.modbus_device import Act, Asked, ModbusDevice
 from tests.support.modbus_line import ModbusLine
-from tests.support.modbus_sink import CollectingSink, build, cycles, running
+from tests.support.modbus_sink import CollectingSink, again_and_again, build, cycles, running
 from tests.support.modbus_sink import device_file as tcp_file
 from tests.support.wait import eventually
 
@@ -42,22 +41,11 @@ def widest_s(sink: CollectingSink, index: int) -> float:
 
 
 @asynccontextmanager
-async def again_and_again(content: dict[str, Any], sink: CollectingSink) -> AsyncIterator[ModbusAdapter]:
-    """A supervisor without patience: runs a device's adapter again whenever its link is lost."""
+async def restarted(content: dict[str, Any], sink: CollectingSink) -> AsyncIterator[ModbusAdapter]:
+    """A device's adapter, run again whenever its link is lost."""
     adapter = build(content)
-
-    async def work() -> None:
-        while True:
-            with contextlib.suppress(LinkLost):
-                await adapter.run(sink)
-            await asyncio.sleep(0.01)
-
-    task = asyncio.create_task(work())
-    try:
+    async with again_and_again(adapter, sink):
         yield adapter  # type: ignore[misc]  # what `build` makes
-    finally:
-        task.cancel()
-        await asyncio.wait([task], timeout=5)
 
 
 @pytest.mark.parametrize("kind", ["serial", "tcp"])
@@ -71,7 +59,7 @@ async def test_a_cycle_of_many_requests_waits_for_one_timeout_only(kind: str) ->
         else:
             gateway = ModbusDevice(script=lambda asked: Act(silent=True) if asked.station == 1 else None)
             url = f"tcp://127.0.0.1:{(await stack.enter_async_context(gateway.serve())).port}"
-        await stack.enter_async_context(again_and_again(device_file(url, 1, (0, 100)), CollectingSink()))
+        await stack.enter_async_context(restarted(device_file(url, 1, (0, 100)), CollectingSink()))
         task = await stack.enter_async_context(running(build(device_file(url, 2, SPREAD, every="600ms")), healthy))
         await cycles(healthy, 104, 8, task)
     spans = [
@@ -147,7 +135,7 @@ async def test_a_serial_server_with_one_connection_that_forgot_it() -> None:
     sinks = {1: CollectingSink(), 2: CollectingSink()}
     async with served(line, "rtu+tcp") as url, contextlib.AsyncExitStack() as stack:
         for n, sink in sinks.items():
-            await stack.enter_async_context(again_and_again(device_file(url, n, (0,)), sink))
+            await stack.enter_async_context(restarted(device_file(url, n, (0,)), sink))
         await eventually(lambda: all(len(sink.readings.get(100, ())) > 2 for sink in sinks.values()))
         line.forgotten = line.connections
         before = {n: len(sink.readings[100]) for n, sink in sinks.items()}
@@ -201,7 +189,7 @@ async def test_a_station_that_answers_wrongly_is_alone_with_it(act: Act, outstan
             }
         )
         sick = await stack.enter_async_context(
-            again_and_again(tcp_file(device.port, holding(1, 300, 500), load=load, every="20ms"), CollectingSink())
+            restarted(tcp_file(device.port, holding(1, 300, 500), load=load, every="20ms"), CollectingSink())
         )
         task = await stack.enter_async_context(running(healthy, well))
         for index in range(100, 104):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, NamedTuple
 
 from adapters.modbus import ADAPTER
-from gateway.contract import Adapter, Batch, Gap, Origin, Point
+from gateway.contract import Adapter, Batch, Gap, LinkLost, Origin, Point
 from tests.support.fake_sink import FakeSink
 from tests.support.own_time import OwnClock
 from tests.support.wait import eventually
@@ -70,6 +70,30 @@ async def running(adapter: Adapter, sink: CollectingSink) -> AsyncIterator[async
     task = asyncio.create_task(adapter.run(sink), name="adapter under test")
     try:
         yield task
+    finally:
+        task.cancel()
+        await asyncio.wait([task], timeout=5)
+        assert task.done()
+
+
+@asynccontextmanager
+async def again_and_again(adapter: Adapter, sink: CollectingSink) -> AsyncIterator[None]:
+    """A supervisor without patience: runs an adapter again whenever its link is lost, for the length of the block."""
+
+    async def attempt() -> None:
+        with suppress(LinkLost):
+            await adapter.run(sink)
+
+    async def work() -> None:
+        while True:
+            # A task of its own, as the gateway's supervisor has: a loss in the moment of a stop must not undo the stop.
+            async with asyncio.TaskGroup() as group:
+                group.create_task(attempt())
+            await asyncio.sleep(0.01)
+
+    task = asyncio.create_task(work())
+    try:
+        yield
     finally:
         task.cancel()
         await asyncio.wait([task], timeout=5)
