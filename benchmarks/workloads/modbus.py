@@ -27,7 +27,7 @@ PERIODS_S: Final = (0.25, 0.125, 0.1, 0.08, 0.0625, 0.05)
 SCRIPT_PERIODS_S: Final = (0.5, 0.25, 0.125, 0.1)
 DEVICES: Final = 10
 POINTS: Final = 5_000
-CONNECTIONS: Final = 2
+CONNECTIONS: Final = 4
 """to each device: its period is then not the sum of all its answers' times"""
 
 

@@ -186,3 +186,8 @@ class DeviceConfig(StrictModel):
     def every_point(self) -> tuple[AnyPointConfig, ...]:
         """Those that are read, then the derived ones."""
         return (*self.points, *self.derived) if self.derived else self.points
+
+    @property
+    def is_staged(self) -> bool:
+        """Whether readings are checked, derived or left out between normaliser and log."""
+        return bool(self.derived) or any(point.range or point.smallest_change is not None for point in self.points)

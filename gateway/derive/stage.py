@@ -73,10 +73,10 @@ def stage_of(config: Any, table: PointTable, registry: Registry) -> Stage | None
 
     Gives derived points their types, which no reading has to show.
     """
+    if not config.is_staged:
+        return None
     if config.derived:
         _type_derived(config, table, registry)
-    elif not any(point.range or point.smallest_change is not None for point in config.points):
-        return None
     return Stage(config, table)
 
 

@@ -13,7 +13,6 @@ from gateway.contract.adapter import Facts, HasFacts, Remembered
 from gateway.contract.certificates import HasCertificates
 from gateway.contract.clock import Clock
 from gateway.contract.config import PointConfig
-from gateway.derive.stage import Stage, StagedNormaliser, stage_of
 from gateway.log import Writer
 from gateway.log.records import PointRecord, Series
 from gateway.normalise import Normaliser
@@ -123,12 +122,7 @@ def build_device(loaded: LoadedDevice, parts: Parts, former: Device | None = Non
             ],
         )
     )
-    stage = stage_of(loaded.config, parts.table, parts.registry)
-    normaliser = (
-        Normaliser(name, parts.table, parts.registry)
-        if stage is None
-        else StagedNormaliser(loaded.config, parts.table, parts.registry, stage)
-    )
+    normaliser, left_out = _normaliser(loaded.config, parts)
     gaps = Gaps(
         name,
         list(dict.fromkeys(map(parts.streams.for_labels, loaded.labels))),
@@ -182,12 +176,23 @@ def build_device(loaded: LoadedDevice, parts: Parts, former: Device | None = Non
         gate=Gate() if former is None else former.gate,
         gaps=gaps,
         known=partial(parts.table.points, name),
-        filtered=partial(_filtered, 0 if former is None else former.filtered(), stage),
+        filtered=partial(_filtered, 0 if former is None else former.filtered(), left_out),
     )
 
 
-def _filtered(before: int, stage: Stage | None) -> int:
-    return before + (stage.filtered if stage else 0)
+def _normaliser(config: Any, parts: Parts) -> tuple[Normaliser, Callable[[], int] | None]:
+    """A device's normaliser, and how many readings it has left out by then, where it does that."""
+    if not config.is_staged:
+        return Normaliser(config.device, parts.table, parts.registry), None
+    from gateway.derive.stage import StagedNormaliser, stage_of  # noqa: PLC0415 - most boxes need none of it
+
+    stage = stage_of(config, parts.table, parts.registry)
+    assert stage is not None
+    return StagedNormaliser(config, parts.table, parts.registry, stage), lambda: stage.filtered
+
+
+def _filtered(before: int, left_out: Callable[[], int] | None) -> int:
+    return before + (left_out() if left_out else 0)
 
 
 def _added(before: Facts, now: Callable[[], Facts]) -> Facts:
